@@ -1,0 +1,1 @@
+"""From a bid request to a priced, paced and reserved bid."""

@@ -1,0 +1,111 @@
+"""Every error a caller can meet, as one tree.
+
+    HeadraceError
+    ├── InvalidRequestError      a field of a call is wrong
+    │   └── PreconditionError    the call is well formed but the state does not allow it
+    ├── NotFoundError            the named campaign, user or item does not exist
+    ├── AlreadyExistsError       the id is taken
+    ├── ConfigError              a configuration key is unknown or its value out of range
+    ├── DataError                a file of events, ratings or prices cannot be used
+    ├── ArtifactError            an artifact cannot be used
+    │   ├── ArtifactMissingError
+    │   ├── ArtifactCorruptError     a checksum or a shape is off
+    │   ├── ArtifactTooNewError      written by a later format version
+    │   └── ArtifactRejectedError    publish refused it: metric or coverage fell
+    ├── StoreError               the embedded store did not commit
+    │   ├── StoreFullError           no space left on the device
+    ├── LedgerError              money cannot be moved that way
+    │   └── LedgerNotOwnerError      another process still owns the ledger
+    └── OverloadedError          refused now, may be tried again
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """The root of all errors raised on purpose.
+
+    The text says what is wrong, what was expected and what to do about it:
+    ``limit: got 0, expected a whole number from 1 to 1000; leave it out for 20.``
+    """
+
+    def __init__(self, what: str, got: object = None, expected: str = "", hint: str = "") -> None:
+        self.what = what
+        self.got = got
+        self.expected = expected
+        self.hint = hint
+        text = what
+        if expected:
+            text += f": got {_short(got)}, expected {expected}"
+        if hint:
+            text += f"; {hint}"
+        super().__init__(text)
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class InvalidRequestError(HeadraceError):
+    """A field of a call is missing, malformed or out of range."""
+
+
+class PreconditionError(InvalidRequestError):
+    """The call is well formed, but the present state does not allow it."""
+
+
+class NotFoundError(HeadraceError):
+    """The thing that a call names does not exist."""
+
+
+class AlreadyExistsError(HeadraceError):
+    """The id that a call wants to create is taken."""
+
+
+class ConfigError(HeadraceError):
+    """A configuration key is unknown or its value is out of range."""
+
+
+class DataError(HeadraceError):
+    """A data file cannot be used as it is."""
+
+
+class ArtifactError(HeadraceError):
+    """An artifact cannot be used."""
+
+
+class ArtifactMissingError(ArtifactError):
+    """No artifact is where one was expected."""
+
+
+class ArtifactCorruptError(ArtifactError):
+    """A checksum, a shape or a file of the artifact is off."""
+
+
+class ArtifactTooNewError(ArtifactError):
+    """The artifact was written by a later version of the format."""
+
+
+class ArtifactRejectedError(ArtifactError):
+    """Publishing refused the artifact: its validation metric or coverage fell beyond the tolerance."""
+
+
+class StoreError(HeadraceError):
+    """The embedded store did not commit."""
+
+
+class StoreFullError(StoreError):
+    """The device that holds the store is full."""
+
+
+class LedgerError(HeadraceError):
+    """Money cannot be moved that way."""
+
+
+class LedgerNotOwnerError(LedgerError):
+    """Another process owns the ledger; bids are refused until it lets go."""
+
+
+class OverloadedError(HeadraceError):
+    """Refused for load; the same call may succeed later."""

@@ -1,0 +1,154 @@
+"""The embedded store: one SQLite database, one writer thread, group commit.
+
+Anything that must survive a crash is a function handed to :meth:`Store.submit`. The writer thread runs all functions
+that wait, each inside its own savepoint, commits once (WAL, ``synchronous=FULL``: one fsync) and only then resolves
+their futures. A function that raises is rolled back alone.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from headrace.errors import HeadraceError, OverloadedError, StoreError, StoreFullError
+
+T = TypeVar("T")
+Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
+
+MAX_GROUP = 1024
+"""Functions in one commit at the most; bounds the wait of the first."""
+
+_FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+
+
+class Store:
+    """One SQLite database with one writer thread a process; processes take turns by SQLite's own lock.
+
+    path : the database file; created with its folder when absent.
+    schema : statements run at opening, each idempotent (``CREATE TABLE IF NOT EXISTS … STRICT``).
+
+    Raises StoreError when the file is no database.
+    """
+
+    def __init__(self, path: Path, schema: str = "") -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._submit_lock = threading.Lock()
+        self._readers = threading.local()
+        try:
+            self._writer = self._connect()
+            self._writer.executescript(schema)
+        except sqlite3.Error as error:
+            raise _translate(error, self.path) from error
+        self._thread = threading.Thread(target=self._run, name="headrace-store", daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run ``function(connection)`` in the next commit; the future resolves once that commit is on disk."""
+        future: Future[T] = Future()
+        with self._submit_lock:
+            if self._closed:
+                raise StoreError("the store is closed", hint="nothing was written")
+            self._jobs.put((function, future))
+        return future
+
+    def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """:meth:`submit`, then wait for the commit."""
+        return self.submit(function).result()
+
+    def read(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query over what is committed, on a connection of the calling thread's own."""
+        connection = getattr(self._readers, "connection", None)
+        if connection is None:
+            connection = self._readers.connection = self._connect(read_only=True)
+        return list(connection.execute(query, parameters))
+
+    def close(self) -> None:
+        """Commit what waits, then close. Safe to call twice."""
+        with self._submit_lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._jobs.put(None)
+        self._thread.join()
+        self._writer.close()
+
+    def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+        # autocommit: transactions are begun and ended by the writer loop alone
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            group = [self._jobs.get()]
+            while len(group) < MAX_GROUP:
+                try:
+                    group.append(self._jobs.get_nowait())
+                except queue.Empty:
+                    break
+            running = group[-1] is not None
+            self._commit([job for job in group if job is not None])
+
+    def _commit(self, group: list[Job]) -> None:
+        done: list[tuple[Future[Any], Any]] = []
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for function, future in group:
+                if future.set_running_or_notify_cancel():
+                    self._run_one(function, future, done)
+            self._writer.execute("COMMIT")
+        except Exception as error:  # whatever it is, every caller of the group must learn of it
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            cause = _translate(error, self.path)
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(cause)
+            return
+        for future, result in done:
+            future.set_result(result)
+
+    def _run_one(
+        self, function: Callable[[sqlite3.Connection], Any], future: Future[Any], done: list[tuple[Future[Any], Any]]
+    ) -> None:
+        self._writer.execute("SAVEPOINT job")
+        try:
+            result = function(self._writer)
+        except Exception as error:
+            if _is_full(error) or not self._writer.in_transaction:
+                raise
+            self._writer.execute("ROLLBACK TO job")
+            self._writer.execute("RELEASE job")
+            future.set_exception(_translate(error, self.path))
+            return
+        self._writer.execute("RELEASE job")
+        done.append((future, result))
+
+
+def _is_full(error: BaseException) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF) in _FULL_CODES
+
+
+def _translate(error: Exception, path: Path) -> Exception:
+    if isinstance(error, HeadraceError) or not isinstance(error, sqlite3.Error):
+        return error
+    if _is_full(error):
+        return StoreFullError(f"{path} cannot grow: {error}", hint="free space on its device; nothing was lost")
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        return OverloadedError(f"{path} is busy in another process", hint="try again")
+    return StoreError(f"{path}: {error}")

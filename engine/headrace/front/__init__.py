@@ -1,0 +1,59 @@
+"""Doors: how calls come off the wire.
+
+A door turns a transport into batches. Workers take what waits (``next_batch``), hand it to the handlers and give the
+answers back (``reply``). Nothing above this package knows which door runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as it came off the wire.
+
+    method : full name, ``/headrace.v1.RecommenderService/Recommend``.
+    body : the request's bytes, not yet decoded.
+    deadline : on the clock of ``time.monotonic()``, in seconds; infinite when the caller set none.
+    peer : the transport's name for the caller.
+    metadata : lower-case keys.
+    ticket : the door's own handle for the answer.
+    """
+
+    method: str
+    body: bytes
+    deadline: float
+    peer: str
+    metadata: Mapping[str, str]
+    ticket: object
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one call: bytes, or a gRPC status code (0 is OK) with a text."""
+
+    body: bytes = b""
+    status: int = 0
+    message: str = ""
+
+
+class Door(Protocol):
+    """A transport that serves batches of calls."""
+
+    def start(self) -> str:
+        """Bind and accept calls; returns the address bound, ``host:port``."""
+
+    def next_batch(self, limit: int) -> list[Call]:
+        """Wait for calls and take at most ``limit`` of those that wait; an empty list once the door is closed."""
+
+    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
+        """Answer calls, one reply each, from any thread."""
+
+    def set_serving(self, service: str, serving: bool) -> None:
+        """Tell gRPC health what to answer for a service; the empty name is the whole server."""
+
+    def drain(self, grace_s: float) -> None:
+        """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""

@@ -1,0 +1,1 @@
+"""From a person's events to a slate."""

@@ -1,0 +1,1 @@
+"""Online state: what the log says about people and items, as arrays."""

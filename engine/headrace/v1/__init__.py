@@ -1,0 +1,1 @@
+"""Messages and enums generated from ``proto/headrace/v1``; not edited."""

@@ -1,0 +1,176 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AuctionType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AUCTION_TYPE_UNSPECIFIED: _ClassVar[AuctionType]
+    AUCTION_TYPE_FIRST_PRICE: _ClassVar[AuctionType]
+    AUCTION_TYPE_SECOND_PRICE: _ClassVar[AuctionType]
+
+class NoBidReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NO_BID_REASON_UNSPECIFIED: _ClassVar[NoBidReason]
+    NO_BID_REASON_NO_MATCH: _ClassVar[NoBidReason]
+    NO_BID_REASON_BUDGET: _ClassVar[NoBidReason]
+    NO_BID_REASON_BELOW_FLOOR: _ClassVar[NoBidReason]
+    NO_BID_REASON_LEDGER_NOT_OWNER: _ClassVar[NoBidReason]
+    NO_BID_REASON_BRAKE: _ClassVar[NoBidReason]
+    NO_BID_REASON_JOURNAL_UNAVAILABLE: _ClassVar[NoBidReason]
+    NO_BID_REASON_INSUFFICIENT_TIME: _ClassVar[NoBidReason]
+    NO_BID_REASON_CURRENCY: _ClassVar[NoBidReason]
+    NO_BID_REASON_PACED: _ClassVar[NoBidReason]
+    NO_BID_REASON_FENCED: _ClassVar[NoBidReason]
+
+class NoticeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NOTICE_TYPE_UNSPECIFIED: _ClassVar[NoticeType]
+    NOTICE_TYPE_WIN: _ClassVar[NoticeType]
+    NOTICE_TYPE_BILLING: _ClassVar[NoticeType]
+    NOTICE_TYPE_LOSS: _ClassVar[NoticeType]
+
+class NoticeOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NOTICE_OUTCOME_UNSPECIFIED: _ClassVar[NoticeOutcome]
+    NOTICE_OUTCOME_ACCEPTED: _ClassVar[NoticeOutcome]
+    NOTICE_OUTCOME_DUPLICATE: _ClassVar[NoticeOutcome]
+    NOTICE_OUTCOME_LATE: _ClassVar[NoticeOutcome]
+    NOTICE_OUTCOME_DISPUTED: _ClassVar[NoticeOutcome]
+    NOTICE_OUTCOME_FORGED: _ClassVar[NoticeOutcome]
+    NOTICE_OUTCOME_CONFLICT: _ClassVar[NoticeOutcome]
+    NOTICE_OUTCOME_REFUSED: _ClassVar[NoticeOutcome]
+AUCTION_TYPE_UNSPECIFIED: AuctionType
+AUCTION_TYPE_FIRST_PRICE: AuctionType
+AUCTION_TYPE_SECOND_PRICE: AuctionType
+NO_BID_REASON_UNSPECIFIED: NoBidReason
+NO_BID_REASON_NO_MATCH: NoBidReason
+NO_BID_REASON_BUDGET: NoBidReason
+NO_BID_REASON_BELOW_FLOOR: NoBidReason
+NO_BID_REASON_LEDGER_NOT_OWNER: NoBidReason
+NO_BID_REASON_BRAKE: NoBidReason
+NO_BID_REASON_JOURNAL_UNAVAILABLE: NoBidReason
+NO_BID_REASON_INSUFFICIENT_TIME: NoBidReason
+NO_BID_REASON_CURRENCY: NoBidReason
+NO_BID_REASON_PACED: NoBidReason
+NO_BID_REASON_FENCED: NoBidReason
+NOTICE_TYPE_UNSPECIFIED: NoticeType
+NOTICE_TYPE_WIN: NoticeType
+NOTICE_TYPE_BILLING: NoticeType
+NOTICE_TYPE_LOSS: NoticeType
+NOTICE_OUTCOME_UNSPECIFIED: NoticeOutcome
+NOTICE_OUTCOME_ACCEPTED: NoticeOutcome
+NOTICE_OUTCOME_DUPLICATE: NoticeOutcome
+NOTICE_OUTCOME_LATE: NoticeOutcome
+NOTICE_OUTCOME_DISPUTED: NoticeOutcome
+NOTICE_OUTCOME_FORGED: NoticeOutcome
+NOTICE_OUTCOME_CONFLICT: NoticeOutcome
+NOTICE_OUTCOME_REFUSED: NoticeOutcome
+
+class Impression(_message.Message):
+    __slots__ = ("impression_id", "floor_cpm_micros", "placement")
+    IMPRESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    impression_id: str
+    floor_cpm_micros: int
+    placement: str
+    def __init__(self, impression_id: _Optional[str] = ..., floor_cpm_micros: _Optional[int] = ..., placement: _Optional[str] = ...) -> None: ...
+
+class BidRequest(_message.Message):
+    __slots__ = ("bid_request_id", "impressions", "user_id", "anonymous_id", "country", "categories", "time_ms", "exchange", "auction_type", "currency", "user_segments")
+    BID_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    IMPRESSIONS_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ANONYMOUS_ID_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    AUCTION_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    USER_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    bid_request_id: str
+    impressions: _containers.RepeatedCompositeFieldContainer[Impression]
+    user_id: str
+    anonymous_id: str
+    country: str
+    categories: _containers.RepeatedScalarFieldContainer[str]
+    time_ms: int
+    exchange: str
+    auction_type: AuctionType
+    currency: str
+    user_segments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, bid_request_id: _Optional[str] = ..., impressions: _Optional[_Iterable[_Union[Impression, _Mapping]]] = ..., user_id: _Optional[str] = ..., anonymous_id: _Optional[str] = ..., country: _Optional[str] = ..., categories: _Optional[_Iterable[str]] = ..., time_ms: _Optional[int] = ..., exchange: _Optional[str] = ..., auction_type: _Optional[_Union[AuctionType, str]] = ..., currency: _Optional[str] = ..., user_segments: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ImpressionBid(_message.Message):
+    __slots__ = ("impression_id", "bid_cpm_micros", "campaign_id", "line_item_id", "advertiser_id", "item_id", "token", "no_bid_reason", "value_cpm_micros", "probability")
+    IMPRESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BID_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGN_ID_FIELD_NUMBER: _ClassVar[int]
+    LINE_ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISER_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NO_BID_REASON_FIELD_NUMBER: _ClassVar[int]
+    VALUE_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    impression_id: str
+    bid_cpm_micros: int
+    campaign_id: str
+    line_item_id: str
+    advertiser_id: str
+    item_id: str
+    token: str
+    no_bid_reason: NoBidReason
+    value_cpm_micros: int
+    probability: float
+    def __init__(self, impression_id: _Optional[str] = ..., bid_cpm_micros: _Optional[int] = ..., campaign_id: _Optional[str] = ..., line_item_id: _Optional[str] = ..., advertiser_id: _Optional[str] = ..., item_id: _Optional[str] = ..., token: _Optional[str] = ..., no_bid_reason: _Optional[_Union[NoBidReason, str]] = ..., value_cpm_micros: _Optional[int] = ..., probability: _Optional[float] = ...) -> None: ...
+
+class BidResponse(_message.Message):
+    __slots__ = ("bid_request_id", "impressions", "artifact_version")
+    BID_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    IMPRESSIONS_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    bid_request_id: str
+    impressions: _containers.RepeatedCompositeFieldContainer[ImpressionBid]
+    artifact_version: str
+    def __init__(self, bid_request_id: _Optional[str] = ..., impressions: _Optional[_Iterable[_Union[ImpressionBid, _Mapping]]] = ..., artifact_version: _Optional[str] = ...) -> None: ...
+
+class BidBatchRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[BidRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[BidRequest, _Mapping]]] = ...) -> None: ...
+
+class BidBatchResponse(_message.Message):
+    __slots__ = ("responses",)
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    responses: _containers.RepeatedCompositeFieldContainer[BidResponse]
+    def __init__(self, responses: _Optional[_Iterable[_Union[BidResponse, _Mapping]]] = ...) -> None: ...
+
+class Notice(_message.Message):
+    __slots__ = ("type", "token", "price_cpm_micros")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    type: NoticeType
+    token: str
+    price_cpm_micros: int
+    def __init__(self, type: _Optional[_Union[NoticeType, str]] = ..., token: _Optional[str] = ..., price_cpm_micros: _Optional[int] = ...) -> None: ...
+
+class NotifyRequest(_message.Message):
+    __slots__ = ("notices",)
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
+    notices: _containers.RepeatedCompositeFieldContainer[Notice]
+    def __init__(self, notices: _Optional[_Iterable[_Union[Notice, _Mapping]]] = ...) -> None: ...
+
+class NotifyResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedScalarFieldContainer[NoticeOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[NoticeOutcome, str]]] = ...) -> None: ...

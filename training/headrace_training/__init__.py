@@ -1,0 +1,1 @@
+"""Offline training: from the event log to a published artifact."""
