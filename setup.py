@@ -9,15 +9,15 @@ ROOTS = {"headrace": "engine", "headrace_training": "training"}
 
 
 class BuildNative(build_ext):
-    """Adds nanobind's sources, which are known only where the build's own packages are installed."""
+    """Finds nanobind, which is known only where the build's own packages are installed."""
 
     def build_extensions(self) -> None:
         import nanobind
 
         nanobind_dir = Path(nanobind.__file__).parent
+        folders = ("include", "src", "ext/robin_map/include")
         for extension in self.extensions:
-            extension.include_dirs += [str(nanobind_dir / "include"), str(nanobind_dir / "ext" / "robin_map" / "include")]
-            extension.sources.append(str(nanobind_dir / "src" / "nb_combined.cpp"))
+            extension.include_dirs += [str(nanobind_dir / folder) for folder in folders]
         super().build_extensions()
 
 
