@@ -1,0 +1,61 @@
+# make demo    the main job on real purchases, from nothing to demo/report.html
+# make test    every test
+# Both do all set-up first. The rest: setup lint native-test accuracy crash bench proto clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell .ci/find-python)
+SOURCES := $(shell find engine training native proto -type f ! -name '*.so' ! -name '*.nb?' ! -path '*/__pycache__/*') setup.py pyproject.toml
+HOUSEHOLDS ?= 0
+DATA ?=
+
+# One BLAS thread: the kernels and the trainer bring their own.
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: setup demo test lint native-test accuracy crash bench proto check-proto clean
+
+setup: $(VENV)/.package
+
+$(VENV)/.requirements: requirements.lock .ci/system-packages
+	@.ci/system-packages
+	"$$(.ci/find-python)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.requirements $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+demo: setup
+	$(BIN)/python demo/run.py $(if $(DATA),--data "$(DATA)") $(if $(filter-out 0,$(HOUSEHOLDS)),--households $(HOUSEHOLDS))
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup check-proto
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+native-test: setup
+	$(MAKE) -C native/tests check
+
+accuracy: setup
+	$(BIN)/python benchmarks/bench_evaluate.py
+
+crash: setup
+	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e -k crash
+
+bench: setup
+	$(BIN)/python -m pytest -q benchmarks --benchmark-only
+
+proto: setup
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=engine --pyi_out=engine $$(find proto -name '*.proto' | sort)
+
+check-proto: setup
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=build/proto --pyi_out=build/proto $$(find proto -name '*.proto' | sort)
+	@for file in $$(cd build/proto && find . -type f); do cmp "build/proto/$$file" "engine/$$file" || { echo "stale: run make proto"; exit 1; }; done
+
+clean:
+	rm -rf build dist $(VENV) demo/out demo/report.html *.egg-info
