@@ -1,0 +1,27 @@
+"""Shared set-up: seeded property tests, and the public data sets by path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.register_profile("ci", settings.get_profile("default"), max_examples=60)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of public data sets; a test that needs it is skipped where it is absent, and fails where it was promised."""
+    named = os.environ.get("HEADRACE_DATA")
+    root = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not root.is_dir():
+        if named:
+            pytest.fail(f"HEADRACE_DATA names {named}, which is no folder")
+        pytest.skip("the public data sets are not here: set HEADRACE_DATA to their folder")
+    return root
