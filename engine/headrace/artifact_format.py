@@ -1,0 +1,196 @@
+"""The artifact format: the manifest, the table of arrays and the checks that both reader and writer run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from headrace.errors import ArtifactCorruptError, ArtifactError, ArtifactMissingError, ArtifactTooNewError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MANIFEST_CHECKSUM = "manifest.sha256"
+INDEX = "index.faiss"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an artifact says of itself; every number is finite."""
+
+    format_version: int = FORMAT_VERSION
+    version: str
+    created_ms: int
+    train_start_ms: int
+    """Time of the first and of the last event trained on, ms since 1970 UTC."""
+    trained_until_ms: int
+    log_id: str
+    log_sequence: int
+    """The last event of that log inside the artifact; online state adds what follows it."""
+    n_users: int
+    n_items: int
+    n_factors: int
+    metrics: dict[str, float]
+    parameters: dict[str, str | int | float | bool | None]
+    libraries: dict[str, str]
+    index_type: Literal["exact", "hnsw", "ivf"] = "exact"
+    repeat_policy: Literal["allow", "exclude_purchased"]
+    repeat_rate: float
+    """Share of purchases of an item that its buyer had bought before."""
+    event_weights: dict[str, float]
+    """Confidence weight of one event, by lower-case event type."""
+    alpha: float
+    regularization: float
+    probability_bias: float
+    horizon_days: float
+    """The probability model speaks of a purchase within so many days."""
+    landscape_exchanges: list[str]
+    """Row names of landscape_counts; row 0 is "" = all exchanges."""
+    landscape_source: Literal["observed", "assumed"]
+    checksums: dict[str, str] = {}
+    """SHA-256 of every file but the manifest, filled in by the writer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """Dtype and shape of one stored array; a name in the shape is a size that all arrays share, ``name+1`` one more."""
+
+    dtype: str
+    shape: tuple[str, ...]
+
+
+ARRAYS: dict[str, ArraySpec] = {
+    "user_id_offsets": ArraySpec("<i8", ("users+1",)),
+    "user_id_blob": ArraySpec("|u1", ("user_id_bytes",)),
+    "user_id_hashes": ArraySpec("<u8", ("users",)),
+    "user_id_order": ArraySpec("<i4", ("users",)),
+    "item_id_offsets": ArraySpec("<i8", ("items+1",)),
+    "item_id_blob": ArraySpec("|u1", ("item_id_bytes",)),
+    "item_id_hashes": ArraySpec("<u8", ("items",)),
+    "item_id_order": ArraySpec("<i4", ("items",)),
+    "user_factors": ArraySpec("<f4", ("users", "factors")),
+    "item_factors": ArraySpec("<f4", ("items", "factors")),
+    "gram": ArraySpec("<f4", ("factors", "factors")),
+    "popularity": ArraySpec("<f4", ("items",)),
+    "popular_order": ArraySpec("<i4", ("items",)),
+    "neighbour_indptr": ArraySpec("<i8", ("items+1",)),
+    "neighbour_items": ArraySpec("<i4", ("neighbours",)),
+    "neighbour_weights": ArraySpec("<f4", ("neighbours",)),
+    "history_indptr": ArraySpec("<i8", ("users+1",)),
+    "history_items": ArraySpec("<i4", ("history",)),
+    "history_types": ArraySpec("|i1", ("history",)),
+    "history_weights": ArraySpec("<f4", ("history",)),
+    "history_times_ms": ArraySpec("<i8", ("history",)),
+    "probability_weights": ArraySpec("<f4", ("features",)),
+    "calibration_x": ArraySpec("<f8", ("knots",)),
+    "calibration_y": ArraySpec("<f8", ("knots",)),
+    "landscape_edges_cpm": ArraySpec("<i8", ("price_bins+1",)),
+    "landscape_counts": ArraySpec("<f8", ("exchanges", "price_bins")),
+    "traffic_profile": ArraySpec("<f8", ("week_hours",)),
+}
+"""Every array of format version 1; the writer and the reader check against this table alone."""
+
+OFFSETS = {
+    "user_id_offsets": "user_id_blob",
+    "item_id_offsets": "item_id_blob",
+    "neighbour_indptr": "neighbour_items",
+    "history_indptr": "history_items",
+}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a version directory, checked against its own checksum."""
+    try:
+        raw = (path / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactMissingError(
+            f"no artifact at {path}: {MANIFEST} is not there", hint="train and publish one, or correct the path"
+        ) from error
+    _check_format(path, raw)
+    try:
+        expected = (path / MANIFEST_CHECKSUM).read_text().strip()
+    except FileNotFoundError:
+        expected = ""
+    if hashlib.sha256(raw).hexdigest() != expected:
+        raise ArtifactCorruptError(
+            f"{path / MANIFEST} does not match {MANIFEST_CHECKSUM}", hint="roll back, or copy the version again"
+        )
+    try:
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise ArtifactCorruptError(f"{path / MANIFEST}: {error}", hint="train again or roll back") from error
+
+
+def _check_format(path: Path, raw: bytes) -> None:
+    try:
+        format_version = json.loads(raw)["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactCorruptError(
+            f"{path / MANIFEST} is no manifest: {error}", hint="copy the version again"
+        ) from error
+    if not isinstance(format_version, int) or format_version < 1:
+        raise ArtifactCorruptError(f"{path / MANIFEST}: format_version is {format_version!r}")
+    if format_version > FORMAT_VERSION:
+        raise ArtifactTooNewError(
+            f"{path}: format version",
+            got=format_version,
+            expected=f"at most {FORMAT_VERSION}",
+            hint="upgrade headrace here, or train with the version that serves",
+        )
+
+
+def check_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> None:
+    """Raise ArtifactError unless the arrays have the dtypes and one consistent set of sizes of :data:`ARRAYS`."""
+    sizes = {
+        "users": manifest.n_users,
+        "items": manifest.n_items,
+        "factors": manifest.n_factors,
+        "exchanges": len(manifest.landscape_exchanges),
+        "week_hours": 168,
+    }
+    for name, spec in ARRAYS.items():
+        array = arrays.get(name)
+        if array is None:
+            raise ArtifactError(f"array {name} is missing")
+        if array.dtype.newbyteorder("<") != np.dtype(spec.dtype) or array.ndim != len(spec.shape):
+            got = (array.dtype.str, array.ndim)
+            raise ArtifactError(f"array {name}", got=got, expected=f"{spec.dtype} of {len(spec.shape)} dimensions")
+        for size, symbol in zip(array.shape, spec.shape, strict=True):
+            base, _, one_more = symbol.partition("+")
+            found = size - int(one_more or 0)
+            if sizes.setdefault(base, found) != found:
+                raise ArtifactError(f"array {name}: {base}", got=found, expected=f"{sizes[base]} as elsewhere")
+    for name, target in OFFSETS.items():
+        offsets = arrays[name]
+        if offsets[0] != 0 or offsets[-1] != len(arrays[target]):
+            raise ArtifactError(f"array {name}", got=int(offsets[-1]), expected=f"0 to {len(arrays[target])}")
+
+
+def map_array(path: Path, name: str) -> npt.NDArray[Any]:
+    file = path / f"{name}.npy"
+    try:
+        # a plain view: np.memmap's own subclass slows every small slice
+        array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        return array
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactCorruptError(f"{file}: {error}", hint="roll back, or copy the version again") from error
+
+
+def verify_checksums(path: Path, manifest: Manifest) -> None:
+    for name, expected in manifest.checksums.items():
+        try:
+            with (path / name).open("rb") as handle:
+                found = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise ArtifactCorruptError(
+                f"{path / name}: {error}", hint="roll back, or copy the version again"
+            ) from error
+        if found != expected:
+            raise ArtifactCorruptError(
+                f"{path / name}: its checksum is not the manifest's", hint="roll back, or copy the version again"
+            )

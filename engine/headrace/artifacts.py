@@ -1,0 +1,351 @@
+"""Trained artifacts: an immutable directory of a manifest and arrays, written atomically and read by memory map.
+
+A store's root holds ``versions/<version>/`` (each complete from the moment its name exists), ``current`` (a symbolic
+link, switched atomically) and ``history.json`` (what was published, oldest first).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from headrace.artifact_format import (
+    ARRAYS,
+    INDEX,
+    MANIFEST,
+    MANIFEST_CHECKSUM,
+    Manifest,
+    check_arrays,
+    map_array,
+    read_manifest,
+    verify_checksums,
+)
+from headrace.errors import (
+    ArtifactCorruptError,
+    ArtifactError,
+    ArtifactMissingError,
+    ArtifactRejectedError,
+    NotFoundError,
+    PreconditionError,
+)
+from headrace.ids import IdTable
+from headrace.locks import OwnerLock
+from headrace.types import Float32, Float64, Int8, Int32, Int64
+
+GUARDED_METRICS = ("recall@20", "coverage@20")
+"""What publishing compares with the current version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One version, its arrays mapped from disk and read-only; see :data:`ARRAYS` for dtypes and shapes.
+
+    History rows are distinct (user, item, event type); times are those of the last such event. Neighbours are best
+    first. ``index_path`` is the Faiss file, None when search is exact.
+    """
+
+    path: Path
+    version: str
+    manifest: Manifest
+    user_ids: IdTable
+    item_ids: IdTable
+    index_path: Path | None
+    user_factors: Float32
+    item_factors: Float32
+    gram: Float32
+    popularity: Float32
+    popular_order: Int32
+    neighbour_indptr: Int64
+    neighbour_items: Int32
+    neighbour_weights: Float32
+    history_indptr: Int64
+    history_items: Int32
+    history_types: Int8
+    history_weights: Float32
+    history_times_ms: Int64
+    probability_weights: Float32
+    calibration_x: Float64
+    calibration_y: Float64
+    landscape_edges_cpm: Int64
+    landscape_counts: Float64
+    traffic_profile: Float64
+
+    @classmethod
+    def open(cls, path: Path | str, *, verify: bool = True) -> Artifact:
+        """Map the version in a directory; ``verify=False`` skips the checksums, which read every byte.
+
+        Raises ArtifactMissingError, ArtifactTooNewError, or ArtifactCorruptError naming the file.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        if verify:
+            verify_checksums(path, manifest)
+        arrays = {name: map_array(path, name) for name in ARRAYS}
+        try:
+            check_arrays(arrays, manifest)
+        except ArtifactError as error:
+            raise ArtifactCorruptError(f"{path}: {error}", hint="train again or roll back") from error
+        index_path = path / INDEX
+        if (manifest.index_type != "exact") != index_path.exists():
+            raise ArtifactCorruptError(
+                f"{index_path}: the index type is {manifest.index_type!r}, which does not fit the files present"
+            )
+        names = {field.name for field in fields(cls)}
+        stored: dict[str, Any] = {name: array for name, array in arrays.items() if name in names}
+        return cls(
+            path=path,
+            version=manifest.version,
+            manifest=manifest,
+            index_path=index_path if manifest.index_type != "exact" else None,
+            user_ids=_id_table(arrays, "user"),
+            item_ids=_id_table(arrays, "item"),
+            **stored,
+        )
+
+
+def open_artifact(path: Path | str, *, verify: bool = True) -> Artifact:
+    """Open a version directory, or the current version of a store's root; errors as of :meth:`Artifact.open`."""
+    path = Path(path)
+    if (path / MANIFEST).exists():
+        return Artifact.open(path, verify=verify)
+    current = ArtifactStore(path).current()
+    if current is None:
+        raise ArtifactMissingError(
+            f"no artifact at {path}", hint="give a version directory or a store with a published version"
+        )
+    return Artifact.open(path / "versions" / current, verify=verify)
+
+
+def _id_table(arrays: dict[str, Any], kind: str) -> IdTable:
+    return IdTable(*(arrays[f"{kind}_id_{part}"] for part in ("offsets", "blob", "hashes", "order")))
+
+
+class ArtifactWriter:
+    """Writes one version: everything goes to a temporary folder beside it, is synced, and gets its name by one rename.
+
+    Use as a context manager; leaving it without :meth:`finish` removes what was written.
+    """
+
+    def __init__(self, store: ArtifactStore, version: str) -> None:
+        if not version or version.startswith(".") or "/" in version:
+            raise ArtifactError("version", got=version, expected="a file name that does not begin with a dot")
+        self.target = store.versions_dir / version
+        self.version = version
+        if self.target.exists():
+            raise ArtifactError(f"version {version} exists already in {store.root}", hint="choose another name")
+        store.versions_dir.mkdir(parents=True, exist_ok=True)
+        self.folder = store.versions_dir / f".writing-{version}-{uuid.uuid4().hex[:8]}"
+        self.folder.mkdir()
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, **arrays: npt.NDArray[Any]) -> None:
+        """Take arrays by the names of :data:`ARRAYS`, converted to their dtypes."""
+        for name, array in arrays.items():
+            self._arrays[name] = np.ascontiguousarray(array, dtype=ARRAYS[name].dtype)
+
+    def add_ids(self, *, users: IdTable, items: IdTable) -> None:
+        """Take both id tables."""
+        for kind, table in (("user", users), ("item", items)):
+            for part in ("offsets", "blob", "hashes", "order"):
+                self.add(**{f"{kind}_id_{part}": getattr(table, part)})
+
+    @property
+    def index_path(self) -> Path:
+        """Where an approximate index belongs, to be written before :meth:`finish`."""
+        return self.folder / INDEX
+
+    def finish(self, manifest: Manifest) -> Path:
+        """Check, write, sync and name the version; returns its directory.
+
+        Raises ArtifactError when an array is missing, misshapen or not finite, or when the device is full: then
+        nothing of the version remains.
+        """
+        manifest = msgspec.structs.replace(manifest, version=self.version)
+        check_arrays(self._arrays, manifest)
+        self._check_finite(manifest)
+        try:
+            for name, array in self._arrays.items():
+                np.save(self.folder / f"{name}.npy", array, allow_pickle=False)
+            manifest = msgspec.structs.replace(manifest, checksums=self._sync_files())
+            raw = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n"
+            _write_synced(self.folder / MANIFEST, raw)
+            _write_synced(self.folder / MANIFEST_CHECKSUM, hashlib.sha256(raw).hexdigest().encode() + b"\n")
+            _sync_folder(self.folder)
+            self.folder.rename(self.target)
+            _sync_folder(self.target.parent)
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise _write_error(error, self.target) from error
+        return self.target
+
+    def _check_finite(self, manifest: Manifest) -> None:
+        for name, array in self._arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ArtifactError(f"array {name} holds NaN or infinity", hint="look for them in the training data")
+        numbers = {**manifest.metrics, **manifest.event_weights, "probability_bias": manifest.probability_bias}
+        for name, value in numbers.items():
+            if not np.isfinite(value):
+                raise ArtifactError(f"manifest: {name}", got=value, expected="a finite number")
+
+    def _sync_files(self) -> dict[str, str]:
+        checksums = {}
+        for file in sorted(self.folder.iterdir()):
+            with file.open("rb") as handle:
+                checksums[file.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+                os.fsync(handle.fileno())
+        return checksums
+
+
+class ArtifactStore:
+    """The versions under one root and which of them is current."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self.versions_dir = self.root / "versions"
+
+    def writer(self, version: str) -> ArtifactWriter:
+        """A writer of a new version, not published by finishing it."""
+        return ArtifactWriter(self, version)
+
+    def versions(self) -> list[str]:
+        """Names of all complete versions, sorted."""
+        if not self.versions_dir.is_dir():
+            return []
+        return sorted(path.name for path in self.versions_dir.iterdir() if not path.name.startswith("."))
+
+    def current(self) -> str | None:
+        """Name of the published version, None before the first."""
+        try:
+            return Path(os.readlink(self.root / "current")).name
+        except OSError:
+            return None
+
+    def history(self) -> list[str]:
+        """Published versions, oldest first, up to the current one."""
+        current = self.current()
+        try:
+            names: list[str] = json.loads((self.root / "history.json").read_text())
+        except FileNotFoundError:
+            names = []
+        if current is None:
+            return []
+        return names[: len(names) - names[::-1].index(current)] if current in names else [*names, current]
+
+    def open(self, version: str | None = None, *, verify: bool = True) -> Artifact:
+        """Open a version by name, the current one by default."""
+        if version is None:
+            return open_artifact(self.root, verify=verify)
+        return Artifact.open(self.versions_dir / version, verify=verify)
+
+    def publish(self, version: str | Path, *, tolerance: float = 0.1, force: bool = False) -> str | None:
+        """Make a version current and return the name of the one before.
+
+        Raises ArtifactRejectedError when one of :data:`GUARDED_METRICS` is lower than the current version's by more
+        than that share of it, unless forced; and the errors of :meth:`Artifact.open`, since all of it is verified.
+        """
+        name = Path(version).name
+        with _publishing(self.root):
+            candidate = self.open(name)
+            current = self.current()
+            if current == name:
+                return current
+            if current is not None and not force:
+                _guard(read_manifest(self.versions_dir / current), candidate.manifest, tolerance)
+            self._switch(name, [*self.history(), name])
+            return current
+
+    def rollback(self) -> str:
+        """Make the version published before the current one current again and return its name."""
+        with _publishing(self.root):
+            history = self.history()
+            if len(history) < 2:
+                raise PreconditionError(f"{self.root}: nothing was published before the current version")
+            name = history[-2]
+            if name not in self.versions():
+                raise NotFoundError(
+                    f"version {name} is no longer in {self.versions_dir}", hint="publish another by name"
+                )
+            self.open(name)
+            self._switch(name, None)
+            return name
+
+    def _switch(self, name: str, history: list[str] | None) -> None:
+        link = self.root / f".current-{uuid.uuid4().hex[:8]}"
+        try:
+            if history is not None:
+                # before the link: history() reads only up to the current one, so a crash between the two is harmless
+                draft = self.root / ".history.json"
+                _write_synced(draft, json.dumps(history, indent=1).encode())
+                draft.replace(self.root / "history.json")
+            link.symlink_to(Path("versions") / name)
+            link.replace(self.root / "current")
+            _sync_folder(self.root)
+        except OSError as error:
+            link.unlink(missing_ok=True)
+            raise _write_error(error, self.root) from error
+
+
+@contextmanager
+def _publishing(root: Path) -> Iterator[None]:
+    """One publisher of a store at a time."""
+    if not root.is_dir():
+        raise ArtifactMissingError(f"no artifact store at {root}", hint="run headrace-train fit first")
+    lock = OwnerLock(root / "publish.lock")
+    if not lock.try_acquire():
+        raise PreconditionError("another process is publishing to this store", hint="try again when it is done")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _guard(current: Manifest, candidate: Manifest, tolerance: float) -> None:
+    for metric in GUARDED_METRICS:
+        before, after = current.metrics.get(metric), candidate.metrics.get(metric, 0.0)
+        if before is not None and after < before * (1.0 - tolerance):
+            raise ArtifactRejectedError(
+                f"{candidate.version}: {metric}",
+                got=round(after, 6),
+                expected=f"at least {before * (1.0 - tolerance):.6f}, {before:.6f} less {tolerance:.0%}",
+                hint="look at what changed in the data; --force publishes it anyway",
+            )
+
+
+def _write_synced(file: Path, raw: bytes) -> None:
+    with file.open("wb") as handle:
+        handle.write(raw)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_error(error: OSError, target: Path) -> ArtifactError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free space on its device and run it again; nothing was published" if full else "nothing was published"
+    return ArtifactError(f"{target} cannot be written: {error}", hint=hint)
