@@ -1,22 +1,25 @@
 """Every error a caller can meet, as one tree.
 
-    HeadraceError
-    ├── InvalidRequestError      a field of a call is wrong
-    │   └── PreconditionError    the call is well formed but the state does not allow it
-    ├── NotFoundError            the named campaign, user or item does not exist
-    ├── AlreadyExistsError       the id is taken
-    ├── ConfigError              a configuration key is unknown or its value out of range
-    ├── DataError                a file of events, ratings or prices cannot be used
-    ├── ArtifactError            an artifact cannot be used
-    │   ├── ArtifactMissingError
-    │   ├── ArtifactCorruptError     a checksum or a shape is off
-    │   ├── ArtifactTooNewError      written by a later format version
-    │   └── ArtifactRejectedError    publish refused it: metric or coverage fell
-    ├── StoreError               the embedded store did not commit
-    │   ├── StoreFullError           no space left on the device
-    ├── LedgerError              money cannot be moved that way
-    │   └── LedgerNotOwnerError      another process still owns the ledger
-    └── OverloadedError          refused now, may be tried again
+HeadraceError
+├── InvalidRequestError      a field of a call is wrong
+│   └── PreconditionError    the call is well formed but the state does not allow it
+├── NotFoundError            the named campaign, user or item does not exist
+├── AlreadyExistsError       the id is taken
+├── ConfigError              a configuration key is unknown or its value out of range
+├── DataError                a file of events, ratings or prices cannot be used
+├── ArtifactError            an artifact cannot be used
+│   ├── ArtifactMissingError
+│   ├── ArtifactCorruptError     a checksum or a shape is off
+│   ├── ArtifactTooNewError      written by a later format version
+│   └── ArtifactRejectedError    publish refused it: metric or coverage fell
+├── StoreError               the embedded store did not commit
+│   ├── StoreFullError           no space left on the device
+├── LedgerError              money cannot be moved that way
+│   └── LedgerNotOwnerError      another process still owns the ledger
+├── UnavailableError         no server took the call; it may be tried again
+│   └── OverloadedError      refused for load
+├── DeadlineError            the answer did not come in time
+└── ServerError              the server failed; its log has the details
 """
 
 from __future__ import annotations
@@ -107,5 +110,17 @@ class LedgerNotOwnerError(LedgerError):
     """Another process owns the ledger; bids are refused until it lets go."""
 
 
-class OverloadedError(HeadraceError):
+class UnavailableError(HeadraceError):
+    """No server took the call; the same call may succeed later."""
+
+
+class OverloadedError(UnavailableError):
     """Refused for load; the same call may succeed later."""
+
+
+class DeadlineError(HeadraceError):
+    """The answer did not come within the call's deadline; the call may have been carried out."""
+
+
+class ServerError(HeadraceError):
+    """The server failed on a call that is not to blame; its log has the details."""

@@ -6,9 +6,12 @@ answers back (``reply``). Nothing above this package knows which door runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from headrace.config import DoorConfig
+from headrace.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +60,21 @@ class Door(Protocol):
 
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""
+
+
+def make_door(name: str, methods: Iterable[str], listen: str, config: DoorConfig) -> Door:
+    """The door of that name, not yet started.
+
+    name : "grpcio", or "auto" for the fastest that is built.
+    methods : full names of the RPCs it takes; any other is answered UNIMPLEMENTED.
+    listen : ``host:port``; port 0 lets the system choose.
+
+    Raises ConfigError for a door that is not built.
+    """
+    if name not in ("auto", "grpcio"):
+        raise ConfigError(
+            "server.door", name, '"grpcio"', "this build has no native door; grpcio serves the same calls"
+        )
+    from headrace.front.grpcio import GrpcioDoor
+
+    return GrpcioDoor(methods, listen, config)

@@ -1,0 +1,155 @@
+"""Configuration: one frozen dataclass a component, read from one TOML file.
+
+What is said later wins: default < file < environment (``HEADRACE_<SECTION>_<KEY>``) < command-line flag. An unknown key
+is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from headrace.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "HEADRACE"
+
+Settings = Mapping[str, Mapping[str, object]]
+"""Section -> key -> value, as a file or the flags give them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The process: where it listens, what it loads, where it keeps its data."""
+
+    # Artifact store: the folder that `headrace-train publish` writes to.
+    artifact: str = ""
+    # Folder of the embedded database and the ledger; created when absent. Processes that serve one shop share it.
+    data: str = "headrace-data"
+    # HOST:PORT to accept gRPC on; port 0 lets the system choose one.
+    listen: str = "127.0.0.1:50051"
+    # Accept an address other than loopback although the connection is not encrypted.
+    insecure: bool = False
+    # Which transport takes the calls: "grpcio", "native", or "auto" for the fastest that is built.
+    door: Literal["auto", "native", "grpcio"] = "auto"
+    # Threads that answer calls; 0 means one a core.
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    # Threads that wait for the disk (events, campaigns, notices), so that reads and bids never do.
+    durable_workers: Annotated[int, Meta(ge=1, le=256)] = 8
+    # Calls that one worker takes at once, at most.
+    batch_limit: Annotated[int, Meta(ge=1, le=4096)] = 64
+    # Seconds that a stopping server gives to the calls in flight.
+    drain_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    # Milliseconds between two attempts to become the owner of the ledger.
+    ledger_retry_ms: Annotated[int, Meta(ge=1, le=60_000)] = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorConfig:
+    """The transport, whichever it is."""
+
+    # Largest request, bytes; a larger one is refused with RESOURCE_EXHAUSTED.
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 4 << 20
+    # Calls taken and not yet answered; one more is refused at once with UNAVAILABLE.
+    max_in_flight: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
+    # Seconds of silence on a connection before the server asks whether the peer is alive.
+    keepalive_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    # Seconds that the peer has for its answer before the connection is closed.
+    keepalive_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that can be set; each field is a section of the file."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    door: DoorConfig = field(default_factory=DoorConfig)
+
+
+def load_config(
+    file: Path | None = None, flags: Settings | None = None, environment: Mapping[str, str] | None = None
+) -> Config:
+    """The configuration of a process.
+
+    file : a TOML file, or none.
+    flags : values given on the command line; they win.
+    environment : the process's own when left out.
+
+    Raises ConfigError for a file that cannot be read, an unknown key, and a value of the wrong type or out of range.
+    """
+    layers = [
+        (str(file), _read_file(file) if file else {}, True),
+        ("the environment", _read_environment(os.environ if environment is None else environment), False),
+        ("the command line", flags or {}, True),
+    ]
+    sections: dict[str, dict[str, object]] = {}
+    for source, settings, strict in layers:
+        for section, key, value in _flatten(settings, source):
+            sections.setdefault(section, {})[key] = _checked(section, key, value, source, strict)
+    classes = _section_classes()
+    return Config(**{name: classes[name](**values) for name, values in sections.items()})
+
+
+def known_keys() -> Iterator[tuple[str, str, object]]:
+    """Every (section, key, default) there is, in the order of the classes."""
+    for name, section in _section_classes().items():
+        for entry in dataclasses.fields(section):
+            yield name, entry.name, entry.default
+
+
+def _section_classes() -> dict[str, Any]:
+    return get_type_hints(Config)
+
+
+def _read_file(file: Path) -> Settings:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the configuration file {file} cannot be read: {error}") from error
+
+
+def _read_environment(environment: Mapping[str, str]) -> Settings:
+    settings: dict[str, dict[str, object]] = {}
+    for section in _section_classes():
+        prefix = f"{ENVIRONMENT_PREFIX}_{section.upper()}_"
+        for name, value in environment.items():
+            if name.startswith(prefix):
+                settings.setdefault(section, {})[name.removeprefix(prefix).lower()] = value
+    return settings
+
+
+def _flatten(settings: Settings, source: str) -> Iterator[tuple[str, str, object]]:
+    classes = _section_classes()
+    for section, values in settings.items():
+        if section not in classes:
+            raise _unknown("section", section, list(classes), source)
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{section} in {source}", values, "a section", f"write [{section}] on a line of its own")
+        known = [entry.name for entry in dataclasses.fields(classes[section])]
+        for key, value in values.items():
+            if key not in known:
+                raise _unknown("key", f"{section}.{key}", [f"{section}.{name}" for name in known], source)
+            yield section, key, value
+
+
+def _unknown(kind: str, name: str, known: list[str], source: str) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = "did you mean " + " or ".join(near) + "?" if near else "known: " + ", ".join(known)
+    return ConfigError(f"unknown {kind} {name} in {source}", hint=hint)
+
+
+def _checked(section: str, key: str, value: object, source: str, strict: bool) -> object:
+    wanted = get_type_hints(_section_classes()[section], include_extras=True)[key]
+    try:
+        return msgspec.convert(value, wanted, strict=strict)
+    except msgspec.ValidationError as error:
+        expected = str(error).split(" - ")[0].removeprefix("Expected ").split(", got")[0]
+        raise ConfigError(f"{section}.{key} in {source}", value, expected) from error
