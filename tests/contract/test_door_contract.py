@@ -1,0 +1,317 @@
+"""What every door promises, whichever transport it stands on."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import headrace.v1.recommender_pb2  # noqa: F401 (reflection tells of it)
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from headrace.config import DoorConfig
+from headrace.errors import ConfigError
+from headrace.front import Call, Door, Reply, make_door
+
+ECHO = "/headrace.v1.RecommenderService/Recommend"
+OTHER = "/headrace.v1.RecommenderService/SimilarItems"
+CONFIG = DoorConfig(max_message_bytes=64 * 1024, max_in_flight=40)
+
+
+class Rig:
+    """A started door, a channel to it, and the batches that its one worker saw."""
+
+    def __init__(self, name: str) -> None:
+        self.door: Door = make_door(name, [ECHO, OTHER], "127.0.0.1:0", CONFIG)
+        self.address = self.door.start()
+        self.channel = grpc.insecure_channel(self.address, [("grpc.max_send_message_length", -1)])
+        self.answer: Callable[[Call], Reply] = lambda call: Reply(call.body)
+        self.batches: list[list[Call]] = []
+        self.free = threading.Event()
+        self.free.set()
+        self.busy = threading.Event()
+        self.worker = threading.Thread(target=self._work, daemon=True)
+        self.worker.start()
+
+    def _work(self) -> None:
+        while batch := self.door.next_batch(16):
+            self.batches.append(batch)
+            self.busy.set()
+            self.free.wait()
+            self.door.reply(batch, [self.answer(call) for call in batch])
+
+    def call(self, body: bytes = b"x", method: str = ECHO, **options: Any) -> Any:
+        return self.channel.unary_unary(method).future(body, **{"timeout": 10, **options})
+
+    def occupy(self) -> Any:
+        """Make the worker busy with one call until ``free`` is set."""
+        self.free.clear()
+        self.busy.clear()
+        first = self.call(b"first")
+        assert self.busy.wait(5)
+        return first
+
+    def settle(self) -> None:
+        """Let the door see what was sent on this channel before; the transport may reorder calls, but not by much."""
+        for _ in range(10):
+            health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+
+    def close(self) -> None:
+        self.free.set()
+        self.channel.close()
+        self.door.drain(5)
+        self.worker.join(5)
+
+
+@pytest.fixture(params=["grpcio"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(request.param)
+    yield rig
+    rig.close()
+
+
+def code_of(call: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as failure:
+        call.result()
+    return failure.value.code()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        threading.Event().wait(0.002)
+
+
+def test_answers_with_the_bytes_of_the_reply(rig: Rig) -> None:
+    assert rig.call(b"hello").result() == b"hello"
+    assert rig.call(b"").result() == b""
+
+
+def test_call_carries_method_deadline_peer_and_metadata(rig: Rig) -> None:
+    before = time.monotonic()
+    rig.call(method=OTHER, timeout=7, metadata=[("x-request-id", "r1"), ("blob-bin", b"\x00\xff")]).result()
+    (call,) = rig.batches[-1]
+    assert call.method == OTHER
+    assert before + 6 < call.deadline < time.monotonic() + 7.1
+    assert "127.0.0.1" in call.peer
+    assert call.metadata["x-request-id"] == "r1"
+    assert "blob-bin" not in call.metadata
+
+
+def test_no_deadline_is_infinite(rig: Rig) -> None:
+    rig.call(timeout=None).result()
+    assert rig.batches[-1][0].deadline == float("inf")
+
+
+def test_reply_with_a_status_fails_the_call_with_code_and_text(rig: Rig) -> None:
+    rig.answer = lambda call: Reply(status=5, message="NotFoundError: no such campaign")
+    call = rig.call()
+    assert code_of(call) == grpc.StatusCode.NOT_FOUND
+    assert call.details() == "NotFoundError: no such campaign"
+
+
+def test_calls_that_wait_come_in_one_batch_up_to_the_limit(rig: Rig) -> None:
+    first = rig.occupy()
+    calls = [rig.call(b"%d" % i) for i in range(20)]
+    rig.settle()
+    rig.free.set()
+    assert first.result() == b"first"
+    assert [call.result() for call in calls] == [b"%d" % i for i in range(20)]
+    sizes = [len(batch) for batch in rig.batches]
+    assert sum(sizes) == 21
+    assert max(sizes) <= 16
+    assert len(sizes) <= 5, f"calls that wait together must be taken together, not as {sizes}"
+
+
+def test_many_threads_each_get_their_own_answer(rig: Rig) -> None:
+    send = rig.channel.unary_unary(ECHO)
+
+    def ask(i: int) -> bool:
+        return bool(send(b"%d" % i, timeout=10) == b"%d" % i)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(1000)))
+
+
+def test_call_past_its_deadline_never_reaches_a_worker(rig: Rig) -> None:
+    first = rig.occupy()
+    late = rig.call(b"late", timeout=0.05)
+    assert code_of(late) == grpc.StatusCode.DEADLINE_EXCEEDED
+    after = rig.call(b"after")
+    rig.settle()
+    rig.free.set()
+    assert (first.result(), after.result()) == (b"first", b"after")
+    assert [call.body for batch in rig.batches for call in batch] == [b"first", b"after"]
+
+
+def test_cancelled_call_never_reaches_a_worker(rig: Rig) -> None:
+    first = rig.occupy()
+    gone = rig.call(b"gone")
+    rig.settle()
+    gone.cancel()
+    rig.settle()
+    rig.free.set()
+    assert rig.call(b"after").result() == b"after"
+    assert first.result() == b"first"
+    assert [call.body for batch in rig.batches for call in batch] == [b"first", b"after"]
+
+
+def test_answer_to_a_cancelled_call_disturbs_nobody(rig: Rig) -> None:
+    rig.occupy().cancel()
+    rig.settle()
+    rig.free.set()
+    assert rig.call(b"after").result() == b"after"
+
+
+def test_more_calls_than_the_cap_are_refused_at_once(rig: Rig) -> None:
+    first = rig.occupy()
+    calls = [rig.call() for _ in range(CONFIG.max_in_flight + 9)]  # one is in flight already
+    wait_until(lambda: sum(call.done() for call in calls) == 10)
+    for call in [call for call in calls if call.done()]:
+        assert code_of(call) == grpc.StatusCode.UNAVAILABLE
+        assert call.details().startswith("OverloadedError: ")
+        calls.remove(call)
+    calls.pop().cancel()
+    rig.settle()
+    calls.append(rig.call())
+    rig.settle()
+    rig.free.set()
+    assert first.result() == b"first"
+    assert all(call.result() == b"x" for call in calls)
+
+
+def test_oversized_message_is_refused_and_the_connection_lives_on(rig: Rig) -> None:
+    assert code_of(rig.call(bytes(CONFIG.max_message_bytes + 1))) == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(rig.call(bytes(CONFIG.max_message_bytes)).result()) == CONFIG.max_message_bytes
+
+
+def test_answer_may_be_larger_than_a_request_may(rig: Rig) -> None:
+    rig.answer = lambda call: Reply(bytes(CONFIG.max_message_bytes * 4))
+    assert len(rig.call().result()) == CONFIG.max_message_bytes * 4
+
+
+@pytest.mark.parametrize("method", ["/headrace.v1.RecommenderService/Nope", "/nope.v1.Nope/Recommend", "/"])
+def test_unknown_method_is_unimplemented(rig: Rig, method: str) -> None:
+    assert code_of(rig.call(method=method)) == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_garbage_on_the_port_does_not_disturb_others(rig: Rig) -> None:
+    host, _, port = rig.address.rpartition(":")
+    rng_like = bytes(range(256)) * 64
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", rng_like, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + rng_like):
+        with socket.create_connection((host, int(port)), timeout=5) as raw:
+            raw.sendall(garbage)
+            assert rig.call(b"still").result() == b"still"
+
+
+def test_health_check_and_watch_follow_set_serving(rig: Rig) -> None:
+    stub = health_pb2_grpc.HealthStub(rig.channel)
+    kinds = health_pb2.HealthCheckResponse
+
+    def check(service: str) -> int:
+        return int(stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status)
+
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10)
+    assert next(watch).status == kinds.NOT_SERVING
+    rig.door.set_serving("", True)
+    assert next(watch).status == kinds.SERVING
+    assert check("") == kinds.SERVING
+    assert check("headrace.v1.RecommenderService") == kinds.NOT_SERVING
+    rig.door.set_serving("headrace.v1.RecommenderService", True)
+    assert check("headrace.v1.RecommenderService") == kinds.SERVING
+    with pytest.raises(grpc.RpcError) as failure:
+        check("nope")
+    assert failure.value.code() == grpc.StatusCode.NOT_FOUND
+    stranger = stub.Watch(health_pb2.HealthCheckRequest(service="nope"), timeout=10)
+    assert next(stranger).status == kinds.SERVICE_UNKNOWN
+    stranger.cancel()
+    watch.cancel()
+
+
+def test_reflection_names_the_services_and_their_descriptors(rig: Rig) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(rig.channel)
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="headrace.v1.RecommenderService"),
+    ]
+    listed, described = stub.ServerReflectionInfo(iter(requests), timeout=5)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {"headrace.v1.RecommenderService", "grpc.health.v1.Health"} <= names
+    assert b"RecommendBatch" in described.file_descriptor_response.file_descriptor_proto[0]
+
+
+def test_drain_finishes_what_is_in_flight_and_refuses_the_rest(rig: Rig) -> None:
+    watch = health_pb2_grpc.HealthStub(rig.channel).Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    rig.door.set_serving("", True)
+    first = rig.occupy()
+    waiting = [rig.call(b"waiting") for _ in range(5)]
+    rig.settle()
+    drain = threading.Thread(target=rig.door.drain, args=(10,))
+    drain.start()
+    # the stream of a watcher ends with the news and does not hold the drain up
+    said = [answer.status for answer in watch]
+    assert said[-1] == health_pb2.HealthCheckResponse.NOT_SERVING
+    refused = grpc.insecure_channel(rig.address)
+    assert code_of(refused.unary_unary(ECHO).future(b"x", timeout=5)) == grpc.StatusCode.UNAVAILABLE
+    refused.close()
+    rig.free.set()
+    assert first.result() == b"first"
+    assert [call.result() for call in waiting] == [b"waiting"] * 5
+    drain.join(5)
+    rig.worker.join(5)
+    assert not drain.is_alive()
+    assert not rig.worker.is_alive(), "next_batch must tell the workers that the door is closed"
+
+
+def test_drain_gives_up_after_its_grace(rig: Rig) -> None:
+    first = rig.occupy()
+    rig.door.drain(0.05)
+    assert code_of(first) in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    rig.free.set()  # the worker's late answer goes nowhere and raises nothing
+    rig.worker.join(5)
+    assert not rig.worker.is_alive()
+    rig.door.drain(0.05)
+
+
+def test_two_doors_share_a_port_and_the_second_takes_over(rig: Rig) -> None:
+    second = make_door("auto", [ECHO], rig.address, CONFIG)
+    assert second.start() == rig.address
+
+    def work() -> None:
+        while batch := second.next_batch(4):
+            second.reply(batch, [Reply(b"second")] * len(batch))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    rig.door.drain(5)
+    with grpc.insecure_channel(rig.address) as channel:
+        assert channel.unary_unary(ECHO)(b"x", timeout=5, wait_for_ready=True) == b"second"
+    second.drain(5)
+    worker.join(5)
+
+
+@pytest.mark.parametrize("listen", ["203.0.113.1:1", "nonsense", "127.0.0.1:notaport"])
+def test_address_that_cannot_be_had_is_a_config_error(listen: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.listen"):
+        make_door("grpcio", [ECHO], listen, CONFIG).start()
+
+
+def test_address_of_another_program_is_a_config_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ConfigError, match="no other program"):
+        make_door("grpcio", [ECHO], f"127.0.0.1:{other.getsockname()[1]}", CONFIG).start()
+
+
+def test_native_door_that_is_not_built_says_what_works() -> None:
+    with pytest.raises(ConfigError, match="grpcio serves the same calls"):
+        make_door("native", [ECHO], "127.0.0.1:0", CONFIG)
+
+
+def test_reply_needs_one_answer_for_each_call(rig: Rig) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        rig.door.reply([Call("m", b"", 0.0, "", {}, None)], [])
