@@ -41,7 +41,8 @@ class Store:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
         self._submit_lock = threading.Lock()
-        self._readers = threading.local()
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
         try:
             self._writer = self._connect()
             self._writer.executescript(schema)
@@ -65,9 +66,10 @@ class Store:
 
     def read(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query over what is committed, on a connection of the calling thread's own."""
-        connection = getattr(self._readers, "connection", None)
+        connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._readers.connection = self._connect(read_only=True)
+            connection = self._local.connection = self._connect(read_only=True)
+            self._readers.append(connection)
         return list(connection.execute(query, parameters))
 
     def close(self) -> None:
@@ -78,17 +80,19 @@ class Store:
             self._closed = True
             self._jobs.put(None)
         self._thread.join()
-        self._writer.close()
+        for connection in (*self._readers, self._writer):
+            connection.close()
 
     def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         # autocommit: transactions are begun and ended by the writer loop alone
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA foreign_keys = ON")
-        if read_only:
-            connection.execute("PRAGMA query_only = ON")
+        settings = ["journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"]
+        try:
+            for setting in [*settings, "query_only = ON"] if read_only else settings:
+                connection.execute(f"PRAGMA {setting}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _run(self) -> None:
