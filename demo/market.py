@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from shop import Visit
 
 from headrace import Client
 from headrace.v1 import bidder_pb2, campaigns_pb2
+from shop import Visit
 
 MEDIAN_CPM_MICROS = 4_000_000
 SIGMA = 0.6

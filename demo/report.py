@@ -9,11 +9,12 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+
 from market import LANDSCAPE, Day, market_prices
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402 # the backend is chosen first
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib.pyplot as plt  # the backend is chosen first
+from matplotlib.figure import Figure
 
 INK, ACCENT, MUTED = "#22313f", "#1f77b4", "#9aa5b1"
 

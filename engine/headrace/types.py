@@ -14,6 +14,7 @@ Micros = NewType("Micros", int)
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
+UInt32 = npt.NDArray[np.uint32]
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

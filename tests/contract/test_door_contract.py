@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-import headrace.v1.recommender_pb2  # noqa: F401 (reflection tells of it)
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+import headrace.v1.recommender_pb2  # noqa: F401 (reflection tells of it)
 from headrace.config import DoorConfig
 from headrace.errors import ConfigError
 from headrace.front import Call, Door, Reply, make_door

@@ -103,7 +103,7 @@ def test_closing_commits_what_waits_and_refuses_what_comes_after(tmp_path: Path)
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     path.write_bytes(b"not a database, but long enough to be read as one" * 100)
-    with pytest.raises(StoreError, match="store.sqlite"):
+    with pytest.raises(StoreError, match=r"store\.sqlite"):
         Store(path, SCHEMA)
 
 
