@@ -1,5 +1,19 @@
 """Headrace: personal recommendations and paced bids from one learned value."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.client import AsyncClient, Client
 
 __version__ = version("headrace")
+__all__ = ["AsyncClient", "Client", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # the client brings grpcio with it, which a training job does not need
+    if name in ("Client", "AsyncClient"):
+        import headrace.client
+
+        return getattr(headrace.client, name)
+    raise AttributeError(f"module 'headrace' has no attribute {name!r}")

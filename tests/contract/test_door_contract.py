@@ -63,7 +63,7 @@ class Rig:
             health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
 
     def fill(self) -> tuple[list[Any], list[Any]]:
-        """Send ten calls more than there is room for, one being in flight; returns those that wait and those refused."""
+        """Send ten calls more than there is room for, one being in flight; returns those waiting and those refused."""
         calls = [self.call() for _ in range(CONFIG.max_in_flight + 9)]
         wait_until(lambda: sum(call.done() for call in calls) >= 10)
         return [call for call in calls if not call.done()], [call for call in calls if call.done()]

@@ -1,4 +1,4 @@
-"""What a caller sees of an error: the one place that maps classes to gRPC status codes and back.
+"""What a caller sees of an error: the one place that maps classes to gRPC status codes.
 
 A status text starts with the class: ``NotFoundError: campaign c7 does not exist``. So a client in any language can tell
 errors apart that share a code, and the Python client raises the same class that the server did.
@@ -7,7 +7,6 @@ errors apart that share a code, and the Python client raises the same class that
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 
 import grpc
@@ -37,22 +36,6 @@ _CODES: dict[type[HeadraceError], grpc.StatusCode] = {
     HeadraceError: grpc.StatusCode.INTERNAL,
 }
 
-_CLASSES: dict[grpc.StatusCode, type[HeadraceError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,
-    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidRequestError,
-    grpc.StatusCode.FAILED_PRECONDITION: errors.PreconditionError,
-    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
-    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.InvalidRequestError,  # the transport says it of oversized messages
-    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
-}
-"""For texts that name no class: what the transport says itself."""
-
-_NAMED = {
-    cls.__name__: cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, HeadraceError)
-}
-
 
 def code_of(error: HeadraceError) -> grpc.StatusCode:
     """The gRPC status of an error: that of its class or of the nearest class above it."""
@@ -67,11 +50,3 @@ def reply_of(error: Exception) -> Reply:
     _log.error("request %s failed", request_id, exc_info=error)
     text = f"ServerError: an internal error; the server's log tells more under request {request_id}"
     return Reply(status=grpc.StatusCode.INTERNAL.value[0], message=text)
-
-
-def error_of(code: grpc.StatusCode, text: str) -> HeadraceError:
-    """The error that a status stands for: the class its text names, else the nearest one to its code."""
-    named = re.match(r"(\w+): ", text)
-    if named and named[1] in _NAMED:
-        return _NAMED[named[1]](text[named.end() :])
-    return _CLASSES.get(code, errors.ServerError)(text or code.name)

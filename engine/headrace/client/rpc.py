@@ -1,0 +1,99 @@
+"""One RPC, described once for the client that blocks and the one that is awaited."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+
+import grpc
+from google.protobuf.message import Message
+
+from headrace.client.errors import error_of
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.client.client import AsyncClient, Client
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FIRST_PAUSE_S = 0.01
+LONGEST_PAUSE_S = 0.5
+
+
+class Rpc(Generic[P, T]):
+    """A method of both clients: how to build its request, what it answers, how long it may take, whether to repeat it.
+
+    name : full name, ``/headrace.v1.RecommenderService/Recommend``.
+    build : makes the request message from the method's arguments; its signature and docstring are the method's.
+    response : the generated class of the answer.
+    read : makes the method's result from the answer.
+    timeout_s : deadline of a call, seconds, all attempts together.
+    repeatable : a second arrival changes nothing, so that a call that no server took may be sent again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build: Callable[P, Message],
+        response: type[Message],
+        read: Callable[[Any], T],
+        timeout_s: float,
+        *,
+        repeatable: bool,
+    ) -> None:
+        self.name = name
+        self.build = build
+        self.response = response
+        self.read = read
+        self.timeout_s = timeout_s
+        self.repeatable = repeatable
+        self.__doc__ = build.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, client: Any, owner: type) -> Any:
+        if client is None:
+            return self
+
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client._call(self, self.build(*args, **kwargs))
+
+        method.__doc__ = self.__doc__
+        return method
+
+
+class Attempts:
+    """The deadline of one call and what is left of it over its attempts."""
+
+    def __init__(self, rpc: Rpc[..., Any], timeout_s: float) -> None:
+        self._repeatable = rpc.repeatable
+        self._end = time.monotonic() + timeout_s
+        self._pause_s = FIRST_PAUSE_S
+
+    def left_s(self) -> float:
+        """Seconds until the deadline, never below 0."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    def pause_s(self, failure: grpc.RpcError) -> float:
+        """Seconds to wait before the next attempt: exponential, with full jitter.
+
+        Raises the HeadraceError that the failure stands for when there is to be no further attempt.
+        """
+        pause = random.uniform(0.0, self._pause_s)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        may_repeat = self._repeatable and failure.code() == grpc.StatusCode.UNAVAILABLE
+        if not may_repeat or pause >= self.left_s():
+            raise error_from(failure) from failure
+        return pause
+
+
+def error_from(failure: grpc.RpcError) -> HeadraceError:
+    """The error that a failed call stands for."""
+    return error_of(failure.code(), failure.details() or "")
