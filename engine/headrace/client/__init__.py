@@ -6,9 +6,9 @@
         for item in client.recommend("shopper-17", limit=5).items:
             print(item.item_id, item.score)
 
-Every call has a deadline (``within`` sets another one). What is safe to send twice is retried until the deadline when
-no server takes it; ``bid``, ``create_campaign`` and other calls that would count twice never are. Errors are the classes
-of :mod:`headrace.errors`.
+Every call has a deadline (``within`` sets another one). What is safe to send twice is retried until then when no server
+takes it; ``bid``, ``create_campaign`` and other calls that would count twice never are. Errors are the classes of
+:mod:`headrace.errors`.
 """
 
 from headrace.client.client import AsyncClient, Client
