@@ -40,7 +40,6 @@ class GrpcioDoor:
         # keyed by the ticket, so that a cancelled call is taken out in O(1)
         self._waiting: OrderedDict[object, Call] = OrderedDict()
         self._changed = threading.Condition(threading.Lock())
-        self._idle_workers = 0
         self._in_flight = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="headrace-door", daemon=True)
@@ -56,11 +55,11 @@ class GrpcioDoor:
         with self._changed:
             while True:
                 batch = self._take(limit)
+                if self._waiting:
+                    self._changed.notify()
                 if batch or self._closed:
                     return batch
-                self._idle_workers += 1
                 self._changed.wait()
-                self._idle_workers -= 1
 
     def _take(self, limit: int) -> list[Call]:
         batch: list[Call] = []
@@ -149,9 +148,10 @@ class GrpcioDoor:
 
     def _enqueue(self, call: Call) -> None:
         with self._changed:
-            self._waiting[call.ticket] = call
-            if self._idle_workers:
+            # one wake-up for a burst: whoever wakes takes all of it, and passes on what is beyond its limit
+            if not self._waiting:
                 self._changed.notify()
+            self._waiting[call.ticket] = call
 
 
 class _Unary(grpc.GenericRpcHandler):  # type: ignore[misc]
