@@ -1,2 +1,122 @@
+"""The command line: ``headrace …``. Exit codes: 0 done, 2 bad input, 1 anything else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.errors import ArtifactError, ConfigError, DataError, HeadraceError, InvalidRequestError, NotFoundError
+
+BAD_INPUT = (ArtifactError, ConfigError, DataError, InvalidRequestError, NotFoundError)
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+app = typer.Typer(
+    help="Recommendations and bids from one learned value.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+At = Annotated[str, typer.Option("--at", metavar="HOST:PORT", help="The server to ask.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings.")]
+
+
+@app.command()
+def serve(
+    artifact: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Artifact store that headrace-train publish wrote.")
+    ] = None,
+    config: ConfigFile = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help=f"Address to serve on [{DEFAULT_ADDRESS}]; port 0: any.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder of the database and the ledger [headrace-data].")
+    ] = None,
+    door: Annotated[str | None, typer.Option(metavar="native|grpcio", help="Transport [the fastest built].")] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Serve beyond this machine although nothing is encrypted.")
+    ] = None,
+) -> None:
+    """Serve recommendations and bids until SIGTERM or Ctrl-C; SIGHUP swaps to the newest artifact."""
+    from headrace.config import load_config
+    from headrace.service.process import run
+
+    given = {"artifact": artifact, "data": data, "listen": listen, "door": door, "insecure": insecure}
+    flags = {"server": {key: value for key, value in given.items() if value is not None}}
+    run(load_config(config, flags), say=lambda line: print(line, flush=True))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from headrace import __version__
+
+    print(f"headrace {__version__}")
+
+
+@app.command("config")
+def show_config(file: ConfigFile = None) -> None:
+    """Print every setting as TOML, as a server started here would see it."""
+    from dataclasses import asdict
+
+    from headrace.config import load_config
+
+    for section, values in asdict(load_config(file)).items():
+        print(f"[{section}]")
+        for key, value in values.items():
+            print(f"{key} = {json.dumps(value)}")
+        print()
+
+
+@app.command()
+def health(
+    at: At = DEFAULT_ADDRESS,
+    service: Annotated[str, typer.Option(metavar="NAME", help="One service, such as headrace.v1.BidderService.")] = "",
+) -> None:
+    """Ask a server whether it is serving; exit 0 if so, else 1."""
+    from headrace.client.health import check
+
+    status = check(at, service)
+    print(status)
+    raise SystemExit(0 if status == "SERVING" else 1)
+
+
+@app.command("reload")
+def reload_artifact(
+    version: Annotated[str, typer.Argument(metavar="[VERSION]", help="Version to swap to [the published one].")] = "",
+    at: At = DEFAULT_ADDRESS,
+) -> None:
+    """Let a running server swap to another artifact."""
+    from headrace.client import Client
+
+    with Client(at) as client:
+        answer = client.reload_artifact(version)
+    print(f"{'now serving' if answer.changed else 'already serving'} {answer.artifact.version}")
+
+
+@app.command()
+def erase(
+    user_id: Annotated[str, typer.Option(metavar="ID", help="A known user.")] = "",
+    anonymous_id: Annotated[str, typer.Option(metavar="ID", help="A browser or device.")] = "",
+    at: At = DEFAULT_ADDRESS,
+) -> None:
+    """Let a running server forget a person, named by one of the two ids."""
+    from headrace.client import Client
+
+    with Client(at) as client:
+        answer = client.erase_person(user_id, anonymous_id=anonymous_id)
+    print("erased" if answer.erased else "nothing was known of that person")
+
+
 def main() -> None:
-    raise SystemExit(0)
+    """The entry point; errors meant for the reader are one line on stderr."""
+    try:
+        app()
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, BAD_INPUT) else 1) from error

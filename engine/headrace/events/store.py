@@ -20,6 +20,9 @@ from headrace.errors import HeadraceError, OverloadedError, StoreError, StoreFul
 T = TypeVar("T")
 Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
 
+DATABASE = "headrace.db"
+"""Name of the database in a data folder."""
+
 MAX_GROUP = 1024
 """Functions in one commit at the most; bounds the wait of the first."""
 

@@ -1,0 +1,90 @@
+"""ArtifactsService: which trained model answers, and swapping to another one under load."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from headrace.artifact_format import MANIFEST
+from headrace.artifacts import Artifact, ArtifactStore, open_artifact
+from headrace.errors import HeadraceError, NotFoundError
+from headrace.front import Call
+from headrace.service.method import Method
+from headrace.v1 import artifacts_pb2 as pb
+
+
+class ServedArtifact:
+    """The artifact being served and the way to another one.
+
+    path : an artifact store's root, or one version's directory (then there is nothing to reload to).
+    adopt : builds everything that answers from an artifact and swaps to it in one step; on an error nothing changed.
+    """
+
+    def __init__(self, path: Path, first: Artifact, adopt: Callable[[Artifact], None]) -> None:
+        self._path = path
+        self._store = None if (path / MANIFEST).exists() else ArtifactStore(path)
+        self._adopt = adopt
+        self._one_at_a_time = threading.Lock()
+        self.current = first
+
+    def reload(self, version: str = "") -> bool:
+        """Verify and swap to a version, the store's current one by default; False when it is being served already.
+
+        Raises NotFoundError for an unknown version, and what reading an artifact raises; the old one stays then.
+        """
+        with self._one_at_a_time:
+            name = self._resolve(version)
+            if name == self.current.version:
+                return False
+            artifact = self._store.open(name) if self._store else open_artifact(self._path)
+            self._adopt(artifact)
+            self.current = artifact
+            return True
+
+    def _resolve(self, version: str) -> str:
+        if self._store is None:
+            known, chosen = [self.current.version], version or self.current.version
+        else:
+            known, chosen = self._store.versions(), version or self._store.current() or ""
+        if chosen not in known:
+            raise NotFoundError("version", chosen, f"one of those in {self._path}", "publish it first")
+        return chosen
+
+
+def methods(served: ServedArtifact) -> list[Method]:
+    """The RPCs of ArtifactsService."""
+
+    def current(requests: Sequence[Any], calls: Sequence[Call]) -> list[Any]:
+        return [pb.GetCurrentArtifactResponse(artifact=describe(served.current))] * len(requests)
+
+    def reload(requests: Sequence[Any], calls: Sequence[Call]) -> list[Any]:
+        return [_reload(served, request.version) for request in requests]
+
+    return [
+        Method("/headrace.v1.ArtifactsService/GetCurrentArtifact", pb.GetCurrentArtifactRequest, current),
+        Method("/headrace.v1.ArtifactsService/ReloadArtifact", pb.ReloadArtifactRequest, reload),
+    ]
+
+
+def _reload(served: ServedArtifact, version: str) -> pb.ReloadArtifactResponse | HeadraceError:
+    try:
+        changed = served.reload(version)
+    except HeadraceError as error:
+        return error
+    return pb.ReloadArtifactResponse(artifact=describe(served.current), changed=changed)
+
+
+def describe(artifact: Artifact) -> pb.Artifact:
+    """An artifact as the API tells of it."""
+    manifest = artifact.manifest
+    return pb.Artifact(
+        version=artifact.version,
+        format_version=manifest.format_version,
+        trained_until_ms=manifest.trained_until_ms,
+        n_users=len(artifact.user_ids),
+        n_items=len(artifact.item_ids),
+        metrics=manifest.metrics,
+        index_type=manifest.index_type,
+    )
