@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -136,14 +136,15 @@ def _flatten(settings: Settings, source: str) -> Iterator[tuple[str, str, object
         known = [entry.name for entry in dataclasses.fields(classes[section])]
         for key, value in values.items():
             if key not in known:
-                raise _unknown("key", f"{section}.{key}", [f"{section}.{name}" for name in known], source)
+                raise _unknown("key", key, known, source, f"{section}.")
             yield section, key, value
 
 
-def _unknown(kind: str, name: str, known: list[str], source: str) -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = "did you mean " + " or ".join(near) + "?" if near else "known: " + ", ".join(known)
-    return ConfigError(f"unknown {kind} {name} in {source}", hint=hint)
+def _unknown(kind: str, name: str, known: list[str], source: str, prefix: str = "") -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=2)
+    names = [prefix + key for key in near or known]
+    hint = f"did you mean {' or '.join(names)}?" if near else f"known: {', '.join(names)}"
+    return ConfigError(f"unknown {kind} {prefix}{name} in {source}", hint=hint)
 
 
 def _checked(section: str, key: str, value: object, source: str, strict: bool) -> object:
@@ -151,5 +152,6 @@ def _checked(section: str, key: str, value: object, source: str, strict: bool) -
     try:
         return msgspec.convert(value, wanted, strict=strict)
     except msgspec.ValidationError as error:
+        choices = get_args(wanted) if get_origin(wanted) is Literal else ()
         expected = str(error).split(" - ")[0].removeprefix("Expected ").split(", got")[0]
-        raise ConfigError(f"{section}.{key} in {source}", value, expected) from error
+        raise ConfigError(f"{section}.{key} in {source}", value, " or ".join(choices) or expected) from error
