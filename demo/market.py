@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from headrace import Client
-from headrace.v1 import bidder_pb2, campaigns_pb2
+from headrace.v1 import bidder_pb2
 from shop import Visit
 
 MEDIAN_CPM_MICROS = 4_000_000
@@ -52,16 +52,16 @@ class Day:
     traces: dict[str, Trace] = field(default_factory=dict)
 
 
-def replay(client: Client, visits: list[Visit], campaign_ids: list[str], seed: int) -> Day:
+def replay(client: Client, visits: list[Visit], campaign_ids: list[str], currency: str, seed: int) -> Day:
     """Send each visit as a bid request in time order; settle each bid against its market price at once."""
     day = Day(traces={campaign_id: Trace() for campaign_id in campaign_ids})
     prices = iter(market_prices(sum(impressions_of(visit) for visit in visits), seed))
     every = max(1, len(visits) // 96)
     for number, visit in enumerate(visits):
-        response = client.bid(bid_request(visit))
+        response = client.bid(bid_request(visit, currency))
         notices = list(settle(response, prices, day))
         if notices:
-            client.notify(bidder_pb2.NotifyRequest(notices=notices))
+            client.notify(notices)
         day.requests += 1
         if number % every == 0 or number == len(visits) - 1:
             record(client, visit.time, day)
@@ -72,7 +72,7 @@ def impressions_of(visit: Visit) -> int:
     return min(visit.n_lines, MAX_IMPRESSIONS)
 
 
-def bid_request(visit: Visit) -> bidder_pb2.BidRequest:
+def bid_request(visit: Visit, currency: str) -> bidder_pb2.BidRequest:
     return bidder_pb2.BidRequest(
         bid_request_id=visit.visit_id,
         user_id=visit.user_id,
@@ -80,6 +80,7 @@ def bid_request(visit: Visit) -> bidder_pb2.BidRequest:
         categories=visit.categories[:16],
         time_ms=int(visit.time.timestamp() * 1000),
         exchange="demo",
+        currency=currency,
         auction_type=bidder_pb2.AUCTION_TYPE_SECOND_PRICE,
         impressions=[
             bidder_pb2.Impression(impression_id=str(i), floor_cpm_micros=FLOOR_CPM_MICROS, placement="visit")
@@ -111,7 +112,7 @@ def settle(response: bidder_pb2.BidResponse, prices: Iterator[int], day: Day) ->
 
 
 def record(client: Client, time: dt.datetime, day: Day) -> None:
-    for status in client.list_campaigns(campaigns_pb2.ListCampaignsRequest()).campaigns:
+    for status in client.list_campaigns().campaigns:
         trace = day.traces[status.campaign.campaign_id]
         account = status.accounts[0]
         trace.times.append(time)

@@ -140,6 +140,6 @@ def online_retail(path: Path) -> Shop:
             "country": "Country",
         },
         names={key: " ".join(str(name).split()) for key, name in names.items()},
-        categories={key: str(name).split()[-1].upper() for key, name in names.items() if str(name).split()},
+        categories={},
         mapping=Path(__file__).with_name("online_retail.toml"),
     )
