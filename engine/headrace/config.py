@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "HEADRACE"
@@ -72,6 +73,7 @@ class Config:
 
     server: ServerConfig = field(default_factory=ServerConfig)
     door: DoorConfig = field(default_factory=DoorConfig)
+    bidding: BiddingConfig = field(default_factory=BiddingConfig)
 
 
 def load_config(

@@ -62,19 +62,23 @@ class Door(Protocol):
         """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""
 
 
+def check_door(name: str) -> None:
+    """Raise ConfigError for a door that is not built; "auto" is the fastest that is."""
+    if name not in ("auto", "grpcio"):
+        hint = "this build has no native door; grpcio serves the same calls"
+        raise ConfigError("server.door", name, '"grpcio"', hint)
+
+
 def make_door(name: str, methods: Iterable[str], listen: str, config: DoorConfig) -> Door:
     """The door of that name, not yet started.
 
-    name : "grpcio", or "auto" for the fastest that is built.
+    name : as :func:`check_door` takes it.
     methods : full names of the RPCs it takes; any other is answered UNIMPLEMENTED.
     listen : ``host:port``; port 0 lets the system choose.
 
     Raises ConfigError for a door that is not built.
     """
-    if name not in ("auto", "grpcio"):
-        raise ConfigError(
-            "server.door", name, '"grpcio"', "this build has no native door; grpcio serves the same calls"
-        )
+    check_door(name)
     from headrace.front.grpcio import GrpcioDoor
 
     return GrpcioDoor(methods, listen, config)

@@ -1,0 +1,28 @@
+"""What can be set of bidding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiddingConfig:
+    """Prices, pacing and patience of the bidder."""
+
+    # Highest bid of all, micros per thousand impressions (CPM); line items may only ask for less.
+    max_bid_cpm_micros: Annotated[int, Meta(ge=1, le=10**12)] = 100_000_000
+    # Candidates that are tried for one impression when the ledger refuses the best.
+    max_tries: Annotated[int, Meta(ge=1, le=16)] = 4
+    # Milliseconds that a request's time may lie ahead of the server's clock.
+    max_ahead_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 300_000
+    # Milliseconds of the requests' time between two solutions of the pacer.
+    solve_every_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 1_000
+    # Impressions after which the pacer solves even sooner.
+    solve_every_impressions: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
+    # Milliseconds after which what the pacer saw of traffic, values and costs counts half.
+    half_life_ms: Annotated[int, Meta(ge=60_000, le=604_800_000)] = 3_600_000
+    # A line item or campaign that fell behind spends at most so many times its plan's pace to catch up.
+    max_catch_up: Annotated[float, Meta(ge=1, le=100)] = 4.0

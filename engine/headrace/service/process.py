@@ -1,0 +1,80 @@
+"""The serving process: signals, start, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from headrace.config import Config, ServerConfig
+from headrace.errors import ConfigError, HeadraceError
+from headrace.front import check_door
+from headrace.service.artifacts import ServedArtifact
+from headrace.service.assembly import Assembly
+from headrace.service.server import Server
+
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+_log = logging.getLogger("headrace")
+
+
+def run(config: Config, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps to the store's current artifact.
+
+    say : gets one line, once calls are answered.
+
+    Raises ConfigError for an address or door that cannot be, ArtifactError for an artifact that cannot be served.
+    """
+    check_listen(config.server)
+    check_door(config.server.door)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # blocked before the first thread starts, so that no thread but this one ever meets them
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    with contextlib.ExitStack() as stack:
+        assembly = stack.enter_context(contextlib.closing(Assembly(config)))
+        assembly.warm()
+        server = Server(assembly.methods(), config)
+        address = server.start()
+        stack.callback(server.drain)
+        stack.enter_context(assembly.following(server.set_serving))
+        say(f"headrace serves artifact {assembly.served.current.version} on {address}")
+        _wait(assembly.served)
+        # a second signal ends the process at once; the books survive that
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        _log.info("draining")
+
+
+def _wait(served: ServedArtifact) -> None:
+    while signal.sigwait(SIGNALS) == signal.SIGHUP:
+        threading.Thread(target=_reload, args=(served,), name="headrace-reload").start()
+
+
+def _reload(served: ServedArtifact) -> None:
+    try:
+        changed = served.reload()
+    except HeadraceError as error:
+        _log.error("the old artifact %s stays: %s", served.current.version, error)
+        return
+    _log.info("%s artifact %s", "now serving" if changed else "already serving", served.current.version)
+
+
+def check_listen(server: ServerConfig) -> None:
+    """Raise ConfigError when the address is no HOST:PORT, or reaches beyond this machine and nobody said it may."""
+    host, colon, port = server.listen.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigError("server.listen", server.listen, "HOST:PORT")
+    if not (server.insecure or _is_loopback(host)):
+        hint = "the connection is not encrypted: keep it on this machine, or say --insecure if the network is trusted"
+        raise ConfigError("server.listen", server.listen, "a loopback address", hint)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

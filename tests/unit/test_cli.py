@@ -1,0 +1,97 @@
+"""The command line: exit codes, one-line errors, and a quick start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace import __version__, cli
+from headrace.config import load_config
+from headrace.errors import ConfigError
+from headrace.service.process import check_listen
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["headrace", *arguments])
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+    return int(leaving.value.code or 0)
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "version") == 0
+    assert capsys.readouterr().out == f"headrace {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve"], "headrace: server.artifact"),
+        (["serve", "--artifact", "nowhere"], "headrace: no artifact at nowhere"),
+        (["serve", "--artifact", "x", "--door", "native"], "grpcio serves the same calls"),
+        (["serve", "--artifact", "x", "--door", "iron"], "headrace: server.door in the command line"),
+        (["serve", "--artifact", "x", "--listen", "0.0.0.0:50051"], "not encrypted"),
+        (["serve", "--artifact", "x", "--listen", "here"], "expected HOST:PORT"),
+        (["serve", "--config", "nowhere.toml"], "nowhere.toml cannot be read"),
+        (["serve", "--nope"], "No such option"),
+        (["nope"], "No such command"),
+    ],
+)
+def test_bad_input_is_exit_2_and_says_what(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("command", [["health"], ["reload"], ["erase", "--user-id", "u1"]])
+def test_no_server_is_exit_1_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert run(monkeypatch, *command, "--at", "127.0.0.1:1") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_config_prints_a_file_that_reads_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEADRACE_SERVER_WORKERS", "5")
+    assert run(monkeypatch, "config") == 0
+    file = tmp_path / "printed.toml"
+    file.write_text(capsys.readouterr().out)
+    assert load_config(file, environment={}).server.workers == 5
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:50051", "[::1]:50051", "127.1.2.3:9"])
+def test_loopback_needs_no_flag(listen: str) -> None:
+    check_listen(load_config(flags={"server": {"listen": listen}}, environment={}).server)
+
+
+@pytest.mark.parametrize(
+    "listen", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "shop.example:1", ":1", "127.0.0.1.evil.example:1"]
+)
+def test_other_addresses_need_the_flag(listen: str) -> None:
+    with pytest.raises(ConfigError, match="--insecure"):
+        check_listen(load_config(flags={"server": {"listen": listen}}, environment={}).server)
+    check_listen(load_config(flags={"server": {"listen": listen, "insecure": True}}, environment={}).server)
+
+
+def test_importing_headrace_is_light() -> None:
+    heavy = "{'grpc', 'numpy', 'numba', 'typer', 'google.protobuf'}"
+    program = f"import sys, headrace, headrace.errors; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_command_line_loads_neither_kernels_nor_grpc_before_it_must() -> None:
+    program = "import sys, headrace.cli; sys.exit(bool({'grpc', 'numpy', 'numba'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
