@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,3 +27,14 @@ def data_root() -> Path:
             pytest.fail(f"HEADRACE_DATA names {named}, which is no folder")
         pytest.skip("the public data sets are not here: set HEADRACE_DATA to their folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def factories() -> ModuleType:
+    """The module tests/factories.py."""
+    spec = importlib.util.spec_from_file_location("factories", Path(__file__).with_name("factories.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,196 @@
+"""Bulk events from columns: whole files into the log, each event once however often the file is read."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.errors import DataError
+from headrace.events.schema import CLICK, IMPRESSION, VIEW
+from headrace.events.store import Store
+from headrace.types import Float64, Int8, Int64
+
+CHUNK = 20_000
+"""Events in one commit: large enough for the fsync not to count, small enough a server beside it is not held up."""
+
+UInt64 = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A column of n strings as n codes into its distinct values."""
+
+    codes: Int64
+    values: list[str]
+
+    @classmethod
+    def of(cls, column: Any, name: str) -> Texts:
+        """From a list, NumPy array or Arrow array of strings (numbers are written out); DataError on missing values."""
+        import pyarrow as pa  # a fifth of a second that a server without bulk events need not pay
+
+        array = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+        if not pa.types.is_dictionary(array.type):
+            array = array.cast(pa.string()).dictionary_encode()
+        if array.null_count:
+            missing = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
+            raise DataError(f"column {name}, row {missing}", got=None, expected="a text", hint="drop or fill the row")
+        return cls(array.indices.to_numpy().astype(np.int64), [str(value) for value in array.dictionary.to_pylist()])
+
+    def hashes(self) -> UInt64:
+        """64 bits a row that depend on its text alone."""
+        digests = b"".join(hashlib.blake2b(value.encode(), digest_size=8).digest() for value in self.values)
+        return np.frombuffer(digests, dtype="<u8")[self.codes]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestColumns:
+    """n events of known users, one array a column.
+
+    user_ids, item_ids, channels : texts. event_ids : n texts.
+    times_ms : (n,) int64 > 0. types : (n,) int8, VIEW to IMPRESSION. quantities : (n,) float64, finite, >= 0.
+    prices_micros : (n,) int64 of one piece, 0 when not known.
+    """
+
+    user_ids: Texts
+    item_ids: Texts
+    times_ms: Int64
+    types: Int8
+    quantities: Float64
+    prices_micros: Int64
+    channels: Texts
+    event_ids: list[str]
+
+    def check(self) -> None:
+        """Raise DataError naming the column and the first row that is off."""
+        n = len(self.times_ms)
+        bad_types = (self.types < VIEW) | (self.types > IMPRESSION)
+        bad_quantities = ~np.isfinite(self.quantities) | (self.quantities < 0)
+        _check_rows("times_ms", self.times_ms, self.times_ms <= 0, "ms since 1970, positive")
+        _check_rows("types", self.types, bad_types, f"{VIEW} to {IMPRESSION} ({CLICK} is a click)")
+        _check_rows("quantities", self.quantities, bad_quantities, "a finite number, zero or more; a return has type 4")
+        _check_rows("prices_micros", self.prices_micros, self.prices_micros < 0, "zero or more")
+        for name, texts in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
+            if any(not value or "\0" in value or len(value.encode()) > 256 for value in texts.values):
+                raise DataError(f"column {name}", got="an unusable id", expected="1 to 256 bytes without NUL")
+        if not len(self.user_ids.codes) == len(self.item_ids.codes) == len(self.event_ids) == n:
+            raise DataError("the columns differ in length", hint="give one value an event in each")
+
+    def rows(self, first: int, last: int, user_keys: Int64, item_keys: Int64) -> Iterator[tuple[Any, ...]]:
+        """Rows of the events table."""
+        part = slice(first, last)
+        channels = map(self.channels.values.__getitem__, self.channels.codes[part].tolist())
+        return zip(
+            self.event_ids[part],
+            user_keys[self.user_ids.codes[part]].tolist(),
+            self.types[part].tolist(),
+            item_keys[self.item_ids.codes[part]].tolist(),
+            self.times_ms[part].tolist(),
+            self.quantities[part].tolist(),
+            self.prices_micros[part].tolist(),
+            channels,
+            strict=True,
+        )
+
+
+def _check_rows(name: str, column: npt.NDArray[Any], bad: npt.NDArray[np.bool_], expected: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"column {name}, row {row}", got=column[row].item(), expected=expected)
+
+
+def content_ids(users: Texts, items: Texts, channels: Texts, numbers: Sequence[npt.NDArray[Any]]) -> list[str]:
+    """An event id a row from what the row says, and from how many equal rows came before it in the same columns.
+
+    numbers : arrays of 8-byte values, the times first; the id begins with them, so that a file in order of time
+    appends to the end of the index.
+    """
+    mixed = np.zeros(len(users.codes), dtype=np.uint64)
+    for part in (users.hashes(), items.hashes(), channels.hashes(), *(array.view(np.uint64) for array in numbers)):
+        mixed = _mix(mixed ^ part)
+    mixed = _mix(mixed + _ordinals(mixed))
+    table = np.stack([numbers[0].astype(">u8"), mixed.astype(">u8")], axis=1)
+    text = table.tobytes().hex()
+    # twelve digits of milliseconds last until the year 10889
+    return [text[start + 4 : start + 32] for start in range(0, len(text), 32)]
+
+
+def _mix(value: UInt64) -> UInt64:
+    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014)."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(value ^ (value >> np.uint64(31)))
+
+
+def _ordinals(values: UInt64) -> UInt64:
+    """How many equal values stand before each."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(values) else order
+    lengths = np.diff(np.append(starts, len(values)))
+    ordinals = np.empty(len(values), dtype=np.uint64)
+    ordinals[order] = (np.arange(len(values)) - np.repeat(starts, lengths)).astype(np.uint64)
+    return ordinals
+
+
+def append(store: Store, columns: IngestColumns) -> tuple[int, int, int]:
+    """Store the events in commits of CHUNK; returns last sequence, accepted, duplicates."""
+    columns.check()
+    accepted, sequence = 0, 0
+    n = len(columns.times_ms)
+    for first in range(0, max(n, 1), CHUNK):
+        last = min(first + CHUNK, n)
+        added, sequence = store.write(partial(_append_chunk, columns=columns, first=first, last=last))
+        accepted += added
+    return sequence, accepted, n - accepted
+
+
+def _append_chunk(connection: sqlite3.Connection, columns: IngestColumns, first: int, last: int) -> tuple[int, int]:
+    # Keys are looked up afresh in each commit: an erasure may have come between.
+    part = slice(first, last)
+    user_keys = _keys(connection, columns.user_ids, part, _SUBJECTS)
+    item_keys = _keys(connection, columns.item_ids, part, _ITEMS)
+    before = connection.total_changes
+    connection.executemany(_INSERT, columns.rows(first, last, user_keys, item_keys))
+    accepted = connection.total_changes - before
+    sequence = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0]
+    return accepted, int(sequence)
+
+
+_INSERT = (
+    "INSERT INTO events (event_id, subject_key, type, item_key, time_ms, quantity, price_micros, channel) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
+)
+_SUBJECTS = (
+    "INSERT INTO subjects (kind, external_id, subject_key, created_sequence) "
+    "VALUES (1, ?, ?, (SELECT coalesce(max(sequence), 0) + 1 FROM events)) ON CONFLICT DO NOTHING",
+    "SELECT subject_key FROM subjects WHERE kind = 1 AND external_id = ?",
+)
+_ITEMS = (
+    "INSERT INTO items (item_id, change_sequence) "
+    "VALUES (?, ? + (SELECT coalesce(max(change_sequence), 0) + 1 FROM items)) ON CONFLICT DO NOTHING",
+    "SELECT item_key FROM items WHERE item_id = ?",
+)
+
+
+def _keys(connection: sqlite3.Connection, texts: Texts, part: slice, statements: tuple[str, str]) -> Int64:
+    """Keys by code, for the codes that occur in the rows of ``part``; new texts are given one."""
+    insert, select = statements
+    codes = np.unique(texts.codes[part]).tolist()
+    fresh = (secrets.randbits(62) + 1 for _ in codes) if statements is _SUBJECTS else repeat(0)
+    connection.executemany(insert, zip(map(texts.values.__getitem__, codes), fresh, strict=False))
+    keys = np.zeros(len(texts.values), dtype=np.int64)
+    for code in codes:
+        keys[code] = connection.execute(select, (texts.values[code],)).fetchone()[0]
+    return keys

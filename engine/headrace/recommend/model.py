@@ -1,0 +1,78 @@
+"""One artifact ready to answer: its arrays in the shapes that the kernels want, its items and its people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.artifacts import Artifact
+from headrace.events.log import EventLog
+from headrace.kernels.foldin import fold_in
+from headrace.kernels.history import Merged, fold_in_input
+from headrace.kernels.topk import BLOCK, UNROLL
+from headrace.state.items import ItemTable
+from headrace.state.users import MAX_HISTORY, UserState
+from headrace.types import Float32, Int32, Int64
+
+
+class Model:
+    """A snapshot that never changes, but for the log's events and catalog, which its items and users follow.
+
+    artifact : the arrays, mapped. log : the log that items and users follow.
+    Attributes: ``blocks`` (n_blocks, d, BLOCK) float32 for kernels.topk, ``gram`` (d, d) float32 with the
+    regularization on its diagonal, ``index`` the Faiss index or None, ``items``, ``users``.
+    """
+
+    def __init__(self, artifact: Artifact, log: EventLog, *, max_history: int = MAX_HISTORY) -> None:
+        self.artifact = artifact
+        self.version = artifact.version
+        self.n_items = len(artifact.item_ids)
+        self.blocks = to_blocks(artifact.item_factors)
+        d = artifact.item_factors.shape[1]
+        self.gram = artifact.gram + np.float32(artifact.manifest.regularization) * np.eye(d, dtype=np.float32)
+        self.index = _read_index(artifact)
+        self.exclude_purchased = artifact.manifest.repeat_policy == "exclude_purchased"
+        self.items = ItemTable(artifact.item_ids)
+        self.users = UserState(artifact, log, self.items, max_history=max_history)
+        self._inverse_norms: Float32 | None = None
+        self.users.catch_up()
+
+    def fold_in_input(self, merged: Merged) -> tuple[Int64, Int32, Float32]:
+        """Row pointers, item rows and confidences of the people's histories as far as the artifact knows the items."""
+        n, size = len(merged.n_events), len(merged.rows)
+        indptr, rows = np.zeros(n + 1, dtype=np.int64), np.empty(size, dtype=np.int32)
+        confidences = np.empty(size, dtype=np.float32)
+        alpha = np.float32(self.artifact.manifest.alpha)
+        fold_in_input(merged, self.n_items, alpha, self.users.max_history, indptr, rows, confidences)
+        return indptr, rows, confidences
+
+    def fold_in(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
+        """(n, d rounded up to UNROLL) float32 factors of people from their histories; zeros for an empty one."""
+        out = np.empty((len(indptr) - 1, self.blocks.shape[1]), dtype=np.float32)
+        system = np.empty_like(self.gram)
+        fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences, system, out)
+        return out
+
+    def inverse_norms(self) -> Float32:
+        """(n_items,) float32: 1 / |factors|, 0 for an item without any; made on first use."""
+        if self._inverse_norms is None:
+            norms = np.linalg.norm(self.artifact.item_factors, axis=1)
+            self._inverse_norms = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+        return self._inverse_norms
+
+
+def to_blocks(factors: Float32) -> Float32:
+    """(n_items, d) float32 as (n_blocks, d', BLOCK): items transposed in blocks, both padded with zeros."""
+    n_items, d = factors.shape
+    padded = np.zeros((n_items + -n_items % BLOCK, d + -d % UNROLL), dtype=np.float32)
+    padded[:n_items, :d] = factors
+    return np.ascontiguousarray(padded.reshape(-1, BLOCK, padded.shape[1]).transpose(0, 2, 1))
+
+
+def _read_index(artifact: Artifact) -> Any:
+    if artifact.index_path is None:
+        return None
+    import faiss  # a third of a second that exact search need not pay
+
+    return faiss.read_index(str(artifact.index_path))
