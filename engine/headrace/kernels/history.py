@@ -214,8 +214,8 @@ def gather(
                 entry = _add(out, person, where, entry, arena.rows[p], kind, count, weight, arena.times_ms[p])
         for p in range(first, entry):
             where[out.rows[p]] = -1
-            # weights come back from float32 sums: less than half a purchase is none
-            out.n_bought[p] = out.n_bought[p] if out.n_bought[p] > 0.5 else np.float32(0.0)
+            # counts of the artifact are quotients of float32: what a full return leaves may differ from nothing
+            out.n_bought[p] = out.n_bought[p] if out.n_bought[p] > 1e-3 else np.float32(0.0)
             out.weights[p] += out.n_bought[p] * type_weights[_PURCHASE]
         out.indptr[person + 1] = entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
 from headrace.kernels.foldin import fold_in
 from headrace.kernels.history import Merged, fold_in_input
+from headrace.kernels.predict import Persons
 from headrace.kernels.topk import BLOCK, UNROLL
 from headrace.state.items import ItemTable
 from headrace.state.users import MAX_HISTORY, UserState
@@ -53,6 +55,13 @@ class Model:
         system = np.empty_like(self.gram)
         fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences, system, out)
         return out
+
+    def read(self, names: Sequence[str], now_ms: int) -> Persons:
+        """What bidding asks of people by name (see events.identity): factors, histories, what may be shown."""
+        people = self.users.gather(names, now_ms)
+        vectors = self.fold_in(*self.fold_in_input(people.merged))
+        embeddings = np.ascontiguousarray(vectors[:, : len(self.gram)])
+        return Persons(embeddings, people.merged, people.banned)
 
     def inverse_norms(self) -> Float32:
         """(n_items,) float32: 1 / |factors|, 0 for an item without any; made on first use."""

@@ -8,7 +8,7 @@ from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.events.items import CatalogItem
 from headrace.front import Call
 from headrace.recommend.recommender import Recommender
-from headrace.service.checks import MAX_ID_BYTES, check_count, check_range, check_text
+from headrace.service.checks import MAX_ID_BYTES, check_count, check_range, check_text, within
 from headrace.service.method import Method
 from headrace.v1 import catalog_pb2 as pb
 
@@ -73,7 +73,7 @@ def _item(item: pb.Item, index: int) -> CatalogItem:
     try:
         _check(item)
     except InvalidRequestError as error:
-        raise InvalidRequestError(f"items[{index}].{error.what}", error.got, error.expected, error.hint) from None
+        raise within(f"items[{index}]", error) from None
     return CatalogItem(
         item_id=item.item_id,
         unavailable=item.unavailable,

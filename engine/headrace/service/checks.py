@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 
-from headrace.errors import InvalidRequestError
+from headrace.errors import HeadraceError, InvalidRequestError
 
 MAX_ID_BYTES = 256
 MAX_LABEL_BYTES = 64
@@ -35,3 +35,8 @@ def check_range(field: str, value: int, least: int, most: int, hint: str) -> Non
     """Raise InvalidRequestError unless a whole number lies in [least, most]."""
     if not least <= value <= most:
         raise InvalidRequestError(field, value, f"a whole number from {least} to {most}", hint)
+
+
+def within(place: str, error: HeadraceError) -> HeadraceError:
+    """The same error about a field of an element of the request."""
+    return type(error)(f"{place}.{error.what}", error.got, error.expected, error.hint)

@@ -12,7 +12,7 @@ from headrace.events.log import Appended, NewEvent
 from headrace.events.schema import LOGIN, TYPE_NAMES
 from headrace.front import Call
 from headrace.recommend.recommender import Recommender
-from headrace.service.checks import MAX_ID_BYTES, MAX_LABEL_BYTES, check_count, check_range, check_text
+from headrace.service.checks import MAX_ID_BYTES, MAX_LABEL_BYTES, check_count, check_range, check_text, within
 from headrace.service.method import Method
 from headrace.v1 import events_pb2 as pb
 
@@ -100,7 +100,7 @@ def _event(event: pb.Event, index: int, now_ms: int) -> NewEvent:
     try:
         _check(event, now_ms)
     except InvalidRequestError as error:
-        raise InvalidRequestError(f"events[{index}].{error.what}", error.got, error.expected, error.hint) from None
+        raise within(f"events[{index}]", error) from None
     return NewEvent(
         event_id=event.event_id,
         user_id=event.user_id,

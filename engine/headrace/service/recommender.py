@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.front import Call
 from headrace.recommend.recommender import Answer, Query, Recommender
-from headrace.service.checks import MAX_ID_BYTES, MAX_LABEL_BYTES, check_count, check_range, check_text
+from headrace.service.checks import MAX_ID_BYTES, MAX_LABEL_BYTES, check_count, check_range, check_text, within
 from headrace.service.method import Method
 from headrace.v1 import recommender_pb2 as pb
 
@@ -72,7 +72,7 @@ class RecommenderService:
         results = self.recommend(batch.requests)
         for index, result in enumerate(results):
             if isinstance(result, HeadraceError):
-                return type(result)(f"requests[{index}].{result.what}", result.got, result.expected, result.hint)
+                return within(f"requests[{index}]", result)
         response = pb.RecommendBatchResponse()
         response.responses.extend(result for result in results if isinstance(result, pb.RecommendResponse))
         return response
