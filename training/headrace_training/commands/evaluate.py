@@ -1,0 +1,66 @@
+"""`headrace-train evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.errors import ConfigError
+from headrace_training.commands.output import put
+from headrace_training.evaluate import evaluate_artifact, evaluate_files
+from headrace_training.evaluate_log import evaluate_log_metrics
+from headrace_training.values import parse_moment
+
+LATER_FORMATS = ("sessions", "sequences", "baskets")
+
+
+def evaluate(
+    train: Annotated[Path | None, typer.Option(help="Training interactions.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Test interactions.")] = None,
+    artifact: Annotated[Path | None, typer.Option(help="Measure this version or store instead of fitting.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Folder of an event log, instead of files.")] = None,
+    split_time: Annotated[str, typer.Option(help="With --log: train is before, test from here on (UTC).")] = "",
+    format: Annotated[str, typer.Option(help="interactions.")] = "interactions",
+    model: Annotated[str, typer.Option(help="auto, blend, graph, ials, itemknn or popularity.")] = "auto",
+    k: Annotated[int, typer.Option(help="Length of the ranking.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Rank all items for each test user and measure recall and ndcg."""
+    if format in LATER_FORMATS:
+        raise ConfigError(
+            "--format", got=format, expected="interactions", hint=f"{format} is not available in this version"
+        )
+    if format != "interactions":
+        raise ConfigError("--format", got=format, expected="interactions")
+    if log is not None:
+        _refuse("--log", train=train, test=test, artifact=artifact)
+        if not split_time:
+            raise ConfigError("--split-time", got="", expected="a time", hint="say where train ends, e.g. 2017-10-01")
+        put(evaluate_log_metrics(log, parse_moment(split_time, "--split-time"), model=model, k=k, seed=seed), json)
+        return
+    if split_time:
+        raise ConfigError(
+            "--split-time", got=split_time, expected="nothing without --log", hint="files are split already"
+        )
+    if test is None:
+        raise ConfigError(
+            "--test", got=None, expected="a file", hint="give --train and --test, or --log and --split-time"
+        )
+    if artifact is not None:
+        _refuse("--artifact", train=train)
+        put(evaluate_artifact(artifact, test, k=k), json)
+        return
+    if train is None:
+        raise ConfigError(
+            "--train", got=None, expected="a file", hint="give --train, or --artifact to measure a trained one"
+        )
+    put(evaluate_files(train, test, model=model, k=k, seed=seed), json)
+
+
+def _refuse(with_option: str, **others: Path | None) -> None:
+    for name, value in others.items():
+        if value is not None:
+            raise ConfigError(f"--{name}", got=str(value), expected=f"nothing beside {with_option}")

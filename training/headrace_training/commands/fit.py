@@ -1,0 +1,72 @@
+"""`headrace-train fit`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.artifact_format import read_manifest
+from headrace.artifacts import ArtifactStore
+from headrace_training.commands.output import put
+from headrace_training.fit import Fitter
+from headrace_training.ingest import open_log
+from headrace_training.settings import read_settings
+
+Whole = Annotated[int | None, typer.Option()]
+Number = Annotated[float | None, typer.Option()]
+
+
+def fit(
+    log: Annotated[Path, typer.Option(help="Folder of the event log.")],
+    store: Annotated[Path, typer.Option(help="Folder of the artifact store; created when absent.")],
+    config: Annotated[Path | None, typer.Option(help="TOML file of the settings below.")] = None,
+    auctions: Annotated[Path | None, typer.Option(help="Table of market prices: price_cpm, exchange.")] = None,
+    version: Annotated[str, typer.Option(help="Name of the version; made from the time without it.")] = "",
+    publish: Annotated[bool, typer.Option("--publish", help="Publish it at once if its metrics allow.")] = False,
+    n_factors: Whole = None,
+    iterations: Whole = None,
+    alpha: Number = None,
+    regularization: Number = None,
+    half_life_days: Number = None,
+    horizon_days: Number = None,
+    recent_days: Number = None,
+    neighbours: Whole = None,
+    repeat_policy: Annotated[str | None, typer.Option(help="auto, allow or exclude_purchased.")] = None,
+    assumed_median_cpm: Number = None,
+    assumed_sigma: Number = None,
+    seed: Whole = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Learn from the event log and write a new version to the store."""
+    given = locals()
+    names = ("n_factors", "iterations", "alpha", "regularization", "half_life_days", "horizon_days", "recent_days")
+    names += ("neighbours", "repeat_policy", "assumed_median_cpm", "assumed_sigma", "seed")
+    settings = read_settings(config, {name: given[name] for name in names})
+    event_log = open_log(log)
+    try:
+        events = event_log.read_columns()
+    finally:
+        event_log.store.close()
+    target = ArtifactStore(store)
+    path = Fitter(events, settings, now_ms=time.time_ns() // 1_000_000, auctions=auctions).run(target, version)
+    if publish:
+        target.publish(path.name)
+    manifest = read_manifest(path)
+    put(
+        {
+            "version": manifest.version,
+            "published": publish,
+            "users": manifest.n_users,
+            "items": manifest.n_items,
+            "alpha": manifest.alpha,
+            "index_type": manifest.index_type,
+            "repeat_rate": manifest.repeat_rate,
+            "repeat_policy": manifest.repeat_policy,
+            "landscape": manifest.landscape_source,
+            "metrics": manifest.metrics,
+        },
+        json,
+    )

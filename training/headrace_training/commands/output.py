@@ -1,0 +1,25 @@
+"""Reports on stdout: one JSON object, or lines for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def put(report: Mapping[str, Any], as_json: bool) -> None:
+    """Print a report; ValueError if it holds a number that JSON has not."""
+    if as_json:
+        print(json.dumps(report, allow_nan=False))
+        return
+    width = max((len(name) for name in report), default=0)
+    for name, value in report.items():
+        print(f"{name:<{width}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "-"
+    return str(value)

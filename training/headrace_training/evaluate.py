@@ -1,0 +1,201 @@
+"""How well a model ranks what people did next; the rules are those of `headrace-train evaluate`, *interactions*."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from headrace.artifacts import open_artifact
+from headrace.errors import ConfigError, DataError, HeadraceError
+from headrace.types import Bool, Int32
+from headrace_training.datasets import Pairs, read_pairs
+from headrace_training.models import MODELS, Model, PopularityModel, make_model
+from headrace_training.models.artifact import ArtifactModel
+from headrace_training.progress import say
+from headrace_training.ranking import Accuracy, accuracy, rank_users
+from headrace_training.select import select_model
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Test users in order of their first test line, against one catalogue.
+
+    rows : (n,) int32 row of the user in train, -1 for users without any train item.
+    relevant : (n, n_items) the test items inside the catalogue, each once.
+    n_relevant : (n,) int32, >= 1, those outside it included.
+    """
+
+    rows: Int32
+    relevant: sp.csr_matrix
+    n_relevant: Int32
+    overlap_pairs: int
+    unseen_test_items: int
+
+    @property
+    def cold_users(self) -> int:
+        return int((self.rows < 0).sum())
+
+
+def build_test_set(
+    train: sp.csr_matrix,
+    user_index: dict[str, int],
+    item_index: dict[str, int],
+    test: Pairs,
+    known: Bool | None = None,
+) -> TestSet:
+    """Bring test pairs into train's indices and leave out those that train stores.
+
+    known : (n_users,) bool, who is not cold; those with train items by default.
+
+    Raises DataError when no test pair is left to measure on.
+    """
+    n_items = train.shape[1]
+    rows = np.array([user_index.get(name, -1) for name in test.user_ids], dtype=np.int32)
+    has_items = np.diff(train.indptr) > 0 if known is None else known
+    rows[rows >= 0] = np.where(has_items[rows[rows >= 0]], rows[rows >= 0], -1)
+    columns = np.array([item_index.get(name, -1) for name in test.item_ids], dtype=np.int64)
+    unseen = np.flatnonzero(columns < 0)
+    # items outside the catalogue get columns after it, so that each is counted once a user
+    columns[unseen] = n_items + np.arange(len(unseen))
+    wanted = sp.csr_matrix(
+        (np.ones(len(test.users), dtype=np.float32), (test.users, columns[test.items])),
+        shape=(len(rows), n_items + len(unseen)),
+    )
+    wanted.sum_duplicates()
+    wanted.data[:] = 1.0
+    known = np.flatnonzero(rows >= 0)
+    seen = sp.csr_matrix((len(rows), wanted.shape[1]), dtype=np.float32)
+    if len(known):
+        pick = sp.csr_matrix((np.ones(len(known), np.float32), (known, rows[known])), shape=(len(rows), train.shape[0]))
+        seen = sp.csr_matrix(pick @ _ones(train), shape=(len(rows), n_items))
+        seen.resize(wanted.shape)
+    overlap = wanted.multiply(seen).tocsr()
+    wanted = (wanted - overlap).tocsr()
+    wanted.eliminate_zeros()
+    n_relevant = np.diff(wanted.indptr).astype(np.int32)
+    users = np.flatnonzero(n_relevant)
+    if not len(users):
+        raise DataError("no test pair is left", hint="all of them are in train too, or the test file has no items")
+    if overlap.nnz:
+        say(f"warning: {overlap.nnz} test pairs are in train too; they are left out")
+    return TestSet(rows[users], wanted[users][:, :n_items], n_relevant[users], overlap.nnz, len(unseen))
+
+
+def _ones(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    copy = matrix.copy()
+    copy.data = np.ones_like(copy.data)
+    return copy
+
+
+def measure(model: Model, fallback: Model, train: sp.csr_matrix, test: TestSet, k: int) -> Accuracy:
+    """Accuracy of the k best items that are not in train; users without train items are ranked by the fallback."""
+    ranked = np.full((len(test.rows), k), -1, dtype=np.int32)
+    warm = np.flatnonzero(test.rows >= 0)
+    cold = np.flatnonzero(test.rows < 0)
+    if len(warm):
+        ranked[warm] = rank_users(model, test.rows[warm], k, train)
+    if len(cold):
+        ranked[cold] = rank_users(fallback, np.zeros(1, dtype=np.int32), k, None)
+    return accuracy(ranked, test.relevant, test.n_relevant)
+
+
+def check_options(model: str, k: int, seed: int) -> None:
+    """ConfigError for an unknown model, a k below 1 or a seed that is none."""
+    if model != "auto" and model not in MODELS:
+        raise ConfigError("--model", got=model, expected=f"auto, {', '.join(MODELS)}")
+    if k < 1:
+        raise ConfigError("--k", got=k, expected="a whole number from 1")
+    if not 0 <= seed < 2**32:
+        raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
+
+
+def evaluate_files(train_path: Path, test_path: Path, *, model: str = "auto", k: int = 20, seed: int = 0) -> Report:
+    """Select and fit on one file, measure on another; returns the fields of the contract.
+
+    The test file is opened once, after the model is frozen. Raises DataError, ConfigError.
+    """
+    check_options(model, k, seed)
+    if not test_path.exists():
+        raise DataError(f"{test_path} does not exist", hint="give the test file with --test")
+    pairs = read_pairs(train_path)
+    train = pairs.matrix()
+    say(f"train: {train.shape[0]} users, {train.shape[1]} items, {train.nnz} pairs from {train_path}")
+    chosen, seconds = fit_model(model, train, latest_times(pairs, train), k, seed)
+    user_index = {name: idx for idx, name in enumerate(pairs.user_ids)}
+    item_index = {name: idx for idx, name in enumerate(pairs.item_ids)}
+    return seconds | _measure_file(chosen, train, user_index, item_index, test_path, k)
+
+
+def evaluate_artifact(path: Path, test_path: Path, *, k: int = 20) -> Report:
+    """Measure an artifact's factors on a file; catalogue and train items are those of the artifact."""
+    check_options("auto", k, 0)
+    artifact = open_artifact(path)
+    model = ArtifactModel(artifact)
+    user_index = {name: idx for idx, name in enumerate(artifact.user_ids.ids(range(len(artifact.user_ids))))}
+    item_index = {name: idx for idx, name in enumerate(artifact.item_ids.ids(range(len(artifact.item_ids))))}
+    seconds = {"fit_seconds": 0.0, "select_seconds": 0.0}
+    return seconds | _measure_file(model, model.train, user_index, item_index, test_path, k)
+
+
+def latest_times(pairs: Pairs, train: sp.csr_matrix) -> sp.csr_matrix | None:
+    """Last time of each stored pair, stored alike; None when the pairs have no times."""
+    if pairs.times_ms is None:
+        return None
+    order = np.argsort(pairs.times_ms, kind="stable")
+    places = sp.csr_matrix((np.arange(1, train.nnz + 1), train.indices, train.indptr), shape=train.shape)
+    latest = np.zeros(train.nnz)
+    at = np.asarray(places[pairs.users[order], pairs.items[order]]).ravel() - 1
+    latest[at[at >= 0]] = pairs.times_ms[order][at >= 0]
+    return sp.csr_matrix((latest, train.indices, train.indptr), shape=train.shape)
+
+
+def fit_model(
+    name: str, train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, seed: int
+) -> tuple[Model, dict[str, float]]:
+    """Select when asked to, fit on all of train; returns the model and select_seconds and fit_seconds."""
+    start = time.perf_counter()
+    model = select_model(train, latest, k, seed)[0] if name == "auto" else make_model(name, seed)
+    selected = time.perf_counter()
+    say(f"fitting {model.name} on all of train")
+    model.fit(train)
+    return model, {"fit_seconds": time.perf_counter() - selected, "select_seconds": selected - start}
+
+
+def _measure_file(
+    model: Model, train: sp.csr_matrix, user_index: dict[str, int], item_index: dict[str, int], path: Path, k: int
+) -> Report:
+    start = time.perf_counter()
+    say(f"the model is frozen; opening {path} for the first and only time")
+    test = build_test_set(train, user_index, item_index, read_pairs(path))
+    fallback = PopularityModel()
+    fallback.fit(train)
+    found = measure(model, fallback, train, test, k)
+    return report(model, test, found, k) | {"evaluate_seconds": time.perf_counter() - start, "test_files_opened": 1}
+
+
+def report(model: Model, test: TestSet, found: Accuracy, k: int) -> Report:
+    """The contract's fields but for the seconds; HeadraceError if a metric is not finite."""
+    recall, ndcg = found.means
+    if not (np.isfinite(recall) and np.isfinite(ndcg)):
+        raise HeadraceError("a metric is not a finite number")
+    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "model": model.name,
+        "parameters": dict(model.parameters),
+        "users": len(test.rows),
+        "items": int(test.relevant.shape[1]),
+        f"recall@{k}": recall,
+        f"ndcg@{k}": ndcg,
+        "cold_users": test.cold_users,
+        "unseen_test_items": test.unseen_test_items,
+        "overlap_pairs": test.overlap_pairs,
+        "peak_rss_bytes": sum(usage) * 1024,
+    }

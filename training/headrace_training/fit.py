@@ -1,0 +1,295 @@
+"""From the event log to a finished, unpublished artifact version."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from importlib.metadata import version as library_version
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from headrace.artifact_format import Manifest
+from headrace.artifacts import ArtifactStore, ArtifactWriter
+from headrace.errors import DataError
+from headrace.events.columns import TrainingColumns
+from headrace.ids import IdTable
+from headrace.kernels.foldin import fold_in
+from headrace.types import Float32, Float64
+from headrace_training.history import (
+    PURCHASE,
+    History,
+    build_history,
+    daily_groups,
+    popular_order,
+    recent_popularity,
+    repeat_rate,
+    type_weights,
+)
+from headrace_training.index import IndexChoice, choose_index
+from headrace_training.landscape import assumed_landscape, observed_landscape, price_edges, traffic_profile
+from headrace_training.models.ials import IalsTrainer, Trainer
+from headrace_training.neighbours import neighbour_arrays
+from headrace_training.probability import Moment, ProbabilityModel, calibration_report, draw_sample, fit_probability
+from headrace_training.progress import say
+from headrace_training.settings import FitSettings
+from headrace_training.slate import served_metrics
+
+DAY_MS = 86_400_000
+ALPHAS = (2.0, 10.0, 40.0)
+REPEATS_ALLOWED_FROM = 0.2
+LIBRARIES = ("headrace", "numpy", "scipy", "implicit", "faiss-cpu")
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Ends of the four parts of the log's time: factors learn before the first, labels lie between the first two,
+    the calibration between the second and the third, the validation between the third and the end (exclusive)."""
+
+    factors_ms: int
+    labels_ms: int
+    calibration_ms: int
+    end_ms: int
+
+    @property
+    def horizon_days(self) -> float:
+        return (self.end_ms - self.calibration_ms) / DAY_MS
+
+
+def make_slices(events: TrainingColumns, horizon_days: float) -> Slices:
+    """The last three slices are one horizon each, at most a sixth of the log's time."""
+    first, end = int(events.times_ms.min()), int(events.times_ms.max()) + 1
+    horizon = max(1, min(int(horizon_days * DAY_MS), (end - first) // 6))
+    return Slices(end - 3 * horizon, end - 2 * horizon, end - horizon, end)
+
+
+class Fitter:
+    """One run of `fit` over the events of a log.
+
+    auctions : file of market prices, None to assume a landscape.   now_ms : time of the run, for the manifest.
+    """
+
+    def __init__(
+        self, events: TrainingColumns, settings: FitSettings, *, now_ms: int, auctions: Path | None = None
+    ) -> None:
+        check_events(events, settings)
+        self.events = events
+        self.settings = settings
+        self.now_ms = now_ms
+        self.weights = settings.weights()
+        self.slices = make_slices(events, settings.horizon_days)
+        self.landscape = observed_landscape(auctions) if auctions else None
+        self.alpha = settings.alpha
+        self.rng = np.random.default_rng(settings.seed)
+
+    def run(self, store: ArtifactStore, name: str = "") -> Path:
+        """Learn everything and write one version; returns its directory. Raises ArtifactError when it cannot be written."""
+        name = name or new_version(store, self.now_ms)
+        self.choose_alpha()
+        say("learning the probability model")
+        rate = repeat_rate(self.events)
+        policy = self.settings.repeat_policy
+        if policy == "auto":
+            policy = "allow" if rate >= REPEATS_ALLOWED_FROM else "exclude_purchased"
+        model, metrics = self._probability()
+        validation = self.moment(self.slices.calibration_ms)
+        metrics |= calibration_report(
+            model, draw_sample(validation, self._bought(self.slices.calibration_ms), self.rng)
+        )
+        metrics |= served_metrics(
+            validation, self._bought(self.slices.calibration_ms), exclude=policy == "exclude_purchased"
+        )
+        say(f"learning from all {len(self.events.times_ms)} events")
+        final = self.moment(self.slices.end_ms)
+        say("choosing the search index")
+        index = choose_index(final.item_factors, final.user_factors)
+        metrics["index_recall@20"] = index.recall
+        with store.writer(name) as writer:
+            self._add_arrays(writer, final, model)
+            if index.index is not None:
+                import faiss
+
+                faiss.write_index(index.index, str(writer.index_path))
+            return writer.finish(self._manifest(name, metrics, model, index, rate, policy))
+
+    def choose_alpha(self) -> None:
+        """Unless the settings give one, take the alpha that ranks best on the slice before the validation."""
+        if self.settings.alpha:
+            return
+        bought = self._bought(self.slices.labels_ms)
+        recalls = {}
+        for alpha in ALPHAS:
+            self.alpha = alpha
+            recalls[alpha] = served_metrics(self.moment(self.slices.labels_ms), bought, exclude=False)["recall@20"]
+            say(f"  alpha {alpha:g}: recall@20 {recalls[alpha]:.4f} on the slice before the last")
+        self.alpha = max(ALPHAS, key=lambda alpha: recalls[alpha])
+
+    def _probability(self) -> tuple[ProbabilityModel, dict[str, float]]:
+        slices = self.slices
+        early = self.moment(slices.factors_ms)
+        labelled = draw_sample(early, self._bought(slices.factors_ms), self.rng)
+        later = self.moment(slices.labels_ms, factors=early)
+        calibrating = draw_sample(later, self._bought(slices.labels_ms), self.rng)
+        model = fit_probability(labelled, calibrating)
+        return model, {
+            "label_purchases": float(labelled.labels.sum()),
+            "calibration_purchases": float(calibrating.labels.sum()),
+        }
+
+    def moment(self, until_ms: int, factors: Moment | None = None) -> Moment:
+        """State at a moment, with factors learned from everything before it, or the item factors of an earlier one."""
+        history = build_history(self.events, self.weights, until_ms)
+        if factors is None:
+            trainer: Trainer = IalsTrainer(
+                self.settings.n_factors,
+                self.alpha,
+                self.settings.regularization,
+                self.settings.iterations,
+                self.settings.seed,
+            )
+            aged = build_history(self.events, self.weights, until_ms, self._decay(until_ms))
+            items = trainer.factorize(aged.confidence(self.weights["purchase"]))[1]
+        else:
+            items = factors.item_factors
+        since = until_ms - int(self.settings.recent_days * DAY_MS)
+        return Moment(
+            now_ms=until_ms,
+            history=history,
+            user_factors=fold_in_all(
+                history, items, self.alpha, self.settings.regularization, self.weights["purchase"]
+            ),
+            item_factors=items,
+            popularity=recent_popularity(self.events, self.weights, since, until_ms),
+        )
+
+    def _decay(self, until_ms: int) -> Float64 | None:
+        if not self.settings.half_life_days:
+            return None
+        age_days = (until_ms - self.events.times_ms) / DAY_MS
+        return np.asarray(0.5 ** (age_days / self.settings.half_life_days))
+
+    def _bought(self, since_ms: int) -> sp.csr_matrix:
+        """What each person bought within one horizon of a moment; (n_users, n_items) float32."""
+        events = self.events
+        until = since_ms + self.slices.end_ms - self.slices.calibration_ms
+        rows = (events.times_ms >= since_ms) & (events.times_ms < until) & (events.types == PURCHASE)
+        shape = (len(events.user_names), len(events.item_ids))
+        ones = np.ones(int(rows.sum()), dtype=np.float32)
+        return sp.csr_matrix((ones, (events.user_idx[rows], events.item_idx[rows])), shape=shape)
+
+    def _add_arrays(self, writer: ArtifactWriter, final: Moment, model: ProbabilityModel) -> None:
+        history = final.history
+        groups = daily_groups(self.events, self.weights, self.slices.end_ms)
+        neighbours = neighbour_arrays(groups, self.settings.neighbours)
+        counts = (
+            self.landscape[1]
+            if self.landscape
+            else assumed_landscape(self.settings.assumed_median_cpm, self.settings.assumed_sigma)
+        )
+        writer.add_ids(users=IdTable.build(self.events.user_names), items=IdTable.build(self.events.item_ids))
+        writer.add(
+            user_factors=final.user_factors,
+            item_factors=final.item_factors,
+            gram=final.item_factors.T @ final.item_factors,
+            popularity=final.popularity,
+            popular_order=popular_order(final.popularity),
+            neighbour_indptr=neighbours[0],
+            neighbour_items=neighbours[1],
+            neighbour_weights=neighbours[2],
+            history_indptr=history.indptr,
+            history_items=history.items,
+            history_types=history.types,
+            history_weights=history.weights,
+            history_times_ms=history.times_ms,
+            probability_weights=model.weights,
+            calibration_x=model.calibration_x,
+            calibration_y=model.calibration_y,
+            landscape_edges_cpm=price_edges(),
+            landscape_counts=counts,
+            traffic_profile=traffic_profile(self.events.times_ms),
+        )
+
+    def _manifest(
+        self,
+        name: str,
+        metrics: dict[str, float],
+        model: ProbabilityModel,
+        index: IndexChoice,
+        rate: float,
+        policy: str,
+    ) -> Manifest:
+        settings = self.settings
+        return Manifest(
+            version=name,
+            created_ms=self.now_ms,
+            train_start_ms=int(self.events.times_ms.min()),
+            trained_until_ms=int(self.events.times_ms.max()),
+            log_id=self.events.log_id,
+            log_sequence=self.events.log_sequence,
+            n_users=len(self.events.user_names),
+            n_items=len(self.events.item_ids),
+            n_factors=settings.n_factors,
+            metrics=metrics,
+            parameters={
+                "model": "ials",
+                "iterations": settings.iterations,
+                "seed": settings.seed,
+                "half_life_days": settings.half_life_days,
+                "recent_days": settings.recent_days,
+                "index_query_ms": index.query_ms,
+                "landscape": "observed"
+                if self.landscape
+                else f"log-normal, median {settings.assumed_median_cpm:g} CPM, sigma {settings.assumed_sigma:g}",
+            },
+            libraries={library: library_version(library) for library in LIBRARIES},
+            index_type=index.kind,
+            repeat_policy="allow" if policy == "allow" else "exclude_purchased",
+            repeat_rate=rate,
+            event_weights=self.weights,
+            alpha=self.alpha,
+            regularization=settings.regularization,
+            probability_bias=model.bias,
+            horizon_days=self.slices.horizon_days,
+            landscape_exchanges=self.landscape[0] if self.landscape else [""],
+            landscape_source="observed" if self.landscape else "assumed",
+        )
+
+
+def check_events(events: TrainingColumns, settings: FitSettings) -> None:
+    """DataError when the log has nothing to learn from."""
+    used = type_weights(settings.weights())[events.types] > 0 if len(events.types) else np.zeros(0, bool)
+    if not used.any():
+        raise DataError("the log holds no event of a weighted type", hint="ingest purchases or views first")
+    if len(np.unique(events.item_idx[used])) < 2 or len(np.unique(events.times_ms)) < 8:
+        raise DataError("the log is too small", got=f"{int(used.sum())} events", expected="two items and eight moments")
+
+
+def fold_in_all(
+    history: History, items: Float32, alpha: float, regularization: float, purchase_weight: float
+) -> Float32:
+    """Factors of all users by the serving kernel; (n_users, d) float32, zeros without a history."""
+    d = items.shape[1]
+    confidence = history.confidence(purchase_weight)
+    gram = (items.T @ items + regularization * np.eye(d, dtype=np.float32)).astype(np.float32)
+    out = np.zeros((history.n_users, d), dtype=np.float32)
+    fold_in(
+        gram,
+        np.ascontiguousarray(items),
+        confidence.indptr.astype(np.int64),
+        confidence.indices.astype(np.int32),
+        (confidence.data * np.float32(alpha)).astype(np.float32),
+        np.empty((d, d), dtype=np.float32),
+        out,
+    )
+    return out
+
+
+def new_version(store: ArtifactStore, now_ms: int) -> str:
+    """A name from the time of the run, with a number when the second has one already."""
+    base = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).strftime("v%Y%m%d-%H%M%S")
+    taken = set(store.versions())
+    number = 1
+    while (name := base if number == 1 else f"{base}-{number}") in taken:
+        number += 1
+    return name

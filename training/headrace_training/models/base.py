@@ -1,0 +1,45 @@
+"""What every model offers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse as sp
+
+from headrace.types import Float32, Float64, Int32
+
+Parameters = dict[str, str | int | float | bool | None]
+
+
+class Model(Protocol):
+    """Scores all items for users of the matrix it was fitted on."""
+
+    name: str
+
+    @property
+    def parameters(self) -> Parameters: ...
+
+    @property
+    def n_items(self) -> int: ...
+
+    def fit(self, train: sp.csr_matrix) -> None:
+        """Learn from confidence weights; (n_users, n_items) float32, all stored values > 0."""
+        ...
+
+    def scores(self, users: Int32) -> Float32:
+        """Scores of all items, a row a user; (len(users), n_items) float32, the caller may change it."""
+        ...
+
+
+def degree_power(degrees: Float64, exponent: float) -> sp.csr_matrix:
+    """diag(degree ** -exponent), 0 where the degree is 0; float32."""
+    with np.errstate(divide="ignore"):
+        values = np.where(degrees > 0, degrees**-exponent, 0.0)
+    return sp.diags(values.astype(np.float32)).tocsr()
+
+
+def degrees(matrix: sp.csr_matrix) -> tuple[Float64, Float64]:
+    """Sums of rows and of columns, float64."""
+    as_double = matrix.astype(np.float64)
+    return np.asarray(as_double.sum(axis=1)).ravel(), np.asarray(as_double.sum(axis=0)).ravel()

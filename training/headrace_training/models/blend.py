@@ -1,0 +1,45 @@
+"""The graph filter and iALS together: neighbours see the rare, factors the general."""
+
+from __future__ import annotations
+
+import scipy.sparse as sp
+
+from headrace.types import Float32, Int32
+from headrace_training.models.base import Parameters
+from headrace_training.models.graph import GraphModel, add_scaled
+from headrace_training.models.ials import IalsModel
+
+
+class BlendModel:
+    """Sum of both scores, each scaled to standard deviation 1 a user.
+
+    ials_weight : weight of the iALS scores; the graph filter's is 1.
+    """
+
+    name = "blend"
+
+    def __init__(
+        self, ials_weight: float = 1.0, graph: GraphModel | None = None, ials: IalsModel | None = None, seed: int = 0
+    ) -> None:
+        self.ials_weight = ials_weight
+        self.graph = graph or GraphModel(low_pass=0.0, seed=seed)
+        self.ials = ials or IalsModel(seed=seed)
+
+    @property
+    def parameters(self) -> Parameters:
+        parts = {"graph": self.graph, "ials": self.ials}
+        inner: Parameters = {
+            f"{part}.{key}": value for part, model in parts.items() for key, value in model.parameters.items()
+        }
+        return {"ials_weight": self.ials_weight, **inner}
+
+    @property
+    def n_items(self) -> int:
+        return self.graph.n_items
+
+    def fit(self, train: sp.csr_matrix) -> None:
+        self.graph.fit(train)
+        self.ials.fit(train)
+
+    def scores(self, users: Int32) -> Float32:
+        return add_scaled(self.graph.scores(users), self.ials.scores(users), self.ials_weight)

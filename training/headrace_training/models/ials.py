@@ -1,0 +1,93 @@
+"""Implicit-feedback alternating least squares, by the `implicit` library."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
+
+from headrace.types import Float32, Int32
+from headrace_training.models.base import Parameters, degree_power, degrees
+
+
+class Trainer(Protocol):
+    """Learns factors whose products rank items; what `fit` puts into an artifact comes from one of these."""
+
+    def factorize(self, train: sp.csr_matrix) -> tuple[Float32, Float32]:
+        """User and item factors, (n_users, d) and (n_items, d) float32."""
+        ...
+
+
+class IalsTrainer:
+    """Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008, eq. 3.
+
+    Minimises Σ c (1 - x·y)² over what was observed, with c = alpha * weight, plus Σ (x·y)² over everything else, plus
+    regularization * (Σ|x|² + Σ|y|²). The BLAS gets one thread, so that it does not compete with the solver's own.
+    """
+
+    def __init__(self, n_factors: int, alpha: float, regularization: float, iterations: int, seed: int) -> None:
+        self.n_factors = n_factors
+        self.alpha = alpha
+        self.regularization = regularization
+        self.iterations = iterations
+        self.seed = seed
+
+    def factorize(self, train: sp.csr_matrix) -> tuple[Float32, Float32]:
+        with threadpool_limits(limits=1, user_api="blas"):
+            from implicit.cpu.als import AlternatingLeastSquares  # after the limit: it looks at BLAS when imported
+
+            solver = AlternatingLeastSquares(
+                factors=self.n_factors,
+                alpha=self.alpha,
+                regularization=self.regularization,
+                iterations=self.iterations,
+                num_threads=os.cpu_count() or 1,
+                random_state=self.seed,
+            )
+            solver.fit(train, show_progress=False)
+        return np.asarray(solver.user_factors), np.asarray(solver.item_factors)
+
+
+class IalsModel:
+    """iALS on weights divided by powers of the degrees, so that neither busy users nor frequent items rule the loss.
+
+    A user exponent and an item exponent of 0 leave the weights as they are.
+    """
+
+    name = "ials"
+
+    def __init__(
+        self,
+        n_factors: int = 256,
+        alpha: float = 300.0,
+        regularization: float = 3.0,
+        iterations: int = 8,
+        user_exponent: float = 0.25,
+        item_exponent: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        self.trainer = IalsTrainer(n_factors, alpha, regularization, iterations, seed)
+        self.user_exponent = user_exponent
+        self.item_exponent = item_exponent
+        self.user_factors = self.item_factors = np.empty((0, 0), dtype=np.float32)
+
+    @property
+    def parameters(self) -> Parameters:
+        names = ("n_factors", "alpha", "regularization", "iterations", "seed")
+        own: Parameters = {"user_exponent": self.user_exponent, "item_exponent": self.item_exponent}
+        return {name: getattr(self.trainer, name) for name in names} | own
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_factors)
+
+    def fit(self, train: sp.csr_matrix) -> None:
+        user_degrees, item_degrees = degrees(train)
+        scaled = degree_power(user_degrees, self.user_exponent) @ train @ degree_power(item_degrees, self.item_exponent)
+        self.user_factors, self.item_factors = self.trainer.factorize(scaled.tocsr().astype(np.float32))
+
+    def scores(self, users: Int32) -> Float32:
+        return np.asarray(self.user_factors[users] @ self.item_factors.T, dtype=np.float32)

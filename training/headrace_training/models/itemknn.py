@@ -1,0 +1,41 @@
+"""Items next to the items of the user, by shrunk cosine over users; the classic baseline."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from headrace.types import Float32, Int32
+from headrace_training.models.base import Parameters
+from headrace_training.neighbours import shrunk_cosine
+
+
+class ItemKnnModel:
+    """Sum of the similarities of an item to those of the user.
+
+    n_neighbours : kept an item.   shrink : common users that a similarity must stand against.
+    """
+
+    name = "itemknn"
+
+    def __init__(self, n_neighbours: int = 100, shrink: float = 10.0) -> None:
+        self.n_neighbours = n_neighbours
+        self.shrink = shrink
+        self._train = sp.csr_matrix((0, 0), dtype=np.float32)
+        self._similarity = sp.csr_matrix((0, 0), dtype=np.float32)
+
+    @property
+    def parameters(self) -> Parameters:
+        return {"n_neighbours": self.n_neighbours, "shrink": self.shrink}
+
+    @property
+    def n_items(self) -> int:
+        return int(self._train.shape[1])
+
+    def fit(self, train: sp.csr_matrix) -> None:
+        self._train = train
+        self._similarity = shrunk_cosine(train, self.n_neighbours, self.shrink)
+
+    def scores(self, users: Int32) -> Float32:
+        # column j of the similarity lists what recommends j
+        return np.asarray((self._train[users] @ self._similarity).toarray(), dtype=np.float32)
