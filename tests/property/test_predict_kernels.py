@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from headrace.kernels import predict as kernels
-from headrace.reference import predict as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from headrace.kernels import predict as kernels
+from headrace.reference import predict as reference
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000

@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from headrace.types import Float32, Float64, Int64
+from headrace.kernels.history import Merged
+from headrace.types import Float32, Float64, Int32, Int64, UInt32
 
 N_FEATURES = 6
 _MS_PER_DAY = 86_400_000.0
 _CAP_DAYS = 365.0
+
+
+class Model(NamedTuple):
+    """The trained part of the probability.
+
+    item_factors : (n_items, d) float32.   popularity : (n_items,) float32.   weights : (6,) float32.   bias : scalar.
+    calib_x, calib_y : (k,) float64 knots, as of `purchase_probability`.
+    """
+
+    item_factors: Float32
+    popularity: Float32
+    weights: Float32
+    bias: float
+    calib_x: Float64
+    calib_y: Float64
+
+
+class Persons(NamedTuple):
+    """What is known of n persons; a stranger has zeros and an empty row.
+
+    embeddings : (n, d) float32.   history : their histories, as `headrace.state.users` gathers them.
+    banned : (n_rows,) uint32, not 0 for items that may not be shown.
+    """
+
+    embeddings: Float32
+    history: Merged
+    banned: UInt32
+
+
+class Candidates(NamedTuple):
+    """Line items that compete for n requests, and what they promote.
+
+    indptr : (n + 1,) int64. Request r's candidates are ``lines[indptr[r]:indptr[r + 1]]``.   lines : (c,) int32.
+    item_indptr : (m + 1,) int64. Line item l promotes ``items[item_indptr[l]:item_indptr[l + 1]]``.
+    items : int32 item rows; -1 for an item that nobody knows.
+    """
+
+    indptr: Int64
+    lines: Int32
+    item_indptr: Int64
+    items: Int32
 
 
 @njit(nogil=True, cache=True)
@@ -40,7 +83,7 @@ def purchase_features(
     clipped to 0…365; a time of 0 is "never" and counts as 365 days.
 
     dots, popularity : (n,) float32. Product of person's and item's factors; share of recent interactions, >= 0.
-    n_events, n_bought : (n,) int64, >= 0.
+    n_events, n_bought : (n,) int64 or float32, >= 0.
     last_purchase_ms, last_event_ms, now_ms : (n,) int64, ms since 1970 UTC.
     out : (n, 6) float32, written in full.
     """
@@ -88,3 +131,66 @@ def purchase_probability(
         for column in range(features.shape[1]):
             score += np.float64(features[row, column]) * np.float64(weights[column])
         out[row] = _calibrate(score, calib_x, calib_y)
+
+
+@njit(nogil=True, cache=True)
+def _score(model: Model, persons: Persons, person: int, item: int, entry: int, now_ms: int) -> float:
+    dot, popularity, n_bought, last_ms = np.float32(0.0), np.float32(0.0), np.float32(0.0), 0
+    if 0 <= item < model.item_factors.shape[0]:
+        popularity = model.popularity[item]
+        for factor in range(model.item_factors.shape[1]):
+            dot += persons.embeddings[person, factor] * model.item_factors[item, factor]
+    if entry >= 0:
+        n_bought = persons.history.n_bought[entry]
+        last_ms = persons.history.last_bought_ms[entry]
+    weights = model.weights
+    score = model.bias + np.float64(dot) * weights[0]
+    score += np.float32(math.log1p(popularity * 1e6)) * np.float64(weights[1])
+    score += np.float32(math.log1p(persons.history.n_events[person])) * np.float64(weights[2])
+    score += np.float32(math.log1p(n_bought)) * np.float64(weights[3])
+    score += np.float32(_months_since(last_ms, now_ms)) * np.float64(weights[4])
+    score += np.float32(_months_since(persons.history.last_event_ms[person], now_ms)) * np.float64(weights[5])
+    return float(score)
+
+
+@njit(nogil=True, cache=True)
+def best_promoted(
+    model: Model,
+    persons: Persons,
+    candidates: Candidates,
+    time_ms: Int64,
+    where: Int32,
+    probability: Float64,
+    position: Int32,
+) -> None:
+    """The promoted item that each candidate shows to its person, and the probability of its purchase.
+
+    Features and calibration are those of `purchase_features` and `purchase_probability`; an item that the model does
+    not know has a product and a popularity of 0. Ties go to the lowest position in the line item's list.
+
+    time_ms : (n,) int64.   where : int32, all -1, longer than any item row of history or candidates; left as it was.
+    probability : (c,) float64, written; 0 when nothing can be shown.
+    position : (c,) int32, written: place in the line item's list; -1 when nothing can be shown.
+    """
+    history = persons.history
+    for person in range(time_ms.shape[0]):
+        for entry in range(history.indptr[person], history.indptr[person + 1]):
+            where[history.rows[entry]] = entry
+        for offer in range(candidates.indptr[person], candidates.indptr[person + 1]):
+            best = -1.0
+            probability[offer] = 0.0
+            position[offer] = -1
+            start = candidates.item_indptr[candidates.lines[offer]]
+            for place in range(start, candidates.item_indptr[candidates.lines[offer] + 1]):
+                item = candidates.items[place]
+                if 0 <= item < persons.banned.shape[0] and persons.banned[item] != 0:
+                    continue
+                entry = where[item] if 0 <= item < where.shape[0] else -1
+                score = _score(model, persons, person, item, entry, time_ms[person])
+                chance = _calibrate(score, model.calib_x, model.calib_y)
+                if chance > best:
+                    best = chance
+                    probability[offer] = chance
+                    position[offer] = place - start
+        for entry in range(history.indptr[person], history.indptr[person + 1]):
+            where[history.rows[entry]] = -1

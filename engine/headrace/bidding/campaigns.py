@@ -1,0 +1,225 @@
+"""Campaigns as people edit them: durable, audited, followed by other processes, published as a Board."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_account, limit_of, line_account
+from headrace.bidding.money import Money
+from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
+from headrace.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, PreconditionError
+from headrace.events.store import Store
+from headrace.v1 import campaigns_pb2 as pb
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS campaigns (
+  campaign_id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, document BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS campaigns_by_sequence ON campaigns (sequence);
+CREATE TABLE IF NOT EXISTS campaign_edits (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, time_ms INTEGER NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
+  campaign_id TEXT NOT NULL, document BLOB NOT NULL) STRICT;
+CREATE TRIGGER IF NOT EXISTS campaign_edits_stay BEFORE UPDATE ON campaign_edits
+  BEGIN SELECT RAISE(ABORT, 'the audit of edits is immutable'); END;
+CREATE TRIGGER IF NOT EXISTS campaign_edits_remain BEFORE DELETE ON campaign_edits
+  BEGIN SELECT RAISE(ABORT, 'the audit of edits is immutable'); END;
+"""
+"""Campaigns are serialized `headrace.v1.Campaign` messages; an edit keeps the whole message as it was left."""
+
+MODES = {pb.LEDGER_MODE_UNSPECIFIED: "hold", pb.LEDGER_MODE_HOLD: "hold", pb.LEDGER_MODE_EXPIRE: "expire"}
+
+
+class CampaignStore:
+    """All campaigns of one data directory.
+
+    store : where they live; edits are committed before a method returns.
+    ledger : mirrors every advertiser, campaign and line item as an account. Only its owner may edit.
+    max_bid_cpm : the server's highest bid, CPM micros.
+    clock_ms : time of the audit rows.
+
+    Reading ``board`` is safe from any thread; it is replaced in whole.
+    """
+
+    def __init__(self, store: Store, ledger: Money, *, max_bid_cpm: int, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._max_bid_cpm = max_bid_cpm
+        self._clock_ms = clock_ms
+        self._lock = threading.RLock()
+        self._listeners: list[Callable[[Board], None]] = []
+        self._campaigns: dict[str, pb.Campaign] = {}
+        self._sequence = 0
+        self._mirrored = False
+        store.write(_create_tables)
+        self.board = build_board(0, [], ledger, max_bid_cpm)
+        self.refresh()
+
+    def subscribe(self, listener: Callable[[Board], None]) -> None:
+        """Call ``listener(board)`` now and after every change, on the thread that made it."""
+        with self._lock:
+            self._listeners.append(listener)
+            listener(self.board)
+
+    def refresh(self) -> bool:
+        """Follow edits of other processes, and the ledger's change of hands; True when the board changed.
+
+        To be called at least every 200 ms.
+        """
+        with self._lock:
+            rows = self._store.read(
+                "SELECT sequence, document FROM campaigns WHERE sequence > ? ORDER BY sequence", (self._sequence,)
+            )
+            for sequence, document in rows:
+                campaign = pb.Campaign.FromString(document)
+                self._campaigns[campaign.campaign_id] = campaign
+                self._sequence = sequence
+            newly_owned = self._ledger.owned and not self._mirrored
+            if newly_owned:
+                for campaign in self._campaigns.values():
+                    self._mirror(campaign, None)
+            if rows or newly_owned:
+                self._mirrored = self._ledger.owned
+                self._publish()
+            return bool(rows) or newly_owned
+
+    def create(self, campaign: pb.Campaign, who: str) -> pb.Campaign:
+        """Store a new campaign; returns it with defaults filled in.
+
+        Raises InvalidRequestError, NotFoundError for an advertiser without an account, AlreadyExistsError, and
+        PreconditionError when another process owns the ledger.
+        """
+        campaign = checked_campaign(campaign)
+        with self._editing():
+            if campaign.campaign_id in self._campaigns:
+                raise AlreadyExistsError(
+                    f"campaign {campaign.campaign_id} exists already", hint="update it, or choose another campaign_id"
+                )
+            self._check_advertiser(campaign)
+            return self._save(campaign, None, who, "create")
+
+    def update(self, campaign: pb.Campaign, who: str) -> pb.Campaign:
+        """Replace a campaign; raises as `create` does, and NotFoundError, InvalidRequestError for a fixed field."""
+        campaign = checked_campaign(campaign)
+        with self._editing():
+            before = self.get(campaign.campaign_id)
+            for what in ("advertiser_id", "currency"):
+                if getattr(before, what) != getattr(campaign, what):
+                    raise InvalidRequestError(
+                        what,
+                        getattr(campaign, what),
+                        f"{getattr(before, what)!r}, fixed once created",
+                        "create another campaign",
+                    )
+            return self._save(campaign, before, who, "update")
+
+    def pause(self, campaign_id: str, *, resume: bool, who: str) -> pb.Campaign:
+        """Stop a campaign or let it run again; raises NotFoundError, PreconditionError."""
+        check_node_id("campaign_id", campaign_id)
+        with self._editing():
+            before = self.get(campaign_id)
+            campaign = pb.Campaign()
+            campaign.CopyFrom(before)
+            campaign.paused = not resume
+            return self._save(campaign, before, who, "resume" if resume else "pause")
+
+    def fund(self, entry_id: str, advertiser_id: str, amount_micros: int, currency: str) -> None:
+        """Move money on an advertiser's balance; the same entry_id again changes nothing.
+
+        Raises InvalidRequestError, PreconditionError, and the ledger's LedgerError for too high a refund.
+        """
+        check_text("entry_id", entry_id, 128)
+        check_node_id("advertiser_id", advertiser_id)
+        if amount_micros == 0 or abs(amount_micros) > MAX_MICROS:
+            raise InvalidRequestError("amount_micros", amount_micros, f"-{MAX_MICROS} to {MAX_MICROS} but not 0")
+        currency = checked_currency(currency)
+        with self._editing():
+            self._ledger.fund(entry_id, advertiser_id, amount_micros, currency)
+            self._publish()
+
+    def get(self, campaign_id: str) -> pb.Campaign:
+        """The stored message, not to be changed; raises NotFoundError."""
+        campaign = self._campaigns.get(campaign_id)
+        if campaign is None:
+            raise NotFoundError(f"no campaign {campaign_id!r}", hint="list the campaigns for the ids there are")
+        return campaign
+
+    def find(self, advertiser_id: str, campaign_ids: Sequence[str]) -> list[pb.Campaign]:
+        """Campaigns by id, of one advertiser or of all, of these ids or any; raises NotFoundError for an unknown id."""
+        with self._lock:
+            names = campaign_ids or sorted(self._campaigns)
+            found = [self.get(name) for name in names]
+        return [campaign for campaign in found if advertiser_id in ("", campaign.advertiser_id)]
+
+    @contextlib.contextmanager
+    def _editing(self) -> Iterator[None]:
+        with self._lock:
+            if not self._ledger.owned:
+                raise PreconditionError(
+                    "another process owns the ledger", hint="send the edit to it, or try again when it has drained"
+                )
+            self.refresh()
+            yield
+
+    def _check_advertiser(self, campaign: pb.Campaign) -> None:
+        currency = self._ledger.currency(campaign.advertiser_id)
+        if currency is None:
+            raise NotFoundError(f"no advertiser {campaign.advertiser_id!r}", hint="fund it first")
+        if currency != campaign.currency:
+            raise InvalidRequestError(
+                "currency", campaign.currency, f"{currency}, the advertiser's", "one budget has one currency"
+            )
+
+    def _save(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str, action: str) -> pb.Campaign:
+        # money first: a limit that is set twice does no harm, a campaign without accounts would
+        self._mirror(campaign, before)
+        row = (self._clock_ms(), who, action, campaign.campaign_id, campaign.SerializeToString(deterministic=True))
+        self._sequence = self._store.write(lambda connection: _insert(connection, row))
+        self._campaigns[campaign.campaign_id] = campaign
+        self._publish()
+        return campaign
+
+    def _mirror(self, campaign: pb.Campaign, before: pb.Campaign | None) -> None:
+        limits = {campaign_account(campaign): campaign.limits}
+        removed = before.line_items if before is not None else []
+        # a line item that went away keeps its books, but may spend no more
+        limits |= {line_account(campaign, line.line_item_id): pb.Limits(lifetime_micros=0) for line in removed}
+        limits |= {line_account(campaign, line.line_item_id): line.limits for line in campaign.line_items}
+        for account_id, limit in limits.items():
+            self._ledger.set_account(
+                account_id,
+                lifetime_micros=_optional(limit_of(limit, "lifetime_micros")),
+                daily_micros=_optional(limit_of(limit, "daily_micros")),
+                currency=campaign.currency,
+                time_zone=campaign.time_zone,
+                mode=MODES[campaign.ledger_mode],
+            )
+
+    def _publish(self) -> None:
+        self.board = build_board(self._sequence, self._campaigns.values(), self._ledger, self._max_bid_cpm)
+        for listener in self._listeners:
+            listener(self.board)
+
+
+def _optional(limit: int) -> int | None:
+    return None if limit == NO_LIMIT else limit
+
+
+def _create_tables(connection: sqlite3.Connection) -> None:
+    for statement in SCHEMA.split(";\n"):
+        connection.execute(statement)
+
+
+def _insert(connection: sqlite3.Connection, row: tuple[int, str, str, str, bytes]) -> int:
+    cursor = connection.execute(
+        "INSERT INTO campaign_edits (time_ms, who, action, campaign_id, document) VALUES (?, ?, ?, ?, ?)", row
+    )
+    sequence = cursor.lastrowid
+    assert sequence is not None
+    connection.execute(
+        "INSERT INTO campaigns (campaign_id, sequence, document) VALUES (?, ?, ?) "
+        "ON CONFLICT (campaign_id) DO UPDATE SET sequence = excluded.sequence, document = excluded.document",
+        (row[3], sequence, row[4]),
+    )
+    return sequence

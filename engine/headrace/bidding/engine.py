@@ -1,0 +1,320 @@
+"""How a batch of bid requests is decided: match, predict, price, pace, reserve."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.bidding.board import QUARTER_MS, Board
+from headrace.bidding.match import Matches, ask, match
+from headrace.bidding.money import Money
+from headrace.bidding.pace import Pacer
+from headrace.bidding.predict import BidModel, PersonReader, Predictor, resolve_items
+from headrace.bidding.requests import (
+    BID,
+    BRAKE,
+    BUDGET,
+    CURRENCY,
+    INSUFFICIENT_TIME,
+    LEDGER_NOT_OWNER,
+    NO_MATCH,
+    BidRequests,
+)
+from headrace.bidding.settings import BiddingConfig
+from headrace.kernels.match import Targets
+from headrace.kernels.pace import Seen
+from headrace.kernels.predict import Candidates
+from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
+from headrace.types import Bool, Float64, Int8, Int32, Int64
+
+_NEXT_MAY_BE_TAKEN = (BUDGET, BRAKE)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one decision is made from; replaced in whole."""
+
+    board: Board
+    model: BidModel
+    people: PersonReader
+    find_item: Callable[[str], int]
+    items: Int32
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Answers to i impressions.
+
+    reasons : (i,) int8, 0 where there is a bid.   tokens : None where there is none.   bid_cpm : (i,) int64.
+    lines : (i,) int32 rows of ``board``, -1 for none.   positions : (i,) int32 place of the item in its line item.
+    value_cpm : (i,) int64, CPM micros before pacing.   probability : (i,) float64.
+    """
+
+    board: Board
+    artifact_version: str
+    reasons: Int8
+    tokens: list[str | None]
+    bid_cpm: Int64
+    lines: Int32
+    positions: Int32
+    value_cpm: Int64
+    probability: Float64
+
+
+class BiddingEngine:
+    """Decides bids over one board of campaigns, one artifact and one ledger.
+
+    people : reads persons for the artifact's factors.
+    find_item : item id to the row that `people` and the model know it by; -1 when nobody knows it.
+    monotonic : the clock of deadlines.
+
+    Thread-safe: decisions read snapshots; what the pacer learns and solves goes through one lock.
+    """
+
+    def __init__(
+        self,
+        ledger: Money,
+        board: Board,
+        model: BidModel,
+        people: PersonReader,
+        find_item: Callable[[str], int],
+        config: BiddingConfig,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._config = config
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._predictor = Predictor()
+        self._view = View(board, model, people, find_item, resolve_items(board.promoted_ids, find_item))
+        self._pacer = Pacer(ledger, config, board, model)
+
+    @property
+    def artifact_version(self) -> str:
+        return self._view.model.version
+
+    def set_board(self, board: Board) -> None:
+        """Decide over another board from now on; what was learned of line items that stay is kept."""
+        view = self._view
+        self._swap(
+            View(board, view.model, view.people, view.find_item, resolve_items(board.promoted_ids, view.find_item))
+        )
+
+    def set_model(self, model: BidModel, people: PersonReader, find_item: Callable[[str], int]) -> None:
+        """Decide with another artifact from now on; calls in flight finish with the one that they began with."""
+        board = self._view.board
+        self._swap(View(board, model, people, find_item, resolve_items(board.promoted_ids, find_item)))
+
+    def refresh_items(self) -> None:
+        """Look again for promoted items that nobody knew; to be called when the catalog has grown."""
+        view = self._view
+        if (view.items < 0).any():
+            self.set_board(view.board)
+
+    def planned_micros(self, campaign_id: str) -> int:
+        """See `Pacer.planned_micros`; 0 for a campaign that is not on the board."""
+        with self._lock:
+            row = self._pacer.campaign_row(campaign_id)
+            return self._pacer.planned_micros(row) if row >= 0 else 0
+
+    def multiplier(self, campaign_id: str) -> float:
+        """The campaign's present pacing multiplier; 0 for one that is not on the board."""
+        with self._lock:
+            row = self._pacer.campaign_row(campaign_id)
+            return self._pacer.campaign_multiplier(row) if row >= 0 else 0.0
+
+    def bid(self, requests: BidRequests) -> Decisions:
+        """Decide a batch; money is reserved last, and given back for a request whose deadline passed meanwhile."""
+        with self._lock:
+            self._pacer.advance(int(requests.time_ms.max()))
+            view, terms = self._view, self._pacer.terms
+        if not self._ledger.owned:
+            n = len(requests.request)
+            return _nothing(view, np.full(n, LEDGER_NOT_OWNER, np.int8), [None] * n)
+        matches = self._match(view.board, requests)
+        offers, positions = self._predict(view, requests, matches)
+        draft = self._price(view, terms, requests, offers)
+        unmatched = np.diff(matches.indptr) == 0
+        draft.close(unmatched[requests.request], _why_unmatched(matches.counts)[requests.request])
+        draft.close(self._late(requests), np.int8(INSUFFICIENT_TIME))
+        self._reserve(view.board, requests, offers, draft)
+        self._observe(view, requests, offers, draft)
+        self._withdraw(self._late(requests), draft)
+        return _decide(view, offers, positions, draft)
+
+    def _swap(self, view: View) -> None:
+        with self._lock:
+            self._view = view
+            self._pacer.adopt(view.board, view.model)
+
+    def _match(self, board: Board, requests: BidRequests) -> Matches:
+        hour_bits, hour_rows = board.hours.rows(requests.time_ms)
+        asked = ask(board, requests, hour_rows)
+        targets = Targets(
+            any_bits=board.any_bits,
+            term_bits=board.term_bits,
+            hour_bits=hour_bits,
+            currency_bits=board.currency_bits,
+            flight_start_ms=board.nodes.flight_start_ms,
+            flight_end_ms=board.nodes.flight_end_ms,
+            paused=board.paused,
+        )
+        return match(board, targets, asked)
+
+    def _predict(self, view: View, requests: BidRequests, matches: Matches) -> tuple[Offers, Int32]:
+        persons = view.people.read(requests.names, int(requests.time_ms.max()))
+        candidates = Candidates(matches.indptr, matches.lines, view.board.promoted_indptr, view.items)
+        probability, positions = self._predictor.predict(view.model.model, persons, candidates, requests.time_ms)
+        return Offers(matches.indptr, matches.lines, probability), positions
+
+    def _price(self, view: View, terms: Terms, requests: BidRequests, offers: Offers) -> Draft:
+        value_cpm = np.empty(len(offers.lines), np.int64)
+        value_offers(terms, offers, value_cpm)
+        n = len(requests.request)
+        ranked = np.empty((n, self._config.max_tries), np.int32)
+        bids = np.empty((n, self._config.max_tries), np.int64)
+        rows = [view.model.exchanges.get(exchange, 0) for exchange in requests.exchanges]
+        auctions = Auctions(
+            request=requests.request,
+            floor_cpm=requests.floor_cpm,
+            first_price=requests.first_price[requests.request],
+            market_row=np.array(rows, np.int32)[requests.request],
+        )
+        price_auctions(view.model.market, terms, offers, value_cpm, auctions, ranked, bids)
+        return Draft.of(value_cpm, ranked, bids)
+
+    def _late(self, requests: BidRequests) -> Bool:
+        now = self._monotonic()
+        late = [now > deadline for deadline in requests.deadlines]
+        return np.array(late, bool)[requests.request]
+
+    def _reserve(self, board: Board, requests: BidRequests, offers: Offers, draft: Draft) -> None:
+        """Take money for each impression's best candidate, or for the next one when that is refused."""
+        quarters = requests.time_ms[requests.request] // QUARTER_MS
+        for attempt in range(self._config.max_tries):
+            open_ = draft.waiting(attempt)
+            if not len(open_):
+                return
+            # one call for all unless a budget day may end between them
+            for quarter in np.unique(quarters[open_]) if len(open_) > 1 else quarters[open_]:
+                self._try(board, requests, offers, draft, open_[quarters[open_] == quarter], attempt)
+
+    def _try(
+        self, board: Board, requests: BidRequests, offers: Offers, draft: Draft, rows: Int64, attempt: int
+    ) -> None:
+        lines = offers.lines[draft.ranked[rows, attempt]]
+        of_request = requests.request[rows]
+        tokens, reasons = self._ledger.reserve(
+            board.nodes.accounts[lines],
+            draft.bids[rows, attempt],
+            [requests.exchanges[r] for r in of_request.tolist()],
+            int(requests.time_ms[of_request].max()),
+        )
+        draft.settle(rows, attempt, tokens, reasons)
+
+    def _observe(self, view: View, requests: BidRequests, offers: Offers, draft: Draft) -> None:
+        seen = Seen(
+            indptr=offers.indptr,
+            lines=offers.lines,
+            value_cpm=draft.value_cpm,
+            request=requests.request,
+            first_price=requests.first_price[requests.request],
+            winner=draft.winner,
+        )
+        with self._lock:
+            if view is self._view:
+                self._pacer.observe(seen)
+
+    def _withdraw(self, late: Bool, draft: Draft) -> None:
+        rows = np.flatnonzero(late & (draft.winner >= 0))
+        if len(rows):
+            tokens = [draft.tokens[row] for row in rows.tolist()]
+            self._ledger.release_reservations([token for token in tokens if token is not None])
+            draft.close(late, np.int8(INSUFFICIENT_TIME))
+
+
+@dataclass(slots=True)
+class Draft:
+    """Answers to i impressions in the making.
+
+    value_cpm : (c,) int64 of the offers.   ranked, bids : (i, t) of `price_auctions`.
+    winner, bid_cpm, reasons : (i,) position among the offers or -1, bid, reason.   tokens : None without a bid.
+    """
+
+    value_cpm: Int64
+    ranked: Int32
+    bids: Int64
+    winner: Int32
+    bid_cpm: Int64
+    reasons: Int8
+    tokens: list[str | None]
+
+    @classmethod
+    def of(cls, value_cpm: Int64, ranked: Int32, bids: Int64) -> Draft:
+        """Nothing reserved yet; where nobody is ranked the reason is the kernel's."""
+        n = len(ranked)
+        reasons = np.where(ranked[:, 0] < 0, -bids[:, 0], BID).astype(np.int8)
+        winner, bid_cpm = np.full(n, -1, np.int32), np.zeros(n, np.int64)
+        return cls(value_cpm, ranked, bids, winner, bid_cpm, reasons, [None] * n)
+
+    def close(self, rows: Bool, reason: Int8 | np.int8) -> None:
+        """No bid for these impressions, (i,) bool, for one reason or one each."""
+        self.reasons = np.where(rows, reason, self.reasons)
+        self.winner[rows] = -1
+        self.bid_cpm[rows] = 0
+        self.ranked[rows] = -1
+        for row in np.flatnonzero(rows).tolist():
+            self.tokens[row] = None
+
+    def waiting(self, attempt: int) -> Int64:
+        """Impressions that have a candidate for this attempt and nothing reserved, (w,) int64."""
+        refused = np.isin(self.reasons, _NEXT_MAY_BE_TAKEN) if attempt else self.reasons == BID
+        rows: Int64 = np.flatnonzero((self.winner < 0) & refused & (self.ranked[:, attempt] >= 0))
+        return rows
+
+    def settle(self, rows: Int64, attempt: int, tokens: Sequence[str | None], reasons: Int8) -> None:
+        """Take in the ledger's answer for the candidates of one attempt."""
+        won = reasons == BID
+        self.winner[rows[won]] = self.ranked[rows[won], attempt]
+        self.bid_cpm[rows[won]] = self.bids[rows[won], attempt]
+        # the best candidate's reason is the one to tell
+        self.reasons[rows] = np.where(won | (attempt == 0), reasons, self.reasons[rows])
+        for row, token in zip(rows.tolist(), tokens, strict=True):
+            self.tokens[row] = token
+
+
+def _why_unmatched(counts: Int32) -> Int8:
+    """Reason of each request without a candidate: nobody fits, nobody has the currency, nobody may spend; (n,) int8."""
+    reasons: Int8 = np.where(counts[:, 0] == 0, NO_MATCH, np.where(counts[:, 1] == 0, CURRENCY, BUDGET)).astype(np.int8)
+    return reasons
+
+
+def _nothing(view: View, reasons: Int8, tokens: list[str | None]) -> Decisions:
+    n = len(reasons)
+    return Decisions(
+        board=view.board,
+        artifact_version=view.model.version,
+        reasons=reasons,
+        tokens=tokens,
+        bid_cpm=np.zeros(n, np.int64),
+        lines=np.full(n, -1, np.int32),
+        positions=np.full(n, -1, np.int32),
+        value_cpm=np.zeros(n, np.int64),
+        probability=np.zeros(n),
+    )
+
+
+def _decide(view: View, offers: Offers, positions: Int32, draft: Draft) -> Decisions:
+    decisions = _nothing(view, draft.reasons, draft.tokens)
+    bid = np.flatnonzero(draft.winner >= 0)
+    winner = draft.winner[bid]
+    decisions.bid_cpm[bid] = draft.bid_cpm[bid]
+    decisions.lines[bid] = offers.lines[winner]
+    decisions.positions[bid] = positions[winner]
+    decisions.value_cpm[bid] = draft.value_cpm[winner]
+    decisions.probability[bid] = offers.probability[winner]
+    return decisions

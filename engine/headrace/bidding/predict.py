@@ -1,0 +1,112 @@
+"""What an artifact and a person's history say of a purchase."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from headrace.artifacts import Artifact
+from headrace.bidding.price import expected_costs, make_market
+from headrace.kernels.history import Merged
+from headrace.kernels.predict import Candidates, Model, Persons, best_promoted
+from headrace.kernels.price import Market
+from headrace.types import Float64, Int32, Int64
+
+
+class PersonReader(Protocol):
+    """Who asks; belongs to one artifact, whose factors it folds in with."""
+
+    def read(self, names: Sequence[str], now_ms: int) -> Persons:
+        """The persons of n names of `headrace.events.identity`, in order; an empty or unknown one is a stranger."""
+
+
+@dataclass(frozen=True, slots=True)
+class BidModel:
+    """The part of an artifact that bidding reads.
+
+    exchanges : name to its row of the market.
+    costs : (2, 120) float64, see `headrace.bidding.price.expected_costs`.   profile : (168,) float64.
+    """
+
+    version: str
+    model: Model
+    market: Market
+    exchanges: dict[str, int]
+    costs: Float64
+    profile: Float64
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> BidModel:
+        """The bidding view of an artifact; arrays stay mapped where they are large."""
+        market = make_market(artifact.landscape_edges_cpm, artifact.landscape_counts)
+        model = Model(
+            # a plain view: Numba dispatches slowly on numpy.memmap
+            item_factors=np.asarray(artifact.item_factors),
+            popularity=np.asarray(artifact.popularity),
+            weights=np.array(artifact.probability_weights, np.float32),
+            bias=float(artifact.manifest.probability_bias),
+            calib_x=np.array(artifact.calibration_x, np.float64),
+            calib_y=np.array(artifact.calibration_y, np.float64),
+        )
+        exchanges = {name: row for row, name in enumerate(artifact.manifest.landscape_exchanges)}
+        return cls(
+            version=artifact.version,
+            model=model,
+            market=market,
+            exchanges=exchanges,
+            costs=expected_costs(market),
+            profile=np.array(artifact.traffic_profile, np.float64),
+        )
+
+
+class Strangers:
+    """A PersonReader that knows nobody."""
+
+    def __init__(self, n_factors: int) -> None:
+        self._n_factors = n_factors
+
+    def read(self, names: Sequence[str], now_ms: int) -> Persons:
+        n = len(names)
+        nothing = np.zeros(0, np.float32)
+        history = Merged(
+            indptr=np.zeros(n + 1, np.int64),
+            rows=np.zeros(0, np.int32),
+            weights=nothing,
+            n_bought=nothing,
+            last_ms=np.zeros(0, np.int64),
+            last_bought_ms=np.zeros(0, np.int64),
+            n_events=np.zeros(n, np.float32),
+            last_event_ms=np.zeros(n, np.int64),
+        )
+        return Persons(np.zeros((n, self._n_factors), np.float32), history, np.zeros(0, np.uint32))
+
+
+def resolve_items(item_ids: Sequence[str], find_item: Callable[[str], int]) -> Int32:
+    """Rows of items, -1 for those that nobody knows."""
+    found = {item_id: find_item(item_id) for item_id in dict.fromkeys(item_ids)}
+    return np.array([found[item_id] for item_id in item_ids], np.int32)
+
+
+class Predictor:
+    """Calls `best_promoted` with scratch of the calling thread's own."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def predict(self, model: Model, persons: Persons, candidates: Candidates, time_ms: Int64) -> tuple[Float64, Int32]:
+        """Probability and place of the best promoted item for each candidate, (c,) float64 and (c,) int32."""
+        n = len(candidates.lines)
+        probability, position = np.empty(n, np.float64), np.empty(n, np.int32)
+        n_rows = max(len(persons.banned), len(model.popularity))
+        best_promoted(model, persons, candidates, time_ms, self._where(n_rows), probability, position)
+        return probability, position
+
+    def _where(self, n_rows: int) -> Int32:
+        where: Int32 | None = getattr(self._local, "where", None)
+        if where is None or len(where) < n_rows:
+            where = self._local.where = np.full(2 * n_rows + 1, -1, np.int32)
+        return where

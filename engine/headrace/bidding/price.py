@@ -1,0 +1,53 @@
+"""What impressions cost, from the price landscapes of an artifact."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.errors import ArtifactCorruptError
+from headrace.kernels.pace import FIRST_OCTAVE, N_VALUE_BINS, STEPS_PER_OCTAVE
+from headrace.kernels.price import Market, shade
+from headrace.types import Float64, Int64
+
+PRIOR_AUCTIONS = 1.0
+"""Weight, in auctions, of "every bin is as likely", so that an empty landscape says something."""
+SHARED_AUCTIONS = 50.0
+"""Weight, in auctions, of all exchanges together in the landscape of one."""
+
+
+def make_market(edges_cpm: Int64, counts: Float64) -> Market:
+    """Win rates from counts of market prices.
+
+    edges_cpm : (b + 1,) int64, strictly ascending, CPM micros.
+    counts : (x, b) float64, >= 0; row 0 is all exchanges together.
+
+    Raises ArtifactCorruptError when the edges do not ascend.
+    """
+    if len(edges_cpm) < 2 or np.any(np.diff(edges_cpm) <= 0):
+        raise ArtifactCorruptError("landscape_edges_cpm do not ascend", hint="train again or roll back")
+    n_bins = len(edges_cpm) - 1
+    shares = np.empty((len(counts), n_bins), np.float64)
+    for row, seen in enumerate(counts):
+        prior = np.full(n_bins, PRIOR_AUCTIONS / n_bins) if row == 0 else SHARED_AUCTIONS * shares[0]
+        shares[row] = (seen + prior) / (seen.sum() + prior.sum())
+    win_rate = np.zeros((len(counts), n_bins + 1), np.float64)
+    win_rate[:, 1:] = np.minimum(np.cumsum(shares, axis=1), 1.0)
+    return Market(edges_cpm=np.asarray(edges_cpm, np.float64), win_rate=win_rate)
+
+
+def expected_costs(market: Market) -> Float64:
+    """Expected cost of one bid on all exchanges, (2, 120) float64 CPM micros by the bin of the paced value.
+
+    Row 0, second price: the integral of price up to the value over the landscape. Row 1, first price: shaded bid
+    times its win rate. Both ascend.
+    """
+    edges, rates = market.edges_cpm, market.win_rate[0]
+    costs = np.empty((2, N_VALUE_BINS), np.float64)
+    for place in range(N_VALUE_BINS):
+        value = 2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE)
+        tops = np.clip(value, edges[:-1], edges[1:])
+        shares = np.diff(rates) * (tops - edges[:-1]) / np.diff(edges)
+        costs[0, place] = float(np.sum(shares * (edges[:-1] + tops) / 2.0))
+        bid = shade(value, 0.0, edges, rates)
+        costs[1, place] = bid * float(np.interp(bid, edges, rates, left=0.0))
+    return np.maximum.accumulate(costs, axis=1)

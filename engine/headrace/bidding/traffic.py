@@ -1,0 +1,77 @@
+"""How much of the week's traffic falls between two moments, for line items that run at some hours only."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from headrace.bidding.board import ALL_HOURS, QUARTER_MS
+from headrace.types import Float64, Int32, Int64
+
+WEEK_MS = 7 * 86_400_000
+N_QUARTERS = 7 * 96
+HOURS_PER_WEEK = 168
+MONDAY_MS = 4 * 86_400_000
+"""1970-01-05, the first Monday."""
+FLAT_SHARE = 0.1
+"""Part of the profile that is taken as flat: no hour is ever expected to be empty."""
+
+
+class Traffic:
+    """Cumulative traffic profiles of the distinct (zone, hours) pairs of N nodes.
+
+    profile : (168,) float64 share of requests by hour of the week in UTC, Monday 00:00 first.
+    zones : the zones that ``zone`` indexes.   zone : (N,) int32.   hours : (N,) int64, 24 bits of local hours.
+
+    Hours are shifted by the zones' offsets at ``now_ms``: build it anew once a day.
+    """
+
+    def __init__(self, profile: Float64, zones: Sequence[ZoneInfo], zone: Int32, hours: Int64, now_ms: int) -> None:
+        quarters = smooth_profile(profile)
+        pairs, self._pattern = np.unique(np.stack([zone, hours]), axis=1, return_inverse=True)
+        self._cumulative = np.zeros((pairs.shape[1], N_QUARTERS + 1), np.float64)
+        for row in range(pairs.shape[1]):
+            allowed = _allowed_quarters(zones[int(pairs[0, row])], int(pairs[1, row]), now_ms)
+            np.cumsum(quarters * allowed, out=self._cumulative[row, 1:])
+
+    def between(self, start_ms: Int64, end_ms: Int64) -> Float64:
+        """Weeks of traffic of each node between two (N,) times; 0 when the end is not after the start."""
+        return np.maximum(self._until(end_ms) - self._until(start_ms), 0.0)
+
+    def _until(self, time_ms: Int64) -> Float64:
+        weeks, rest = np.divmod(time_ms - MONDAY_MS, WEEK_MS)
+        quarter, part = np.divmod(rest, QUARTER_MS)
+        table, row = self._cumulative, self._pattern
+        start = table[row, quarter]
+        inside = (table[row, quarter + 1] - start) * (part / QUARTER_MS)
+        result: Float64 = weeks * table[row, N_QUARTERS] + start + inside
+        return result
+
+
+def smooth_profile(profile: Float64) -> Float64:
+    """Shares of the week's 672 quarters of an hour, (672,) float64, summing to 1, none of them zero."""
+    hours = profile if profile.sum() > 0.0 else np.ones(HOURS_PER_WEEK)
+    shares = (1.0 - FLAT_SHARE) * hours / hours.sum() + FLAT_SHARE / HOURS_PER_WEEK
+    return np.repeat(shares / 4.0, 4)
+
+
+def local_day(zone: ZoneInfo, now_ms: int) -> tuple[int, int]:
+    """Start and end of the local day around a moment, ms; 23 to 25 hours apart at clock changes."""
+    today = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC).astimezone(zone).date()
+    return _midnight(today, zone), _midnight(today + dt.timedelta(days=1), zone)
+
+
+def _midnight(day: dt.date, zone: ZoneInfo) -> int:
+    return int(dt.datetime.combine(day, dt.time(), zone).timestamp() * 1000)
+
+
+def _allowed_quarters(zone: ZoneInfo, hours: int, now_ms: int) -> Float64:
+    if hours == ALL_HOURS:
+        return np.ones(N_QUARTERS)
+    offset = dt.datetime.fromtimestamp(now_ms / 1000, zone).utcoffset()
+    assert offset is not None
+    local = (np.arange(N_QUARTERS) + int(offset.total_seconds()) // 900) // 4 % 24
+    return (hours >> local & 1).astype(np.float64)

@@ -1,0 +1,124 @@
+"""CampaignsService: campaigns and their money, as people and tools edit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
+from headrace.bidding.board import campaign_account, line_account
+from headrace.bidding.campaigns import CampaignStore
+from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.money import AccountView, Money
+from headrace.bidding.validation import check_node_id, check_text
+from headrace.errors import HeadraceError, InvalidRequestError
+from headrace.front import Call
+from headrace.service.method import Method
+from headrace.v1 import campaigns_pb2 as pb
+
+MAX_IDS = 1000
+
+
+class CampaignsService:
+    """Everything of `headrace.v1.CampaignsService`."""
+
+    def __init__(self, campaigns: CampaignStore, engine: BiddingEngine, ledger: Money) -> None:
+        self._campaigns = campaigns
+        self._engine = engine
+        self._ledger = ledger
+
+    def methods(self) -> list[Method]:
+        """The RPCs of the service; edits wait for the disk."""
+        prefix = "/headrace.v1.CampaignsService/"
+        return [
+            Method(prefix + "FundAdvertiser", pb.FundAdvertiserRequest, _each(self.fund)),
+            Method(prefix + "CreateCampaign", pb.CreateCampaignRequest, _each(self.create)),
+            Method(prefix + "UpdateCampaign", pb.UpdateCampaignRequest, _each(self.update)),
+            Method(prefix + "PauseCampaign", pb.PauseCampaignRequest, _each(self.pause)),
+            Method(prefix + "ListCampaigns", pb.ListCampaignsRequest, _each(self.list)),
+            Method(prefix + "SetBrake", pb.SetBrakeRequest, _each(self.brake)),
+        ]
+
+    def fund(self, request: pb.FundAdvertiserRequest, call: Call) -> pb.FundAdvertiserResponse:
+        self._campaigns.fund(request.entry_id, request.advertiser_id, request.amount_micros, request.currency)
+        return pb.FundAdvertiserResponse(account=self._accounts().get(request.advertiser_id))
+
+    def create(self, request: pb.CreateCampaignRequest, call: Call) -> pb.CreateCampaignResponse:
+        campaign = self._campaigns.create(request.campaign, call.peer)
+        return pb.CreateCampaignResponse(status=self._status(campaign, self._accounts()))
+
+    def update(self, request: pb.UpdateCampaignRequest, call: Call) -> pb.UpdateCampaignResponse:
+        campaign = self._campaigns.update(request.campaign, call.peer)
+        return pb.UpdateCampaignResponse(status=self._status(campaign, self._accounts()))
+
+    def pause(self, request: pb.PauseCampaignRequest, call: Call) -> pb.PauseCampaignResponse:
+        campaign = self._campaigns.pause(request.campaign_id, resume=request.resume, who=call.peer)
+        return pb.PauseCampaignResponse(status=self._status(campaign, self._accounts()))
+
+    def list(self, request: pb.ListCampaignsRequest, call: Call) -> pb.ListCampaignsResponse:
+        if len(request.campaign_ids) > MAX_IDS:
+            raise InvalidRequestError("campaign_ids", f"{len(request.campaign_ids)} entries", f"at most {MAX_IDS}")
+        found = self._campaigns.find(request.advertiser_id, request.campaign_ids)
+        accounts = self._accounts()
+        names = {request.advertiser_id} if request.advertiser_id else {name for name in accounts if "/" not in name}
+        return pb.ListCampaignsResponse(
+            campaigns=[self._status(campaign, accounts) for campaign in found],
+            advertisers=[accounts[name] for name in sorted(names) if name in accounts],
+        )
+
+    def brake(self, request: pb.SetBrakeRequest, call: Call) -> pb.SetBrakeResponse:
+        check_text("reason", request.reason, 256)
+        check_text("exchange", request.exchange, 64, empty=True)
+        if request.advertiser_id:
+            check_node_id("advertiser_id", request.advertiser_id)
+        if request.exchange and request.advertiser_id:
+            raise InvalidRequestError(
+                "exchange and advertiser_id", "both", "one of the two, or neither for everything", "set two brakes"
+            )
+        self._ledger.brake(request.exchange, request.advertiser_id, request.engaged, request.reason, call.peer)
+        return pb.SetBrakeResponse()
+
+    def _status(self, campaign: pb.Campaign, accounts: dict[str, pb.Account]) -> pb.CampaignStatus:
+        names = [campaign_account(campaign)]
+        names += [line_account(campaign, line.line_item_id) for line in campaign.line_items]
+        return pb.CampaignStatus(
+            campaign=campaign,
+            accounts=[accounts[name] for name in names if name in accounts],
+            planned_spend_micros=self._engine.planned_micros(campaign.campaign_id),
+            pacing_multiplier=self._engine.multiplier(campaign.campaign_id),
+        )
+
+    def _accounts(self) -> dict[str, pb.Account]:
+        return {state.account_id: _account(state) for state in self._ledger.accounts()}
+
+
+def _account(state: AccountView) -> pb.Account:
+    return pb.Account(
+        account_id=state.account_id,
+        budget_in_force_micros=state.budget_in_force_micros,
+        billed_micros=state.billed_micros,
+        won_micros=state.won_micros,
+        reserved_micros=state.reserved_micros,
+        lease_unused_micros=state.lease_unused_micros,
+        late_micros=state.late_micros,
+        disputed_micros=state.disputed_micros,
+        stranded_micros=state.stranded_micros,
+    )
+
+
+def _each(
+    answer: Callable[[Any, Call], Message],
+) -> Callable[[Sequence[Any], Sequence[Call]], list[Message | HeadraceError]]:
+    """A handler of batches that answers one request after another; one's error is its own."""
+
+    def handle(requests: Sequence[Any], calls: Sequence[Call]) -> list[Message | HeadraceError]:
+        answers: list[Message | HeadraceError] = []
+        for request, call in zip(requests, calls, strict=True):
+            try:
+                answers.append(answer(request, call))
+            except HeadraceError as error:
+                answers.append(error)
+        return answers
+
+    return handle
