@@ -1,4 +1,4 @@
-"""Everything behind the door, put together: store, log, model, ledger, services."""
+"""Everything behind the door, put together: store, log, model, services."""
 
 from __future__ import annotations
 
@@ -11,48 +11,61 @@ from headrace.config import Config
 from headrace.errors import ConfigError
 from headrace.events.log import EventLog
 from headrace.events.store import DATABASE, Store
+from headrace.recommend.model import Model
+from headrace.recommend.recommender import Recommender
+from headrace.recommend.warm import warm
 from headrace.service import artifacts
 from headrace.service.artifacts import ServedArtifact
+from headrace.service.catalog import CatalogService
+from headrace.service.events import EventsService
 from headrace.service.method import Method
+from headrace.service.recommender import RecommenderService
 
 
 class Assembly:
-    """The parts of one serving process.
+    """The parts of one serving process, ready to answer once built.
 
     Raises ConfigError without an artifact folder, ArtifactError for one that cannot be served, StoreError.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._closing = ExitStack()
-        try:
-            self._build(config)
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as undo:
+            self._build(config, undo)
+            self._closing = undo.pop_all()
 
-    def _build(self, config: Config) -> None:
+    def _build(self, config: Config, undo: ExitStack) -> None:
         if not config.server.artifact:
             raise ConfigError("server.artifact", "", "an artifact folder", "say --artifact DIR")
         first = open_artifact(config.server.artifact)
-        self.store = Store(Path(config.server.data) / DATABASE)
-        self._closing.callback(self.store.close)
-        self.log = EventLog(self.store)
+        store = Store(Path(config.server.data) / DATABASE)
+        undo.callback(store.close)
+        self._log = EventLog(store)
+        self._recommender = Recommender(self._model(first), self._log)
+        undo.callback(self._recommender.close)
+        self._recommender.start()
         self.served = ServedArtifact(Path(config.server.artifact), first, self._adopt)
 
+    def _model(self, artifact: Artifact) -> Model:
+        model = Model(artifact, self._log)
+        warm(model)
+        return model
+
     def _adopt(self, artifact: Artifact) -> None:
-        pass
+        self._recommender.swap(self._model(artifact))
 
     def methods(self) -> list[Method]:
         """All RPCs."""
-        return artifacts.methods(self.served)
-
-    def warm(self) -> None:
-        """Compile or load every kernel, so that no caller waits for it."""
+        return [
+            *RecommenderService(self._recommender).methods(),
+            *EventsService(self._recommender).methods(),
+            *CatalogService(self._recommender).methods(),
+            *artifacts.methods(self.served),
+        ]
 
     @contextmanager
     def following(self, set_serving: Callable[[str, bool], None]) -> Iterator[None]:
-        """Within: follow other processes' changes and become the ledger's owner as soon as it is free."""
+        """Within: become the ledger's owner as soon as it is free."""
         yield
 
     def close(self) -> None:

@@ -35,7 +35,6 @@ def run(config: Config, say: Callable[[str], None]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     with contextlib.ExitStack() as stack:
         assembly = stack.enter_context(contextlib.closing(Assembly(config)))
-        assembly.warm()
         server = Server(assembly.methods(), config)
         address = server.start()
         stack.callback(server.drain)
