@@ -1,0 +1,90 @@
+"""A published artifact store and real server processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from headrace import Client
+from headrace.artifacts import ArtifactStore
+
+NOT_STORED = {"path", "version", "manifest", "user_ids", "item_ids", "index_path"}
+
+
+class ServerProcess:
+    """One ``headrace serve`` and a client of it.
+
+    what it prints on stderr goes to ``log``.
+    """
+
+    def __init__(self, artifacts: Path, data: Path, log: Path, listen: str = "127.0.0.1:0") -> None:
+        command = [sys.executable, "-m", "headrace", "serve", "--artifact", str(artifacts), "--data", str(data)]
+        self.log = log
+        with log.open("a") as stderr:
+            self.process = subprocess.Popen(
+                [*command, "--listen", listen],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=os.environ | {"HEADRACE_SERVER_WORKERS": "2"},
+            )
+        assert self.process.stdout is not None
+        self.ready_line = self.process.stdout.readline()
+        assert self.ready_line, f"the server did not start:\n{log.read_text()}"
+        self.address = self.ready_line.split()[-1]
+        self.client = Client(self.address)
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal and wait for the end; returns the exit code."""
+        self.send(number)
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path, artifacts: Path) -> Iterator[Start]:
+    """Starts servers on one data folder, by default, and ends those that a test left running."""
+    servers: list[ServerProcess] = []
+
+    def start(data: Path = tmp_path / "data", **options: str) -> ServerProcess:
+        servers.append(ServerProcess(artifacts, data, tmp_path / "server.log", **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path, factories: ModuleType) -> Path:
+    """An artifact store with versions v1, which is published, and v2."""
+    store = ArtifactStore(tmp_path / "artifacts")
+    for seed, version in enumerate(("v1", "v2")):
+        artifact = factories.make_artifact(seed=seed, version=version)
+        with store.writer(version) as writer:
+            arrays = {field.name for field in fields(artifact)} - NOT_STORED
+            writer.add(**{name: getattr(artifact, name) for name in arrays})
+            writer.add_ids(users=artifact.user_ids, items=artifact.item_ids)
+            writer.finish(artifact.manifest)
+    store.publish("v1")
+    return tmp_path / "artifacts"
