@@ -81,9 +81,10 @@ def _read_adjacency(path: Path) -> Pairs:
     number = 0
     with open_bytes(path) as handle:
         try:
-            for number, line in enumerate(handle, start=1):
+            for line in handle:
                 # bytes split at ASCII blanks only: an id may hold any other character
                 names = [name.decode() for name in line.split()]
+                number += 1
                 if names:
                     user = user_index.index.setdefault(names[0], len(user_index.index))
                     items.extend(item_index.encode(names[1:]).tolist())

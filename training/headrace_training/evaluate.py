@@ -65,32 +65,31 @@ def build_test_set(
     unseen = np.flatnonzero(columns < 0)
     # items outside the catalogue get columns after it, so that each is counted once a user
     columns[unseen] = n_items + np.arange(len(unseen))
-    wanted = sp.csr_matrix(
-        (np.ones(len(test.users), dtype=np.float32), (test.users, columns[test.items])),
-        shape=(len(rows), n_items + len(unseen)),
-    )
-    wanted.sum_duplicates()
-    wanted.data[:] = 1.0
-    known = np.flatnonzero(rows >= 0)
-    seen = sp.csr_matrix((len(rows), wanted.shape[1]), dtype=np.float32)
-    if len(known):
-        pick = sp.csr_matrix((np.ones(len(known), np.float32), (known, rows[known])), shape=(len(rows), train.shape[0]))
-        seen = sp.csr_matrix(pick @ _ones(train), shape=(len(rows), n_items))
-        seen.resize(wanted.shape)
-    overlap = wanted.multiply(seen).tocsr()
+    shape = (len(rows), n_items + len(unseen))
+    wanted = _ones(sp.csr_matrix((np.ones(len(test.users)), (test.users, columns[test.items])), shape=shape))
+    overlap = wanted.multiply(_rows_of(train, rows, shape)).tocsr()
     wanted = (wanted - overlap).tocsr()
     wanted.eliminate_zeros()
     n_relevant = np.diff(wanted.indptr).astype(np.int32)
     users = np.flatnonzero(n_relevant)
     if not len(users):
         raise DataError("no test pair is left", hint="all of them are in train too, or the test file has no items")
-    if overlap.nnz:
-        say(f"warning: {overlap.nnz} test pairs are in train too; they are left out")
     return TestSet(rows[users], wanted[users][:, :n_items], n_relevant[users], overlap.nnz, len(unseen))
 
 
+def _rows_of(matrix: sp.csr_matrix, rows: Int32, shape: tuple[int, int]) -> sp.csr_matrix:
+    """Ones where the given rows of the matrix store something, nothing for row -1; widened to ``shape``."""
+    warm = np.flatnonzero(rows >= 0)
+    picked = sp.csr_matrix((np.ones(len(warm)), (warm, rows[warm])), shape=(len(rows), matrix.shape[0]))
+    found = sp.csr_matrix(picked @ _ones(matrix))
+    found.resize(shape)
+    return found
+
+
 def _ones(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """The same pattern with every stored value 1."""
     copy = matrix.copy()
+    copy.sum_duplicates()
     copy.data = np.ones_like(copy.data)
     return copy
 
@@ -105,6 +104,12 @@ def measure(model: Model, fallback: Model, train: sp.csr_matrix, test: TestSet, 
     if len(cold):
         ranked[cold] = rank_users(fallback, np.zeros(1, dtype=np.int32), k, None)
     return accuracy(ranked, test.relevant, test.n_relevant)
+
+
+def warn_of_overlap(test: TestSet) -> None:
+    """Say so when test pairs were left out because train has them too."""
+    if test.overlap_pairs:
+        say(f"warning: {test.overlap_pairs} test pairs are in train too; they are left out")
 
 
 def check_options(model: str, k: int, seed: int) -> None:
@@ -175,6 +180,7 @@ def _measure_file(
     start = time.perf_counter()
     say(f"the model is frozen; opening {path} for the first and only time")
     test = build_test_set(train, user_index, item_index, read_pairs(path))
+    warn_of_overlap(test)
     fallback = PopularityModel()
     fallback.fit(train)
     found = measure(model, fallback, train, test, k)

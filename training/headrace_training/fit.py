@@ -84,7 +84,7 @@ class Fitter:
         self.rng = np.random.default_rng(settings.seed)
 
     def run(self, store: ArtifactStore, name: str = "") -> Path:
-        """Learn everything and write one version; returns its directory. Raises ArtifactError when it cannot be written."""
+        """Learn everything and write one version; returns its directory. ArtifactError if it cannot be."""
         name = name or new_version(store, self.now_ms)
         self.choose_alpha()
         say("learning the probability model")

@@ -136,7 +136,7 @@ def recent_popularity(
     unit[RETURN] = 0.0
     used = (events.times_ms >= since_ms) & (events.times_ms < until_ms)
     weights = np.bincount(events.item_idx[used], weights=unit[events.types[used]], minlength=len(events.item_ids))
-    return (weights / max(weights.sum(), 1e-12)).astype(np.float32)
+    return np.asarray(weights / max(weights.sum(), 1e-12), dtype=np.float32)
 
 
 def popular_order(popularity: Float32) -> Int32:

@@ -152,7 +152,7 @@ class Ingester:
     def _judge(self, rows: Rows) -> None:
         """Refuse what cannot be an event, turn negative quantities into returns, take out what the mapping drops."""
         rows.refuse(rows.types < 0, "the event type is not known; map it in [event_types]")
-        rows.refuse(np.array([item is None for item in rows.items], dtype=bool), "the item id is empty")
+        rows.refuse(np.array([item is None for item in rows.items], dtype=np.bool_), "the item id is empty")
         rows.refuse(
             _too_long(rows.items, MAX_ID_BYTES), f"the item id is longer than {MAX_ID_BYTES} bytes or holds NUL"
         )
@@ -166,7 +166,7 @@ class Ingester:
         negative = rows.quantities < 0
         if self.mapping.returns == "error":
             rows.refuse(negative, "the quantity is negative and --returns is error")
-        missing = np.array([user is None for user in rows.users], dtype=bool)
+        missing = np.array([user is None for user in rows.users], dtype=np.bool_)
         if self.mapping.missing_user == "error":
             rows.refuse(missing, "the user id is empty and --missing-user is error")
         if self.mapping.returns == "return":
@@ -192,9 +192,9 @@ class Ingester:
 
     def _store(self, rows: Rows) -> None:
         """Append what was not refused, less what the mapping leaves out."""
-        keep = np.ones(len(rows.numbers), dtype=bool)
+        keep = np.ones(len(rows.numbers), dtype=np.bool_)
         keep[list(rows.reasons)] = False
-        missing = keep & np.array([user is None for user in rows.users], dtype=bool)
+        missing = keep & np.array([user is None for user in rows.users], dtype=np.bool_)
         keep &= ~missing
         dropped_types = keep & (rows.types == 0)
         keep &= ~dropped_types
@@ -225,7 +225,9 @@ class Ingester:
 
 
 def _too_long(values: Sequence[str | None], limit: int) -> Bool:
-    return np.array([bool(value) and (len(value.encode()) > limit or "\0" in value) for value in values], dtype=bool)
+    return np.array(
+        [value is not None and (len(value.encode()) > limit or "\0" in value) for value in values], dtype=np.bool_
+    )
 
 
 def _event_ids(rows: Rows, places: list[int]) -> Iterator[str]:

@@ -164,7 +164,7 @@ def calibrate(scores: Float64, labels: Float64, weights: Float64) -> tuple[Float
     used = bin_weight > 0
     x = np.bincount(bins, weights=weights * scores, minlength=n_bins)[used] / bin_weight[used]
     y = np.bincount(bins, weights=weights * labels, minlength=n_bins)[used] / bin_weight[used]
-    y = pool_adjacent_violators(y, bin_weight[used])
+    y = pool_adjacent_violators(y, bin_weight[used].astype(np.float64))
     keep = np.concatenate([[True], np.diff(x) > 1e-9])
     return x[keep], np.clip(y[keep], 0.0, 1.0)
 

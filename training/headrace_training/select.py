@@ -25,8 +25,8 @@ MAX_PAIRS = 5_000_000
 
 USER_EXPONENTS = (0.25, 0.5)
 ITEM_EXPONENTS = ((0.5, 0.5), (0.6, 0.4), (0.5, 0.3), (0.4, 0.4))
-IALS_PARAMETERS = (
-    {"alpha": 300.0, "regularization": 30.0, "user_exponent": 0.25, "item_exponent": 0.25},
+IALS: tuple[dict[str, float], ...] = (
+    {"alpha": 100.0, "regularization": 30.0, "user_exponent": 0.25, "item_exponent": 0.25},
     {"alpha": 40.0, "regularization": 10.0, "user_exponent": 0.0, "item_exponent": 0.0},
 )
 BLEND_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0)
@@ -92,17 +92,27 @@ def select_model(train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, see
     best: tuple[float, Model] = (trials.add("popularity", validation.recall(popularity)), popularity)
     graph, recall = _best_graph(validation, trials, seed)
     best = max(best, (recall, graph), key=lambda pair: pair[0])
-    for parameters in IALS_PARAMETERS:
-        ials = IalsModel(**parameters, seed=seed)
+    for parameters in IALS:
+        ials = _ials(parameters, seed)
         ials.fit(validation.train)
         name = f"ials alpha={ials.trainer.alpha:g} exponent={ials.user_exponent:g}"
         recalls = validation.recalls([graph, ials], _blends)
-        found = [(trials.add(name, recalls[0]), ials)]
+        found: list[tuple[float, Model]] = [(trials.add(name, recalls[0]), ials)]
         for weight, value in zip(BLEND_WEIGHTS, recalls[1:], strict=True):
             blend = BlendModel(ials_weight=weight, graph=graph, ials=ials)
             found.append((trials.add(f"blend of graph and {weight:g} {name}", value), blend))
         best = max(best, *found, key=lambda pair: pair[0])
     return best[1], trials
+
+
+def _ials(parameters: dict[str, float], seed: int) -> IalsModel:
+    return IalsModel(
+        alpha=parameters["alpha"],
+        regularization=parameters["regularization"],
+        user_exponent=parameters["user_exponent"],
+        item_exponent=parameters["item_exponent"],
+        seed=seed,
+    )
 
 
 def _best_graph(validation: Validation, trials: Trials, seed: int) -> tuple[GraphModel, float]:

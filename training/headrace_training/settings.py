@@ -32,7 +32,7 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     half_life_days: float = 0.0
     """Age at which an interaction counts half for the item factors; 0 for no ageing."""
     horizon_days: float = 7.0
-    """The probability model speaks of a purchase within so many days; less when the log spans less than six times that."""
+    """The probability model speaks of a purchase within so many days; at most a sixth of the log's time."""
     recent_days: float = 28.0
     """Window of popularity before the end of training."""
     repeat_policy: Literal["auto", "allow", "exclude_purchased"] = "auto"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import difflib
 import gzip
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +31,12 @@ def table_suffix(path: Path) -> str:
 def open_bytes(path: Path) -> IO[bytes]:
     """The file's bytes, unpacked when it ends in ``.gz``; DataError when it cannot be opened."""
     try:
+        handle = io.BufferedReader(gzip.GzipFile(path, "rb") if path.suffix == ".gz" else io.FileIO(path))
         # a peek tells an unreadable or wrongly named file at once, and by its name
-        handle = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
         handle.peek(1)
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}", hint="check the path and the file") from error
-    return handle  # type: ignore[return-value]
+    return handle
 
 
 @dataclass

@@ -20,7 +20,7 @@ LARGEST_SECONDS = 1e11
 
 
 def text_column(column: pa.Array) -> list[str | None]:
-    """Ids as text; whole floats lose their ".0" (pandas turns integer columns with gaps into floats), blanks are None."""
+    """Ids as text, None where blank; whole floats lose their ".0", since pandas makes floats of integers with gaps."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_floating(column.type):
@@ -98,7 +98,7 @@ class TimeParser:
             factors = np.where(np.abs(values) > LARGEST_SECONDS, 1.0, 1000.0)
         else:
             factors = np.full(len(values), MS_PER[self.time_unit])
-        return np.clip(np.rint(values * factors), -1, 2**62).astype(np.int64)
+        return np.asarray(np.clip(np.rint(values * factors), -1, 2**62), dtype=np.int64)
 
     def _texts(self, column: pa.Array) -> Int64:
         if not self.time_format:

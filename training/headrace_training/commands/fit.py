@@ -42,7 +42,15 @@ def fit(
 ) -> None:
     """Learn from the event log and write a new version to the store."""
     given = locals()
-    names = ("n_factors", "iterations", "alpha", "regularization", "half_life_days", "horizon_days", "recent_days")
+    names: tuple[str, ...] = (
+        "n_factors",
+        "iterations",
+        "alpha",
+        "regularization",
+        "half_life_days",
+        "horizon_days",
+        "recent_days",
+    )
     names += ("neighbours", "repeat_policy", "assumed_median_cpm", "assumed_sigma", "seed")
     settings = read_settings(config, {name: given[name] for name in names})
     event_log = open_log(log)

@@ -28,4 +28,14 @@ def make_model(name: str, seed: int = 0) -> Model:
     return MODELS[name](seed)
 
 
-__all__ = ["MODELS", "Model", "Parameters", "make_model"]
+__all__ = [
+    "MODELS",
+    "BlendModel",
+    "GraphModel",
+    "IalsModel",
+    "ItemKnnModel",
+    "Model",
+    "Parameters",
+    "PopularityModel",
+    "make_model",
+]

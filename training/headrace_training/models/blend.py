@@ -27,11 +27,9 @@ class BlendModel:
 
     @property
     def parameters(self) -> Parameters:
-        parts = {"graph": self.graph, "ials": self.ials}
-        inner: Parameters = {
-            f"{part}.{key}": value for part, model in parts.items() for key, value in model.parameters.items()
-        }
-        return {"ials_weight": self.ials_weight, **inner}
+        graph: Parameters = {f"graph.{name}": value for name, value in self.graph.parameters.items()}
+        ials: Parameters = {f"ials.{name}": value for name, value in self.ials.parameters.items()}
+        return {"ials_weight": self.ials_weight, **graph, **ials}
 
     @property
     def n_items(self) -> int:
