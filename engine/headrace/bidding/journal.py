@@ -1,0 +1,258 @@
+"""The ledger's tables in the embedded store, and the one way into its journal.
+
+The journal is a prefix or nothing: after one failed write no later record is committed until the owner has recovered.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import LedgerNotOwnerError, StoreError
+from headrace.events.store import Store
+
+Query = Callable[[str, tuple[object, ...]], list[tuple[Any, ...]]]
+"""Runs a query and returns all its rows."""
+
+Extra = Callable[[sqlite3.Connection, int], object]
+"""Writes more rows in the commit of some records; takes their sequence, 0 where there are none."""
+
+RECORD = np.dtype(
+    [
+        ("kind", "u1"),
+        ("state", "u1"),
+        ("unused", "<u2"),
+        ("account", "<i4"),
+        ("lease", "<i8"),
+        ("serial", "<u4"),
+        ("day", "<i4"),
+        ("a", "<i8"),
+        ("b", "<i8"),
+        ("time_ms", "<i8"),
+    ]
+)
+"""One journal record, as native/include/headrace/records.hpp lays it out."""
+
+GRANT, SETTLE, LEASE = 1, 3, 5
+
+LEASE_LIFE_MS = 2 * 24 * 3600 * 1000
+"""Longer than any lease reserves: the longest budget day, and then some."""
+
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS ledger_meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS ledger_accounts(
+        account_number INTEGER PRIMARY KEY, account_id TEXT NOT NULL UNIQUE, parent INTEGER NOT NULL,
+        currency TEXT NOT NULL, time_zone TEXT, mode INTEGER NOT NULL, expire_after_ms INTEGER NOT NULL,
+        lifetime_micros INTEGER, daily_micros INTEGER, flight_start_ms INTEGER NOT NULL,
+        flight_end_ms INTEGER NOT NULL, version INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE IF NOT EXISTS ledger_funds(
+        entry_id TEXT PRIMARY KEY, account_number INTEGER NOT NULL, amount_micros INTEGER NOT NULL,
+        time_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS ledger_funds_account ON ledger_funds(account_number, amount_micros)",
+    """CREATE TABLE IF NOT EXISTS ledger_brakes(
+        exchange TEXT NOT NULL, advertiser_id TEXT NOT NULL, reason TEXT NOT NULL, who TEXT NOT NULL,
+        since_ms INTEGER NOT NULL, PRIMARY KEY(exchange, advertiser_id)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS ledger_audit(
+        audit_id INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
+        subject TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL, why TEXT NOT NULL) STRICT""",
+    """CREATE TRIGGER IF NOT EXISTS ledger_audit_no_update BEFORE UPDATE ON ledger_audit
+        BEGIN SELECT RAISE(ABORT, 'the audit is immutable'); END""",
+    """CREATE TRIGGER IF NOT EXISTS ledger_audit_no_delete BEFORE DELETE ON ledger_audit
+        BEGIN SELECT RAISE(ABORT, 'the audit is immutable'); END""",
+    """CREATE TABLE IF NOT EXISTS ledger_journal(
+        sequence INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, records BLOB NOT NULL) STRICT""",
+    "CREATE TABLE IF NOT EXISTS ledger_snapshots(sequence INTEGER PRIMARY KEY, records BLOB NOT NULL) STRICT",
+    """CREATE TABLE IF NOT EXISTS ledger_leases(
+        lease_id INTEGER PRIMARY KEY, settled_ms INTEGER NOT NULL, records BLOB NOT NULL) STRICT""",
+    """CREATE TABLE IF NOT EXISTS ledger_reconciliation(
+        lease_id INTEGER NOT NULL, serial INTEGER NOT NULL, notice_type INTEGER NOT NULL, outcome INTEGER NOT NULL,
+        account_number INTEGER NOT NULL, reserved_cpm_micros INTEGER NOT NULL, price_cpm_micros INTEGER,
+        time_ms INTEGER NOT NULL, token TEXT NOT NULL,
+        PRIMARY KEY(lease_id, serial, notice_type, outcome)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS ledger_notices_pending(
+        notice_id INTEGER PRIMARY KEY, notice_type INTEGER NOT NULL, token TEXT NOT NULL,
+        price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL) STRICT""",
+)
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make the ledger's tables where they are not there yet."""
+    for statement in TABLES:
+        connection.execute(statement)
+
+
+def query_of(connection: sqlite3.Connection) -> Query:
+    """Reads through the writer's own connection, inside its transaction."""
+    return lambda text, parameters: connection.execute(text, parameters).fetchall()
+
+
+def get_meta(query: Query, key: str, default: str = "") -> str:
+    """One value of ledger_meta."""
+    rows = query("SELECT value FROM ledger_meta WHERE key = ?", (key,))
+    return str(rows[0][0]) if rows else default
+
+
+def set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
+    """Set one value of ledger_meta."""
+    connection.execute("INSERT OR REPLACE INTO ledger_meta VALUES (?, ?)", (key, value))
+
+
+def last_sequence(query: Query) -> int:
+    """The newest sequence that the journal or its snapshot reaches."""
+    rows = query(
+        "SELECT max((SELECT ifnull(max(sequence), 0) FROM ledger_journal), "
+        "(SELECT ifnull(max(sequence), 0) FROM ledger_snapshots))",
+        (),
+    )
+    return int(rows[0][0])
+
+
+class Journal:
+    """Commits records in the order of their submission, as the owner of one epoch."""
+
+    def __init__(self, store: Store, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._clock_ms = clock_ms
+        self._epoch = ""
+        self._lock = threading.Lock()
+        self.broken = True
+        """True from a failed write until the next recovery; nothing is committed meanwhile."""
+        self.n_records = 0
+        """Records since the last snapshot."""
+
+    def open(self, epoch: int) -> None:
+        """Accept records of this epoch from now on."""
+        rows = self._store.read(
+            "SELECT ifnull(sum(length(records)), 0) FROM ledger_journal "
+            "WHERE sequence > (SELECT ifnull(max(sequence), 0) FROM ledger_snapshots)"
+        )
+        self.n_records = int(rows[0][0]) // RECORD.itemsize
+        self._epoch = str(epoch)
+        self.broken = False
+
+    def submit(
+        self,
+        take: Callable[[], bytes],
+        then: Callable[[int], object] | None = None,
+        extra: Extra | None = None,
+    ) -> Future[int]:
+        """Commit what ``take()`` gives; resolves to its sequence (0: no records) after ``then(sequence)`` has run.
+
+        Taking and queueing happen as one step, so rows stand in the journal in the order of their records.
+        """
+        epoch = self._epoch
+        done: Future[int] = Future()
+        with self._lock:
+            records = take()
+
+            def job(connection: sqlite3.Connection) -> int:
+                try:
+                    return self._insert(connection, epoch, records, extra)
+                except BaseException:
+                    self._break(epoch)
+                    raise
+
+            committed = self._store.submit(job)
+
+        def settle(result: Future[int]) -> None:
+            error = result.exception()
+            if error is not None:
+                self._break(epoch)
+                done.set_exception(error)
+                return
+            if then is not None:
+                then(result.result())
+            done.set_result(result.result())
+
+        committed.add_done_callback(settle)
+        return done
+
+    def condense(
+        self,
+        snapshot: Callable[[], tuple[bytes, bytes]],
+        leases: Sequence[tuple[int, int, bytes]],
+        keep_from_ms: int,
+    ) -> Future[int]:
+        """Commit a snapshot with the records before it, and the rows of leases that left memory.
+
+        Journal rows that the snapshot covers stay until they are older than ``keep_from_ms``; then they are dropped,
+        like leases whose notices are refused by now.
+        """
+        state: list[bytes] = []
+
+        def take() -> bytes:
+            records, condensed = snapshot()
+            state.append(condensed)
+            return records
+
+        def write(connection: sqlite3.Connection, sequence: int) -> None:
+            at = sequence or last_sequence(query_of(connection))
+            connection.executemany("INSERT OR REPLACE INTO ledger_leases VALUES (?, ?, ?)", leases)
+            connection.execute("DELETE FROM ledger_snapshots")
+            connection.execute("INSERT INTO ledger_snapshots VALUES (?, ?)", (at, state[0]))
+            connection.execute("DELETE FROM ledger_journal WHERE sequence <= ? AND time_ms < ?", (at, keep_from_ms))
+            connection.execute("DELETE FROM ledger_leases WHERE settled_ms < ?", (keep_from_ms - LEASE_LIFE_MS,))
+            self.n_records = 0
+
+        return self.submit(take, extra=write)
+
+    def _break(self, epoch: str) -> None:
+        if epoch == self._epoch:
+            self.broken = True
+
+    def _insert(self, connection: sqlite3.Connection, epoch: str, records: bytes, extra: Extra | None) -> int:
+        if self.broken or epoch != self._epoch:
+            raise StoreError("the ledger's journal waits for recovery", hint="try again; nothing was written")
+        sequence = 0
+        if records or extra is not None:
+            if get_meta(query_of(connection), "epoch") != epoch:
+                raise LedgerNotOwnerError("another process has taken the ledger over", hint="restart this one")
+            if records:
+                sequence = add_records(connection, records, self._clock_ms())
+                self.n_records += len(records) // RECORD.itemsize
+            if extra is not None:
+                extra(connection, sequence)
+        return sequence
+
+
+def add_records(connection: sqlite3.Connection, records: bytes, now_ms: int) -> int:
+    """Append one row to the journal; returns its sequence, which never repeats, condensed rows included."""
+    sequence = last_sequence(query_of(connection)) + 1
+    connection.execute("INSERT INTO ledger_journal VALUES (?, ?, ?)", (sequence, now_ms, records))
+    return sequence
+
+
+def saved_records(query: Query) -> tuple[list[bytes], list[bytes]]:
+    """All records that make the present state: the snapshot and the journal after it; then those of archived leases
+    that the journal names again."""
+    snapshot = query("SELECT sequence, records FROM ledger_snapshots ORDER BY sequence DESC LIMIT 1", ())
+    after = snapshot[0][0] if snapshot else 0
+    rows = query("SELECT records FROM ledger_journal WHERE sequence > ? ORDER BY sequence", (after,))
+    records = [bytes(row[1]) for row in snapshot] + [bytes(row[0]) for row in rows]
+    archived: list[bytes] = []
+    if snapshot:
+        missing = _unknown_leases(records)
+        archived = [found for lease in missing if (found := archived_lease(query, lease)) is not None]
+    return records, archived
+
+
+def archived_lease(query: Query, lease: int) -> bytes | None:
+    """The records of a lease that is no longer kept in memory; None when there is none."""
+    rows = query("SELECT records FROM ledger_leases WHERE lease_id = ?", (lease,))
+    return bytes(rows[0][0]) if rows else None
+
+
+def _unknown_leases(blobs: Sequence[bytes]) -> list[int]:
+    known: set[int] = set()
+    named: set[int] = set()
+    for blob in blobs:
+        table = np.frombuffer(blob, RECORD)
+        starts = (table["kind"] == GRANT) | (table["kind"] == LEASE)
+        known.update(np.unique(table["lease"][starts]).tolist())
+        named.update(np.unique(table["lease"][table["kind"] == SETTLE]).tolist())
+    return sorted(named - known)

@@ -1,0 +1,296 @@
+"""The money ledger: reserves before a bid, settles by notices, and never loses a micro that it answered for."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+
+from headrace.bidding.books import AccountState
+from headrace.bidding.budgets import (
+    MAX_MICROS,
+    SettingsPatch,
+    audit,
+    balance_of,
+    check_account_id,
+    find_account,
+    put_account,
+    put_brake,
+    put_fund,
+)
+from headrace.bidding.journal import query_of
+from headrace.bidding.ledger_core import VIEW_MS, LedgerCore, Reason, Reservations
+from headrace.bidding.notices import MAX_CPM_MICROS, NoticeOutcome, NoticeType, queue_notices, read_notices
+from headrace.bidding.recovery import LedgerConfig
+from headrace.bidding.tokens import BODY, SAME_CURRENCY
+from headrace.errors import InvalidRequestError, LedgerError, NotFoundError, PreconditionError
+from headrace.events.store import Store
+from headrace.types import Int8, Int32, Int64
+
+__all__ = ["AccountState", "Ledger", "LedgerConfig", "NoticeOutcome", "NoticeType", "Reason", "Reservations"]
+
+
+class Ledger(LedgerCore):
+    """One ledger over one store and one data directory; many processes may open it, one at a time owns it.
+
+    data_dir : holds ledger.lock, ledger.keys and ledger.reservations.
+    clock_ms : the present moment, ms since 1970 UTC, for what has no `now_ms` of its own.
+
+    Thread-safe. Call `try_acquire` and `tick` a few times a second.
+    """
+
+    def __init__(
+        self, data_dir: Path, store: Store, *, clock_ms: Callable[[], int], config: LedgerConfig | None = None
+    ) -> None:
+        super().__init__(data_dir, store, clock_ms, config or LedgerConfig())
+
+    # -- reserve
+
+    def reserve(
+        self,
+        account_numbers: Int32,
+        amounts_cpm: Int64,
+        exchanges: Sequence[str],
+        now_ms: int,
+        rates_micros: Int64 | None = None,
+    ) -> tuple[list[str | None], Int8]:
+        """Reserve money for bids, each from its whole path or not at all.
+
+        account_numbers : (n,) int32, line items.
+        amounts_cpm : (n,) int64, micros of the account's currency per thousand impressions, 1 to 10**15.
+        exchanges : n names.
+        rates_micros : (n,) int64, micros of the account's currency for one unit of the exchange's, frozen in the token;
+            None: the same currency.
+
+        Returns n tokens (None where refused) and (n,) int8 of `Reason`. Waits for a commit only when a lease is used up
+        sooner than it could be renewed. Raises InvalidRequestError.
+        """
+        accounts = np.ascontiguousarray(account_numbers, np.int32)
+        cpm = np.ascontiguousarray(amounts_cpm, np.int64)
+        self._check_reserve(accounts, cpm, exchanges)
+        columns = self.take(accounts, cpm, self.exchange_codes(exchanges), now_ms)
+        tokens: list[str | None] = [None] * len(accounts)
+        rows = np.flatnonzero(columns.reasons == Reason.OK)
+        if len(rows):
+            books = self._books
+            bodies = np.zeros(len(rows), BODY)
+            bodies["account"] = accounts[rows]
+            bodies["lease"] = columns.leases[rows]
+            bodies["serial"] = columns.serials[rows]
+            bodies["day"] = columns.days[rows]
+            bodies["cpm"] = cpm[rows]
+            bodies["currency"] = [books.currencies[number] for number in accounts[rows].tolist()]
+            bodies["rate"] = SAME_CURRENCY if rates_micros is None else rates_micros[rows]
+            bodies["exchange"] = [books.exchange_hash(exchanges[row]) for row in rows.tolist()]
+            bodies["issued_ms"] = now_ms
+            for row, token in zip(rows.tolist(), self._keys.sign(bodies), strict=True):
+                tokens[row] = token
+        return tokens, columns.reasons
+
+    def _check_reserve(self, accounts: Int32, cpm: Int64, exchanges: Sequence[str]) -> None:
+        if not len(accounts) == len(cpm) == len(exchanges):
+            raise InvalidRequestError(
+                "reservations", (len(accounts), len(cpm), len(exchanges)), "as many accounts as amounts and exchanges"
+            )
+        if len(cpm) and not (int(cpm.min()) >= 1 and int(cpm.max()) <= MAX_CPM_MICROS):
+            raise InvalidRequestError("amounts_cpm", (int(cpm.min()), int(cpm.max())), f"1 to {MAX_CPM_MICROS}")
+        unknown = set(accounts.tolist()) - self._books.leaves if self._owned else set()
+        if unknown:
+            raise InvalidRequestError("account_numbers", sorted(unknown), "numbers of line items")
+
+    def release_reservations(self, tokens: Sequence[str]) -> None:
+        """Give back the money of bids that never left the process. Anything but a live token is ignored."""
+        if not self._owned:
+            return
+        bodies, malformed, forged = self._keys.verify(tokens)
+        good = bodies[~(malformed | forged)]
+        leases = np.ascontiguousarray(good["lease"], np.int64)
+        self._books.native.release(leases, np.ascontiguousarray(good["serial"], np.int64), self._clock_ms())
+
+    # -- settle
+
+    def notify(
+        self,
+        types: Sequence[int] | Int8,
+        tokens: Sequence[str],
+        prices_cpm: Sequence[int | None] | Int64,
+        now_ms: int,
+    ) -> Int8:
+        """Settle notices: (n,) int8 of `NoticeOutcome`, after the commit.
+
+        prices_cpm : what is paid, micros per thousand impressions; None or -1: not known.
+
+        In a process that does not own the ledger the notices are kept for the owner and ACCEPTED.
+        Raises InvalidRequestError, and StoreError when nothing was committed: send them again.
+        """
+        batch = read_notices(self._keys, types, tokens, prices_cpm, now_ms - self.config.billing_window_ms)
+        if self._owned:
+            self._tick_when_due(now_ms)
+            self._apply(batch, now_ms)
+        else:
+            self._store.write(lambda connection: queue_notices(connection, batch, prices_cpm, now_ms))
+            batch.outcomes[batch.rows] = NoticeOutcome.ACCEPTED
+        return batch.outcomes
+
+    def close_reservation(self, token: str, who: str, why: str, price_cpm: int | None = None) -> NoticeOutcome:
+        """End a held reservation by hand: as lost, or as billed at a price up to what it reserved. Audited.
+
+        Raises LedgerNotOwnerError, StoreError.
+        """
+        self._need_owner()
+        now_ms = self._clock_ms()
+        kind = NoticeType.CLOSE_LOST if price_cpm is None else NoticeType.CLOSE_BILLED
+        batch = read_notices(self._keys, [kind], [token], [price_cpm], 0, highest=NoticeType.CLOSE_BILLED)
+        change = ("", f"{kind.name} {price_cpm}")
+        self._apply(batch, now_ms, lambda connection, _: audit(connection, now_ms, who, "close", token, change, why))
+        return NoticeOutcome(int(batch.outcomes[0]))
+
+    def close_lease(self, lease_id: int, who: str, why: str) -> None:
+        """Give back what a lease holds for reservations lost with the power; audited.
+
+        Raises NotFoundError when it holds nothing, LedgerNotOwnerError, StoreError.
+        """
+        self._need_owner()
+        now_ms = self._clock_ms()
+        with self._lock:
+            if not self._working():
+                raise self._failure
+            if not self._books.native.close_pool(lease_id):
+                raise NotFoundError("lease_id", lease_id, "a lease that holds money of unknown reservations")
+            committed = self._commit(
+                self._books,
+                extra=lambda connection, _: audit(
+                    connection, now_ms, who, "close_lease", str(lease_id), ("", "returned"), why
+                ),
+            )
+        committed.result()
+
+    # -- reports
+
+    def spendable(self, account_numbers: Int32) -> Int64:
+        """What each account may still reserve now, leases included: (n,) int64 micros; 0 outside its flight."""
+        return self._books.spendable(account_numbers, self._clock_ms())
+
+    def spent(self, account_numbers: Int32) -> Int64:
+        """What each account was billed and has won, in all: (n,) int64 micros."""
+        return self._books.spent(account_numbers, today=False)
+
+    def spent_today(self, account_numbers: Int32) -> Int64:
+        """The same of reservations of the present budget day: (n,) int64 micros."""
+        return self._books.spent(account_numbers, today=True)
+
+    def accounts(self) -> list[AccountState]:
+        """Every node's amounts, by account number. Beside the owner, as of a second ago at most."""
+        if not self._owned and abs(self._clock_ms() - self._viewed_at) >= VIEW_MS:
+            self._refresh()
+        return self._books.states(self._clock_ms() - self.config.billing_window_ms)
+
+    def check_invariant(self) -> None:
+        """Raise LedgerError where `billed + won + reserved + lease_unused <= budget_in_force` does not hold."""
+        number = self._books.native.first_violation()
+        if number >= 0:
+            raise LedgerError(f"the books do not balance: {self._books.state(number, 0)}")
+
+    # -- settings
+
+    def set_account(
+        self, account_id: str, *, who: str = "api", why: str = "", **settings: Unpack[SettingsPatch]
+    ) -> AccountState:
+        """Create or change `advertiser`, `advertiser/campaign` or `advertiser/campaign/line`; audited.
+
+        Absent parents are created. A limit below what is committed binds at once and unused leases go back.
+        Raises InvalidRequestError, PreconditionError (another currency), StoreError.
+        """
+        now_ms = self._clock_ms()
+        row = self._store.write(lambda connection: put_account(connection, account_id, settings, now_ms, who, why))
+        self._refresh()
+        return self._books.state(row.number, now_ms - self.config.billing_window_ms)
+
+    def fund(
+        self, entry_id: str, advertiser_id: str, amount_micros: int, currency: str = "USD", *, who: str = "api"
+    ) -> AccountState:
+        """Book a deposit or credit (> 0) or a refund (< 0) on an advertiser's balance; idempotent by entry id.
+
+        Raises PreconditionError for another currency, a reused entry id, or a refund of committed money;
+        LedgerNotOwnerError for a refund where another process owns the ledger.
+        """
+        if not 1 <= len(entry_id.encode()) <= 128:
+            raise InvalidRequestError("entry_id", entry_id, "1 to 128 bytes")
+        if amount_micros == 0 or abs(amount_micros) > MAX_MICROS:
+            raise InvalidRequestError("amount_micros", amount_micros, f"not 0, at most {MAX_MICROS} either way")
+        if len(check_account_id(advertiser_id)) != 1:
+            raise InvalidRequestError(
+                "advertiser_id", advertiser_id, "an advertiser's id", "only advertisers have balances"
+            )
+        now_ms = self._clock_ms()
+
+        def job(connection: sqlite3.Connection) -> int:
+            row = put_account(connection, advertiser_id, {"currency": currency}, now_ms, who, f"entry {entry_id}")
+            before = balance_of(query_of(connection), row.number)
+            if put_fund(connection, entry_id, row.number, amount_micros, now_ms):
+                after = str(before + amount_micros)
+                audit(connection, now_ms, who, "fund", advertiser_id, (str(before), after), f"entry {entry_id}")
+            return row.number
+
+        number = (
+            self._store.write(job) if amount_micros > 0 else self._refund(job, advertiser_id, entry_id, amount_micros)
+        )
+        self._refresh()
+        return self._books.state(number, now_ms - self.config.billing_window_ms)
+
+    def _refund(
+        self, job: Callable[[sqlite3.Connection], int], advertiser_id: str, entry_id: str, amount_micros: int
+    ) -> int:
+        with self._lock:
+            self._need_owner()
+            number = self.account_number(advertiser_id)
+            if self._store.read("SELECT 1 FROM ledger_funds WHERE entry_id = ?", (entry_id,)):
+                return self._store.write(job)
+            balance = balance_of(self._query, number)
+            self._books.native.recall(number)
+            committed = self._books.state(number, 0).committed_micros
+            if balance + amount_micros < committed:
+                raise PreconditionError(
+                    "amount_micros",
+                    amount_micros,
+                    f"a refund of at most {max(balance - committed, 0)} micros",
+                    "the rest is committed",
+                )
+            self._books.set_balance(number, balance + amount_micros)
+            try:
+                return self._store.write(job)
+            except BaseException:
+                self._books.set_balance(number, balance)
+                raise
+
+    def currency(self, advertiser_id: str) -> str | None:
+        """The one currency of an advertiser's budget; None for an unknown advertiser."""
+        number = self._books.numbers.get(advertiser_id)
+        return None if number is None else self._books.rows[number].settings.currency
+
+    def account_number(self, account_id: str) -> int:
+        """The account's stable number. Raises NotFoundError."""
+        number = self._books.numbers.get(account_id)
+        if number is None:
+            row = find_account(self._query, account_id)
+            if row is None:
+                raise NotFoundError("account_id", account_id, "an account that was set")
+            number = row.number
+        return number
+
+    def brake(self, exchange: str, advertiser: str, engaged: bool, reason: str, who: str = "api") -> None:
+        """The kill switch for one exchange, one advertiser or (both empty) everything; survives a restart."""
+        by = (self._clock_ms(), who, reason)
+        self._store.write(lambda connection: put_brake(connection, exchange, advertiser, engaged, by))
+        self._refresh()
+
+    def fence(self, reason: str, who: str = "api") -> None:
+        """Stop bidding until `unfence`: for a store restored from a backup."""
+        self._fence(reason or "fenced", who, reason)
+
+    def unfence(self, who: str, why: str) -> None:
+        """Let bidding on again, once the ledger has been reconciled."""
+        self._fence("", who, why)

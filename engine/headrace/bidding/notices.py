@@ -1,0 +1,145 @@
+"""Notices: what exchanges say of bids, from tokens to columns, and what is kept apart for reconciliation."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.bidding.tokens import SAME_CURRENCY, Bodies, TokenKeys
+from headrace.errors import InvalidRequestError
+from headrace.types import Bool, Int8, Int64
+
+MAX_CPM_MICROS = 10**15
+"""Highest price that is read as a price: a thousand million currency units per thousand impressions."""
+
+PENDING_AT_ONCE = 1000
+
+
+class NoticeType(IntEnum):
+    """As in bidder.proto; the last two are an operator's audited closes."""
+
+    WIN = 1
+    BILLING = 2
+    LOSS = 3
+    CLOSE_LOST = 4
+    CLOSE_BILLED = 5
+
+
+class NoticeOutcome(IntEnum):
+    """As in bidder.proto."""
+
+    ACCEPTED = 1
+    DUPLICATE = 2
+    LATE = 3
+    DISPUTED = 4
+    FORGED = 5
+    CONFLICT = 6
+    REFUSED = 7
+
+
+_APART = (NoticeOutcome.LATE, NoticeOutcome.DISPUTED, NoticeOutcome.CONFLICT, NoticeOutcome.REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeBatch:
+    """Notices read and judged as far as that needs no ledger.
+
+    outcomes : (n,) int8; 0 where the ledger must decide (`rows`).
+    bodies : (n,) what the tokens say; all zero where a token is malformed or forged.
+    prices : (n,) int64, CPM micros of the account's currency; -1 not known.
+    """
+
+    types: Int8
+    tokens: Sequence[str]
+    bodies: Bodies
+    prices: Int64
+    outcomes: Int8
+
+    @property
+    def rows(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero(self.outcomes == 0)
+
+
+def read_notices(
+    keys: TokenKeys,
+    types: Sequence[int] | Int8,
+    tokens: Sequence[str],
+    prices_cpm: Sequence[int | None] | Int64,
+    oldest_ms: int,
+    highest: NoticeType = NoticeType.LOSS,
+) -> NoticeBatch:
+    """Verify tokens and prices; notices issued before ``oldest_ms`` are refused.
+
+    Raises InvalidRequestError when the columns differ in length or a type lies beyond ``highest``.
+    """
+    kinds = np.asarray(types, np.int8)
+    if not len(kinds) == len(tokens) == len(prices_cpm):
+        raise InvalidRequestError(
+            "notices", (len(kinds), len(tokens), len(prices_cpm)), "as many types as tokens and prices"
+        )
+    if len(kinds) and (kinds.min() < NoticeType.WIN or kinds.max() > highest):
+        raise InvalidRequestError("type", kinds.tolist(), "WIN, BILLING or LOSS")
+    bodies, malformed, forged = keys.verify(tokens)
+    bodies[malformed | forged] = 0
+    prices, absurd = _account_prices(prices_cpm, bodies)
+    outcomes = np.zeros(len(tokens), np.int8)
+    outcomes[(bodies["issued_ms"] < oldest_ms) | absurd | malformed] = NoticeOutcome.REFUSED
+    outcomes[forged] = NoticeOutcome.FORGED
+    return NoticeBatch(kinds, tokens, bodies, prices, outcomes)
+
+
+def _account_prices(prices: Sequence[int | None] | Int64, bodies: Bodies) -> tuple[Int64, Bool]:
+    """Prices in the account's currency, rounded up, and which of them are no price at all."""
+    whole = [-1 if price is None or price < 0 else int(price) for price in prices]
+    for row in np.flatnonzero((bodies["rate"] != SAME_CURRENCY) & (bodies["rate"] != 0)).tolist():
+        if whole[row] >= 0:
+            whole[row] = -(-whole[row] * int(bodies["rate"][row]) // SAME_CURRENCY)
+    absurd = np.array([price > MAX_CPM_MICROS for price in whole], np.bool_)
+    return np.array([min(price, MAX_CPM_MICROS) for price in whole], np.int64), absurd
+
+
+def keep_apart(connection: sqlite3.Connection, batch: NoticeBatch, now_ms: int) -> None:
+    """Write the notices that were not simply accepted to the reconciliation table; one row however often repeated."""
+    rows = np.flatnonzero(np.isin(batch.outcomes, _APART)).tolist()
+    connection.executemany(
+        "INSERT OR IGNORE INTO ledger_reconciliation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                int(batch.bodies["lease"][row]),
+                int(batch.bodies["serial"][row]),
+                int(batch.types[row]),
+                int(batch.outcomes[row]),
+                int(batch.bodies["account"][row]),
+                int(batch.bodies["cpm"][row]),
+                int(batch.prices[row]) if batch.prices[row] >= 0 else None,
+                now_ms,
+                batch.tokens[row],
+            )
+            for row in rows
+            if batch.bodies["lease"][row] != 0
+        ],
+    )
+
+
+def needs_apart(batch: NoticeBatch) -> bool:
+    """Whether keep_apart would write anything."""
+    return bool(np.isin(batch.outcomes, _APART).any())
+
+
+def queue_notices(
+    connection: sqlite3.Connection, batch: NoticeBatch, prices_cpm: Sequence[int | None] | Int64, now_ms: int
+) -> None:
+    """Keep verified notices, their prices as they came, for the process that owns the ledger."""
+    connection.executemany(
+        "INSERT INTO ledger_notices_pending(notice_type, token, price_cpm_micros, time_ms) VALUES (?, ?, ?, ?)",
+        [
+            (int(batch.types[row]), batch.tokens[row], -1 if price is None else int(price), now_ms)
+            for row in batch.rows.tolist()
+            for price in (prices_cpm[row],)
+        ],
+    )

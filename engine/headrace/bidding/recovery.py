@@ -1,0 +1,136 @@
+"""From the tables and the reservation file back to a ledger, after a clean end, a kill or a power loss."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace import _native
+from headrace.bidding.books import Books
+from headrace.bidding.budgets import put_fence
+from headrace.bidding.journal import (
+    Query,
+    add_records,
+    get_meta,
+    last_sequence,
+    query_of,
+    saved_records,
+    set_meta,
+)
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerConfig:
+    """How the ledger leases, brakes and remembers.
+
+    lease_share : a lease is this part of what is left of the budget (one n-th).
+    lease_max_micros : the most in one lease; what a power loss can strand of a line item.
+    max_bid_cpm_micros : highest bid, micros per thousand impressions; 0: none.
+    max_micros_per_minute : an advertiser whose wins cost more in one minute is braked; 0: no such breaker.
+    billing_window_ms : how long notices are taken; older ones are refused.
+    expire_after_ms : default of EXPIRE mode where no account says more.
+    retry_ms : how long after a failed journal write the next attempt waits.
+    snapshot_records : journal records after which the state is condensed.
+    """
+
+    lease_share: int = 8
+    lease_max_micros: int = 20_000_000
+    max_bid_cpm_micros: int = 0
+    max_micros_per_minute: int = 0
+    billing_window_ms: int = 30 * 24 * 3600 * 1000
+    expire_after_ms: int = 3600 * 1000
+    retry_ms: int = 1000
+    snapshot_records: int = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A ledger rebuilt; ``epoch`` is its owner's number, ``exact`` whether single reservations were known."""
+
+    books: Books
+    epoch: int
+    sequence: int
+    exact: bool
+
+
+def load_view(query: Query, config: LedgerConfig, now_ms: int) -> Books:
+    """Rebuild the state for reading; unsettled leases count as reserved."""
+    books = _new_books(query, config, now_ms)
+    _replay(query, books)
+    return books
+
+
+def recover(connection: sqlite3.Connection, path: Path, config: LedgerConfig, now_ms: int) -> Recovered:
+    """Rebuild the state as the new owner, close all leases and begin the next epoch, in the caller's transaction.
+
+    path : the reservation file. It is trusted when this boot of the machine wrote it for the present epoch and for no
+    more journal than there is; otherwise every open lease counts in full. A file that is ahead of the journal proves
+    that the store was restored from a backup, so the ledger comes up fenced.
+    """
+    query = query_of(connection)
+    books = _new_books(query, config, now_ms)
+    _replay(query, books)
+    image = _native.read_reservations(str(path))
+    epoch, sequence = int(get_meta(query, "epoch", "0")), last_sequence(query)
+    same = image.readable and image.ledger == ledger_id(connection)
+    ahead = same and (image.epoch, image.sequence) > (epoch, sequence)
+    trusted = same and not ahead and image.epoch == epoch and image.boot == _boot()
+    books.native.finish_replay(image, trusted, now_ms)
+    if (ahead or books.native.saw_unknown_lease()) and not books.fenced:
+        put_fence(connection, "the store is older than the reservation file", (now_ms, "ledger", "found at recovery"))
+        books.refresh(query)
+    records = books.native.take_records()
+    if records:
+        sequence = add_records(connection, records, now_ms)
+    set_meta(connection, "epoch", str(epoch + 1))
+    return Recovered(books, epoch + 1, sequence, trusted)
+
+
+def attach(recovered: Recovered, path: Path, ledger: int) -> None:
+    """Write the reservation file of the new epoch. Raises OSError when there is no room for it."""
+    recovered.books.native.attach(str(path), recovered.epoch, ledger, _boot(), recovered.sequence)
+
+
+def ledger_id(connection: sqlite3.Connection) -> int:
+    """The random number of this ledger; made at the first call."""
+    found = get_meta(query_of(connection), "ledger_id")
+    if not found:
+        found = str(secrets.randbits(63))
+        set_meta(connection, "ledger_id", found)
+    return int(found)
+
+
+def _new_books(query: Query, config: LedgerConfig, now_ms: int) -> Books:
+    native = _native.Ledger(
+        config.lease_share,
+        config.lease_max_micros,
+        config.max_bid_cpm_micros,
+        config.max_micros_per_minute,
+        config.expire_after_ms,
+    )
+    books = Books(native)
+    books.refresh(query)
+    books.ensure_days(now_ms)
+    return books
+
+
+def _replay(query: Query, books: Books) -> None:
+    blobs, archived = saved_records(query)
+    for blob in archived:
+        books.native.restore(blob)
+    for blob in blobs:
+        books.native.replay(blob)
+
+
+def _boot() -> int:
+    """A hash of this boot of the machine: what memory held for the file system is lost with it."""
+    try:
+        text = _BOOT_ID.read_bytes()
+    except OSError:
+        return secrets.randbits(63)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "little")

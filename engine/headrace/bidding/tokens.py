@@ -1,0 +1,195 @@
+"""Tokens: what a bid carries so that its notices need nothing else.
+
+A token is 100 characters of URL-safe base64 over a fixed struct and the first 16 bytes of its HMAC-SHA256 (RFC 2104).
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.errors import LedgerError
+
+BODY = np.dtype(
+    [
+        ("version", "u1"),
+        ("key", "<u2"),
+        ("account", "<i4"),
+        ("lease", "<i8"),
+        ("serial", "<u4"),
+        ("day", "<i4"),
+        ("cpm", "<i8"),  # reserved, micros of the account's currency per thousand impressions
+        ("currency", "S3"),
+        ("rate", "<i8"),  # frozen: micros of the account's currency for one unit of the exchange's
+        ("exchange", "<u8"),  # short hash of its name
+        ("issued_ms", "<i8"),
+        ("padding", "u1"),
+    ]
+)
+MAC_BYTES = 16
+TOKEN_BYTES = BODY.itemsize + MAC_BYTES
+TOKEN_LENGTH = TOKEN_BYTES // 3 * 4
+SAME_CURRENCY = 1_000_000
+VERSION = 1
+
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+Bodies = npt.NDArray[np.void]
+"""(n,) of BODY."""
+
+assert TOKEN_BYTES % 3 == 0, "tokens are encoded in one piece, so each must fill whole base64 groups"
+
+
+class _Key:
+    """One signing key with both halves of its HMAC prepared."""
+
+    def __init__(self, secret: bytes) -> None:
+        padded = secret.ljust(64, b"\0")
+        self.inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self.outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def mac(self, body: bytes) -> bytes:
+        inner = self.inner.copy()
+        inner.update(body)
+        outer = self.outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()[:MAC_BYTES]
+
+
+class TokenKeys:
+    """Signs and verifies tokens with the keys of one data directory; made there, mode 0600, when absent.
+
+    Raises LedgerError when the key file cannot be read as one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            _write_new(path, {"current": 1, "keys": {"1": secrets.token_hex(32)}})
+        self._load()
+
+    def rotate(self) -> int:
+        """Sign with a new key from now on; the old ones still verify. Returns the new key's id."""
+        self._load()
+        current = max(self._keys) + 1
+        stored = json.loads(self.path.read_text())
+        stored["keys"][str(current)] = secrets.token_hex(32)
+        stored["current"] = current
+        _replace(self.path, stored)
+        self._load()
+        return current
+
+    def _load(self) -> None:
+        try:
+            stored = json.loads(self.path.read_text())
+            self._keys = {int(key): _Key(bytes.fromhex(secret)) for key, secret in stored["keys"].items()}
+            self._current = int(stored["current"])
+            self._signer = self._keys[self._current]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LedgerError(
+                f"{self.path} is no key file", hint="restore it: without its keys no notice can be verified"
+            ) from error
+
+    def sign(self, bodies: Bodies) -> list[str]:
+        """One token for each body; sets the version and the key id in them."""
+        bodies["version"] = VERSION
+        bodies["key"] = self._current
+        mac = self._signer.mac
+        size = BODY.itemsize
+        packed = bodies.tobytes()
+        parts: list[bytes] = []
+        for start in range(0, len(packed), size):
+            body = packed[start : start + size]
+            parts.append(body)
+            parts.append(mac(body))
+        text = binascii.b2a_base64(b"".join(parts), newline=False).translate(_URLSAFE).decode("ascii")
+        return [text[at : at + TOKEN_LENGTH] for at in range(0, len(text), TOKEN_LENGTH)]
+
+    def verify(self, tokens: Sequence[str]) -> tuple[Bodies, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Read tokens: bodies (n,), malformed (n,) bool, forged (n,) bool; a row is good when it is neither."""
+        raw, malformed = _decode(tokens)
+        table = np.frombuffer(raw, np.uint8).reshape(-1, TOKEN_BYTES)
+        bodies = table[:, : BODY.itemsize].copy().view(BODY).reshape(-1)
+        malformed |= bodies["version"] != VERSION
+        forged = np.zeros(len(tokens), np.bool_)
+        keys = bodies["key"].tolist()
+        size = BODY.itemsize
+        for row, bad in enumerate(malformed.tolist()):
+            if bad:
+                continue
+            key = self._keys.get(keys[row])
+            start = row * TOKEN_BYTES
+            expected = key.mac(raw[start : start + size]) if key is not None else b""
+            forged[row] = not hmac.compare_digest(expected, raw[start + size : start + TOKEN_BYTES])
+        return bodies, malformed, forged
+
+
+def exchange_hash(name: str) -> int:
+    """The short hash of an exchange's name that its tokens carry."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _decode(tokens: Sequence[str]) -> tuple[bytes, npt.NDArray[np.bool_]]:
+    try:
+        text = "".join(tokens).encode("ascii").translate(_STANDARD)
+        if all(len(token) == TOKEN_LENGTH for token in tokens):
+            return binascii.a2b_base64(text, strict_mode=True), np.zeros(len(tokens), np.bool_)
+    except (ValueError, TypeError):
+        pass
+    pieces = [_decode_one(token) for token in tokens]
+    malformed = np.array([piece is None for piece in pieces], np.bool_)
+    return b"".join(piece or bytes(TOKEN_BYTES) for piece in pieces), malformed
+
+
+def _decode_one(token: str) -> bytes | None:
+    try:
+        if len(token) != TOKEN_LENGTH:
+            return None
+        return binascii.a2b_base64(token.encode("ascii").translate(_STANDARD), strict_mode=True)
+    except ValueError:
+        return None
+
+
+def _write_new(path: Path, stored: object) -> None:
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    _write_private(scratch, stored)
+    try:
+        os.link(scratch, path)  # of two processes that start together, the first one's keys stay
+    except FileExistsError:
+        pass
+    finally:
+        scratch.unlink()
+    _sync_folder(path.parent)
+
+
+def _replace(path: Path, stored: object) -> None:
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    _write_private(scratch, stored)
+    scratch.replace(path)
+    _sync_folder(path.parent)
+
+
+def _write_private(path: Path, stored: object) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump(stored, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
