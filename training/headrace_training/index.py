@@ -64,7 +64,7 @@ def _tune(faiss: Any, kind: Literal["hnsw", "ivf"], items: Float32, queries: Flo
         n_lists = int(4 * np.sqrt(len(items)))
         quantizer = faiss.IndexFlatIP(d)
         index = faiss.IndexIVFFlat(quantizer, d, n_lists, faiss.METRIC_INNER_PRODUCT)
-        index.own_fields = quantizer.this.disown()  # the index frees it
+        quantizer.this.disown()  # the index frees it
         index.own_fields = True
         index.train(items)
         efforts = IVF_PROBES
