@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_account, limit_of, line_account
+from headrace.bidding.budgets import LedgerMode
 from headrace.bidding.money import Money
 from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
 from headrace.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, PreconditionError
@@ -28,7 +29,11 @@ CREATE TRIGGER IF NOT EXISTS campaign_edits_remain BEFORE DELETE ON campaign_edi
 """
 """Campaigns are serialized `headrace.v1.Campaign` messages; an edit keeps the whole message as it was left."""
 
-MODES = {pb.LEDGER_MODE_UNSPECIFIED: "hold", pb.LEDGER_MODE_HOLD: "hold", pb.LEDGER_MODE_EXPIRE: "expire"}
+MODES = {
+    pb.LEDGER_MODE_UNSPECIFIED: LedgerMode.HOLD,
+    pb.LEDGER_MODE_HOLD: LedgerMode.HOLD,
+    pb.LEDGER_MODE_EXPIRE: LedgerMode.EXPIRE,
+}
 
 
 class CampaignStore:
