@@ -21,6 +21,9 @@ BLOCK = 128
 UNROLL = 8
 """Columns are padded with zeros to a multiple of this."""
 
+_STRIP = 16
+"""Items of a block that are looked at together for one that may enter the answer."""
+
 MAX_QUERIES = 32
 """Queries in one pass: one bit each of a word of ``banned``."""
 
@@ -49,49 +52,44 @@ def score_block(block: Float32, query: Float32, out: Float32) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _worse(rows: Int32, scores: Float32, a: int, b: int) -> bool:
-    return bool(scores[a] < scores[b] or (scores[a] == scores[b] and rows[a] > rows[b]))
-
-
-@njit(nogil=True, cache=True)
-def _swap(rows: Int32, scores: Float32, a: int, b: int) -> None:
-    rows[a], rows[b] = rows[b], rows[a]
-    scores[a], scores[b] = scores[b], scores[a]
-
-
-@njit(nogil=True, cache=True)
-def _sift_down(rows: Int32, scores: Float32, size: int) -> None:
-    parent = 0
-    while True:
-        child = 2 * parent + 1
-        if child >= size:
-            return
-        if child + 1 < size and _worse(rows, scores, child + 1, child):
-            child += 1
-        if not _worse(rows, scores, child, parent):
-            return
-        _swap(rows, scores, child, parent)
-        parent = child
+def _place(rows: Int32, scores: Float32, size: int, row: int, score: float) -> None:
+    """Put an entry where the root of a heap was; a parent is worse than its children: lower score, or higher row."""
+    hole = 0
+    child = 1
+    while child < size:
+        if child + 1 < size:
+            a, b = scores[child], scores[child + 1]
+            if b < a or (b == a and rows[child + 1] > rows[child]):
+                child += 1
+        worst = scores[child]
+        if worst > score or (worst == score and rows[child] < row):
+            break
+        rows[hole] = rows[child]
+        scores[hole] = worst
+        hole = child
+        child = 2 * hole + 1
+    rows[hole] = row
+    scores[hole] = score
 
 
 @njit(nogil=True, cache=True)
 def _push(rows: Int32, scores: Float32, count: int, row: int, score: float) -> int:
     """Offer one candidate to a heap whose root is the worst kept; rows must come in ascending order."""
     if count == rows.shape[0]:
-        if count > 0 and score > scores[0]:
-            rows[0] = row
-            scores[0] = score
-            _sift_down(rows, scores, count)
+        if score > scores[0]:
+            _place(rows, scores, count, row, score)
         return count
-    rows[count] = row
-    scores[count] = score
     child = count
     while child > 0:
         parent = (child - 1) // 2
-        if not _worse(rows, scores, child, parent):
+        # equal scores: the newcomer's row is higher, so it is the worse
+        if scores[parent] < score:
             break
-        _swap(rows, scores, child, parent)
+        rows[child] = rows[parent]
+        scores[child] = scores[parent]
         child = parent
+    rows[child] = row
+    scores[child] = score
     return count + 1
 
 
@@ -99,24 +97,35 @@ def _push(rows: Int32, scores: Float32, count: int, row: int, score: float) -> i
 def _sort(rows: Int32, scores: Float32, count: int) -> None:
     """Turn the heap into a list, best first."""
     for size in range(count - 1, 0, -1):
-        _swap(rows, scores, 0, size)
-        _sift_down(rows, scores, size)
+        row, score = rows[size], scores[size]
+        rows[size], scores[size] = rows[0], scores[0]
+        _place(rows, scores, size, row, score)
 
 
 @njit(nogil=True, cache=True)
-def _offer_block(scores: Float32, first: int, n_items: int, banned: UInt32, bit: int, heap: Slates) -> None:
+def _n_above(scores: Float32, first: int, size: int, threshold: float) -> int:
+    n_above = np.int32(0)
+    for lane in range(size):
+        n_above += np.int32(scores[first + lane] > threshold)
+    return n_above  # type: ignore[return-value]
+
+
+@njit(nogil=True, cache=True)
+def _offer_block(scores: Float32, first: int, n_items: int, banned: UInt32, bit: int, heap: Slates) -> float:
+    """Offer the allowed items of one block; returns the score that a later item must exceed."""
     rows, kept, counts = heap
-    threshold = kept[0] if counts[0] == rows.shape[0] else np.float32(-np.inf)
-    n_better = 0
-    for lane in range(BLOCK):
-        n_better += scores[lane] > threshold
-    if n_better == 0:
-        return
-    for lane in range(min(BLOCK, n_items - first)):
-        if scores[lane] > threshold and (banned[first + lane] >> np.uint32(bit)) & np.uint32(1) == 0:
-            counts[0] = _push(rows, kept, counts[0], first + lane, scores[lane])
-            if counts[0] == rows.shape[0]:
-                threshold = kept[0]
+    k, count = rows.shape[0], counts[0]
+    threshold = kept[0] if count == k else np.float32(-np.inf)
+    for strip in range(0, BLOCK, _STRIP):
+        if _n_above(scores, strip, _STRIP, threshold) == 0:
+            continue
+        for lane in range(strip, min(strip + _STRIP, n_items - first)):
+            if scores[lane] > threshold and (banned[first + lane] >> np.uint32(bit)) & np.uint32(1) == 0:
+                count = _push(rows, kept, count, first + lane, scores[lane])
+                if count == k:
+                    threshold = kept[0]
+    counts[0] = count
+    return threshold  # type: ignore[no-any-return]
 
 
 @njit(nogil=True, cache=True)
@@ -131,6 +140,7 @@ def top_rows(blocks: Float32, n_items: int, queries: Float32, limits: Int32, ban
     """
     rows, scores, counts = slates
     buffer = np.empty(BLOCK, dtype=np.float32)
+    thresholds = np.full(queries.shape[0], -np.inf, dtype=np.float32)
     counts[:] = 0
     for b in range(blocks.shape[0]):
         for q in range(queries.shape[0]):
@@ -138,8 +148,9 @@ def top_rows(blocks: Float32, n_items: int, queries: Float32, limits: Int32, ban
             if k == 0:
                 continue
             score_block(blocks[b], queries[q], buffer)
-            heap = (rows[q, :k], scores[q, :k], counts[q : q + 1])
-            _offer_block(buffer, b * BLOCK, n_items, banned, q, heap)
+            if _n_above(buffer, 0, BLOCK, thresholds[q]):
+                heap = (rows[q, :k], scores[q, :k], counts[q : q + 1])
+                thresholds[q] = _offer_block(buffer, b * BLOCK, n_items, banned, q, heap)
     for q in range(queries.shape[0]):
         _sort(rows[q], scores[q], counts[q])
 
