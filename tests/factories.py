@@ -21,10 +21,18 @@ PURCHASE = 3
 
 
 def make_artifact(
-    n_users: int = 40, n_items: int = 60, d: int = 8, seed: int = 0, *, history: int = 10, **manifest: Any
+    n_users: int = 40,
+    n_items: int = 60,
+    d: int = 8,
+    seed: int = 0,
+    *,
+    history: int = 10,
+    user_ids: list[str] | None = None,
+    **manifest: Any,
 ) -> Artifact:
     """An artifact with random factors and histories of purchases and views; users are ``u0`` …, items ``i0`` ….
 
+    user_ids : other names for the users.
     manifest : fields of the manifest to set otherwise, ``log_id`` and ``log_sequence`` for instance.
     """
     rng = np.random.default_rng(seed)
@@ -52,7 +60,7 @@ def make_artifact(
         path=Path("made-in-memory"),
         version=made.version,
         manifest=made,
-        user_ids=IdTable.build([f"u{i}" for i in range(n_users)]),
+        user_ids=IdTable.build(user_ids or [f"u{i}" for i in range(n_users)]),
         item_ids=IdTable.build([f"i{i}" for i in range(n_items)]),
         index_path=None,
         **arrays,

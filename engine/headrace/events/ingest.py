@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -73,7 +73,6 @@ class IngestColumns:
 
     def check(self) -> None:
         """Raise DataError naming the column and the first row that is off."""
-        n = len(self.times_ms)
         bad_types = (self.types < VIEW) | (self.types > IMPRESSION)
         bad_quantities = ~np.isfinite(self.quantities) | (self.quantities < 0)
         _check_rows("times_ms", self.times_ms, self.times_ms <= 0, "ms since 1970, positive")
@@ -81,10 +80,11 @@ class IngestColumns:
         _check_rows("quantities", self.quantities, bad_quantities, "a finite number, zero or more; a return has type 4")
         _check_rows("prices_micros", self.prices_micros, self.prices_micros < 0, "zero or more")
         for name, texts in (("user_ids", self.user_ids), ("item_ids", self.item_ids)):
-            if any(not value or "\0" in value or len(value.encode()) > 256 for value in texts.values):
-                raise DataError(f"column {name}", got="an unusable id", expected="1 to 256 bytes without NUL")
-        if not len(self.user_ids.codes) == len(self.item_ids.codes) == len(self.event_ids) == n:
-            raise DataError("the columns differ in length", hint="give one value an event in each")
+            if not all(map(_is_id, texts.values)):
+                bad = next(value for value in texts.values if not _is_id(value))
+                raise DataError(
+                    f"column {name}", bad, "ids of 1 to 256 bytes without NUL", "drop or correct those rows"
+                )
 
     def rows(self, first: int, last: int, user_keys: Int64, item_keys: Int64) -> Iterator[tuple[Any, ...]]:
         """Rows of the events table."""
@@ -100,6 +100,19 @@ class IngestColumns:
             self.prices_micros[part].tolist(),
             channels,
             strict=True,
+        )
+
+
+def _is_id(value: str) -> bool:
+    return 0 < len(value.encode()) <= 256 and "\0" not in value
+
+
+def check_lengths(columns: Sequence[Sized]) -> None:
+    """Raise DataError unless all columns have the same length."""
+    lengths = {len(column) for column in columns}
+    if len(lengths) > 1:
+        raise DataError(
+            "the columns differ in length", sorted(lengths), "one length", "give each event a value in each"
         )
 
 

@@ -109,10 +109,12 @@ class EventLog:
         places = Texts.of(channels, "channels")
         times, prices = np.ascontiguousarray(times_ms, np.int64), np.ascontiguousarray(prices_micros, np.int64)
         kinds, amounts = np.ascontiguousarray(types, np.int8), np.ascontiguousarray(quantities, np.float64)
+        ingest.check_lengths((users.codes, things.codes, places.codes, times, kinds, amounts, prices))
         if event_ids is None:
             names = ingest.content_ids(users, things, places, (times, kinds.astype(np.int64), amounts, prices))
         else:
             names = [str(name) for name in (event_ids.to_pylist() if hasattr(event_ids, "to_pylist") else event_ids)]
+        ingest.check_lengths((times, names))
         batch = ingest.IngestColumns(users, things, times, kinds, amounts, prices, places, names)
         return Appended(*ingest.append(self.store, batch))
 

@@ -1,0 +1,83 @@
+"""The item table: rows, masks by time, prices and attributes."""
+
+from __future__ import annotations
+
+from headrace.events.items import ItemChange
+from headrace.ids import IdTable
+from headrace.state.items import ItemTable
+
+
+def change(key: int, item_id: str, **fields: int | str) -> ItemChange:
+    values: dict[str, int | str] = {
+        "in_catalog": 1, "unavailable": 0, "price_micros": 0, "publish_time_ms": 0, "expire_time_ms": 0,
+        "attributes": "{}", "change_sequence": key,
+    }  # fmt: skip
+    return ItemChange(item_key=key, item_id=item_id, **(values | fields))  # type: ignore[arg-type]
+
+
+def shown(table: ItemTable, now_ms: int) -> list[str]:
+    return [item_id for item_id, bits in zip(table.ids, table.banned(now_ms).tolist(), strict=True) if not bits]
+
+
+def make_table() -> ItemTable:
+    return ItemTable(IdTable.build(["tea", "cup"]))
+
+
+def test_artifact_items_are_shown_until_the_catalog_says_otherwise() -> None:
+    table = make_table()
+    assert shown(table, 5) == ["tea", "cup"]
+    table.apply([change(1, "tea", unavailable=1)])
+    assert shown(table, 5) == ["cup"]
+    table.apply([change(1, "tea", unavailable=0, change_sequence=2)])
+    assert shown(table, 5) == ["tea", "cup"]
+
+
+def test_items_unknown_to_the_artifact_are_shown_only_from_the_catalog() -> None:
+    table = make_table()
+    table.apply([change(1, "event-only", in_catalog=0), change(2, "new")])
+    assert table.ids == ["tea", "cup", "event-only", "new"]
+    assert shown(table, 5) == ["tea", "cup", "new"]
+
+
+def test_publish_and_expire_times_bound_the_mask() -> None:
+    table = make_table()
+    table.apply([change(1, "tea", publish_time_ms=10), change(2, "cup", expire_time_ms=20)])
+    assert shown(table, 9) == ["cup"]
+    assert shown(table, 10) == ["tea", "cup"]
+    assert shown(table, 19) == ["tea", "cup"]
+    assert shown(table, 20) == ["tea"]
+    assert shown(table, 9) == ["cup"]  # time may also go back
+
+
+def test_the_mask_is_kept_between_two_moments_of_change() -> None:
+    table = make_table()
+    table.apply([change(1, "tea", publish_time_ms=10, expire_time_ms=20)])
+    assert table.banned(10) is table.banned(19)
+    assert table.banned(19) is not table.banned(20)
+
+
+def test_prices_attributes_and_keys_follow_changes() -> None:
+    table = make_table()
+    table.apply([change(5000, "cup", price_micros=7, attributes='{"name": "Cup"}'), change(5001, "mug")])
+    assert table.prices_micros == [0, 7, 0]
+    assert table.attributes == [{}, {"name": "Cup"}, {}]
+    assert table.rows_of_keys([5000, 5001]).tolist() == [1, 2]  # type: ignore[arg-type]
+    assert table.change_sequence == 5001
+
+
+def test_many_new_items_grow_the_table() -> None:
+    table = make_table()
+    table.apply([change(key, f"n{key}") for key in range(1, 3000)])
+    assert table.n_rows == 3001
+    assert len(table.banned(5)) == 3001
+    assert table.row_of_id["n2999"] == 3000
+
+
+def test_rows_do_not_depend_on_when_a_process_looked() -> None:
+    early, late = make_table(), make_table()
+    early.apply([change(1, "a", change_sequence=1)])
+    early.apply([change(2, "b", change_sequence=2)])
+    early.apply([change(1, "a", price_micros=3, change_sequence=3)])
+    late.apply([change(1, "a", price_micros=3, change_sequence=3), change(2, "b", change_sequence=2)])
+    assert early.ids == late.ids
+    assert early.prices_micros == late.prices_micros
