@@ -73,6 +73,8 @@ def start(tmp_path: Path, artifacts: Path) -> Iterator[Start]:
     yield start
     for server in servers:
         server.close()
+    for log in {server.log for server in servers}:
+        print(log.read_text())  # pytest shows it beside a failure
 
 
 @pytest.fixture

@@ -1,12 +1,21 @@
-"""Everything behind the door, put together: store, log, model, services."""
+"""Everything behind the door, put together: store, log, model, ledger, campaigns, services."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from headrace.artifacts import Artifact, open_artifact
+from headrace.bidding.campaigns import CampaignStore
+from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.ledger import Ledger
+from headrace.bidding.people import KnownPeople
+from headrace.bidding.predict import BidModel
+from headrace.bidding.recovery import LedgerConfig
 from headrace.config import Config
 from headrace.errors import ConfigError
 from headrace.events.log import EventLog
@@ -16,10 +25,21 @@ from headrace.recommend.recommender import Recommender
 from headrace.recommend.warm import warm
 from headrace.service import artifacts
 from headrace.service.artifacts import ServedArtifact
+from headrace.service.bidder import BidderService
+from headrace.service.campaigns import CampaignsService
 from headrace.service.catalog import CatalogService
 from headrace.service.events import EventsService
 from headrace.service.method import Method
 from headrace.service.recommender import RecommenderService
+
+BIDDER = "headrace.v1.BidderService"
+
+_log = logging.getLogger("headrace.service")
+
+
+def clock_ms() -> int:
+    """Now, ms since 1970 UTC."""
+    return time.time_ns() // 1_000_000
 
 
 class Assembly:
@@ -37,36 +57,88 @@ class Assembly:
     def _build(self, config: Config, undo: ExitStack) -> None:
         if not config.server.artifact:
             raise ConfigError("server.artifact", "", "an artifact folder", "say --artifact DIR")
-        first = open_artifact(config.server.artifact)
-        store = Store(Path(config.server.data) / DATABASE)
+        first, data = open_artifact(config.server.artifact), Path(config.server.data)
+        store = Store(data / DATABASE)
         undo.callback(store.close)
-        self._log = EventLog(store)
-        self._recommender = Recommender(self._model(first), self._log)
+        self._event_log = EventLog(store)
+        model = self._model(first)
+        self._recommender = Recommender(model, self._event_log, clock_ms)
         undo.callback(self._recommender.close)
         self._recommender.start()
+        self._build_bidding(store, data, model, undo)
         self.served = ServedArtifact(Path(config.server.artifact), first, self._adopt)
 
+    def _build_bidding(self, store: Store, data: Path, model: Model, undo: ExitStack) -> None:
+        max_bid_cpm = self._config.bidding.max_bid_cpm_micros
+        ledger_config = LedgerConfig(max_bid_cpm_micros=max_bid_cpm)
+        self._ledger = Ledger(data, store, clock_ms=clock_ms, config=ledger_config)
+        undo.callback(self._ledger.close)
+        self._ledger.try_acquire()
+        self._campaigns = CampaignStore(store, self._ledger, max_bid_cpm=max_bid_cpm, clock_ms=clock_ms)
+        people = KnownPeople(model)
+        self._bidding = BiddingEngine(
+            self._ledger,
+            self._campaigns.board,
+            BidModel.of(model.artifact),
+            people,
+            people.find_item,
+            self._config.bidding,
+        )
+        self._campaigns.subscribe(self._bidding.set_board)
+
     def _model(self, artifact: Artifact) -> Model:
-        model = Model(artifact, self._log)
+        model = Model(artifact, self._event_log)
         warm(model)
         return model
 
     def _adopt(self, artifact: Artifact) -> None:
-        self._recommender.swap(self._model(artifact))
+        model, bid_model = self._model(artifact), BidModel.of(artifact)
+        people = KnownPeople(model)
+        # nothing below fails: whatever is wrong with an artifact has been raised by now
+        self._recommender.swap(model)
+        self._bidding.set_model(bid_model, people, people.find_item)
 
     def methods(self) -> list[Method]:
         """All RPCs."""
         return [
             *RecommenderService(self._recommender).methods(),
+            *BidderService(self._bidding, self._ledger, self._config.bidding, clock_ms).methods(),
             *EventsService(self._recommender).methods(),
+            *CampaignsService(self._campaigns, self._bidding, self._ledger).methods(),
             *CatalogService(self._recommender).methods(),
             *artifacts.methods(self.served),
         ]
 
     @contextmanager
     def following(self, set_serving: Callable[[str, bool], None]) -> Iterator[None]:
-        """Within: become the ledger's owner as soon as it is free."""
-        yield
+        """Within: own the ledger as soon as it is free, and follow what other processes change.
+
+        set_serving : hears whether this process bids.
+        """
+        over = threading.Event()
+        follower = threading.Thread(target=self._follow, args=(over, set_serving), name="headrace-ledger")
+        set_serving(BIDDER, self._ledger.owned)
+        follower.start()
+        try:
+            yield
+        finally:
+            over.set()
+            follower.join()
+
+    def _follow(self, over: threading.Event, set_serving: Callable[[str, bool], None]) -> None:
+        owned = self._ledger.owned
+        while not over.wait(self._config.server.ledger_retry_ms / 1000):
+            try:
+                self._ledger.try_acquire()
+                self._ledger.tick(clock_ms())
+                self._campaigns.refresh()
+                self._bidding.refresh_items()
+            except Exception:  # a disk that fails now may work again
+                _log.exception("following the ledger and the campaigns failed")
+            if self._ledger.owned != owned:
+                owned = self._ledger.owned
+                _log.info("this process %s the ledger", "owns" if owned else "no longer owns")
+                set_serving(BIDDER, owned)
 
     def close(self) -> None:
         """Return leases, commit, close; safe to call twice."""
