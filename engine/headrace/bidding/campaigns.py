@@ -29,12 +29,6 @@ CREATE TRIGGER IF NOT EXISTS campaign_edits_remain BEFORE DELETE ON campaign_edi
 """
 """Campaigns are serialized `headrace.v1.Campaign` messages; an edit keeps the whole message as it was left."""
 
-MODES = {
-    pb.LEDGER_MODE_UNSPECIFIED: LedgerMode.HOLD,
-    pb.LEDGER_MODE_HOLD: LedgerMode.HOLD,
-    pb.LEDGER_MODE_EXPIRE: LedgerMode.EXPIRE,
-}
-
 
 class CampaignStore:
     """All campaigns of one data directory.
@@ -83,7 +77,7 @@ class CampaignStore:
             newly_owned = self._ledger.owned and not self._mirrored
             if newly_owned:
                 for campaign in self._campaigns.values():
-                    self._mirror(campaign, None)
+                    self._mirror(campaign, None, "recovery")
             if rows or newly_owned:
                 self._mirrored = self._ledger.owned
                 self._publish()
@@ -129,7 +123,7 @@ class CampaignStore:
             campaign.paused = not resume
             return self._save(campaign, before, who, "resume" if resume else "pause")
 
-    def fund(self, entry_id: str, advertiser_id: str, amount_micros: int, currency: str) -> None:
+    def fund(self, entry_id: str, advertiser_id: str, amount_micros: int, currency: str, who: str) -> None:
         """Move money on an advertiser's balance; the same entry_id again changes nothing.
 
         Raises InvalidRequestError, PreconditionError, and the ledger's LedgerError for too high a refund.
@@ -140,7 +134,7 @@ class CampaignStore:
             raise InvalidRequestError("amount_micros", amount_micros, f"-{MAX_MICROS} to {MAX_MICROS} but not 0")
         currency = checked_currency(currency)
         with self._editing():
-            self._ledger.fund(entry_id, advertiser_id, amount_micros, currency)
+            self._ledger.fund(entry_id, advertiser_id, amount_micros, currency, who=who)
             self._publish()
 
     def get(self, campaign_id: str) -> pb.Campaign:
@@ -178,28 +172,31 @@ class CampaignStore:
 
     def _save(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str, action: str) -> pb.Campaign:
         # money first: a limit that is set twice does no harm, a campaign without accounts would
-        self._mirror(campaign, before)
+        self._mirror(campaign, before, who)
         row = (self._clock_ms(), who, action, campaign.campaign_id, campaign.SerializeToString(deterministic=True))
         self._sequence = self._store.write(lambda connection: _insert(connection, row))
         self._campaigns[campaign.campaign_id] = campaign
         self._publish()
         return campaign
 
-    def _mirror(self, campaign: pb.Campaign, before: pb.Campaign | None) -> None:
-        limits = {campaign_account(campaign): campaign.limits}
+    def _mirror(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str) -> None:
         removed = before.line_items if before is not None else []
         # a line item that went away keeps its books, but may spend no more
-        limits |= {line_account(campaign, line.line_item_id): pb.Limits(lifetime_micros=0) for line in removed}
+        limits = {line_account(campaign, line.line_item_id): pb.Limits(lifetime_micros=0) for line in removed}
         limits |= {line_account(campaign, line.line_item_id): line.limits for line in campaign.line_items}
+        # the line items' mode, zone and flight are the campaign's
+        self._ledger.set_account(
+            campaign_account(campaign),
+            who=who,
+            **_money_limits(campaign.limits),
+            currency=campaign.currency,
+            time_zone=campaign.time_zone,
+            mode=LedgerMode(campaign.ledger_mode),
+            flight_start_ms=campaign.flight_start_ms,
+            flight_end_ms=campaign.flight_end_ms,
+        )
         for account_id, limit in limits.items():
-            self._ledger.set_account(
-                account_id,
-                lifetime_micros=_optional(limit_of(limit, "lifetime_micros")),
-                daily_micros=_optional(limit_of(limit, "daily_micros")),
-                currency=campaign.currency,
-                time_zone=campaign.time_zone,
-                mode=MODES[campaign.ledger_mode],
-            )
+            self._ledger.set_account(account_id, who=who, **_money_limits(limit))
 
     def _publish(self) -> None:
         self.board = build_board(self._sequence, self._campaigns.values(), self._ledger, self._max_bid_cpm)
@@ -207,8 +204,9 @@ class CampaignStore:
             listener(self.board)
 
 
-def _optional(limit: int) -> int | None:
-    return None if limit == NO_LIMIT else limit
+def _money_limits(limits: pb.Limits) -> dict[str, int | None]:
+    found = {name: limit_of(limits, name) for name in ("lifetime_micros", "daily_micros")}
+    return {name: None if limit == NO_LIMIT else limit for name, limit in found.items()}
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:

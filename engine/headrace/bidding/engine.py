@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from headrace.bidding.board import QUARTER_MS, Board
+from headrace.bidding.ledger import Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.money import Money
 from headrace.bidding.pace import Pacer
@@ -19,7 +20,9 @@ from headrace.bidding.requests import (
     BRAKE,
     BUDGET,
     CURRENCY,
+    FENCED,
     INSUFFICIENT_TIME,
+    JOURNAL_UNAVAILABLE,
     LEDGER_NOT_OWNER,
     NO_MATCH,
     BidRequests,
@@ -32,6 +35,11 @@ from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, valu
 from headrace.types import Bool, Float64, Int8, Int32, Int64
 
 _NEXT_MAY_BE_TAKEN = (BUDGET, BRAKE)
+
+_REASONS = np.full(max(Reason) + 1, BUDGET, np.int8)
+"""No-bid reason for each of the ledger's; a bid above the operator's maximum is a brake, too."""
+_REASONS[[Reason.OK, Reason.BRAKE, Reason.MAX_BID]] = BID, BRAKE, BRAKE
+_REASONS[[Reason.JOURNAL_UNAVAILABLE, Reason.NOT_OWNER, Reason.FENCED]] = JOURNAL_UNAVAILABLE, LEDGER_NOT_OWNER, FENCED
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +118,38 @@ class BiddingEngine:
         self._swap(View(board, model, people, find_item, resolve_items(board.promoted_ids, find_item)))
 
     def refresh_items(self) -> None:
-        """Look again for promoted items that nobody knew; to be called when the catalog has grown."""
+        """Look again for promoted items that nobody knew; to be called at least every second."""
         view = self._view
-        if (view.items < 0).any():
-            self.set_board(view.board)
+        unknown = np.flatnonzero(view.items < 0)
+        found = resolve_items([view.board.promoted_ids[i] for i in unknown.tolist()], view.find_item)
+        if (found >= 0).any():
+            items = view.items.copy()
+            items[unknown] = found
+            with self._lock:
+                if view is self._view:
+                    self._view = replace(view, items=items)
+
+    def warm(self, now_ms: int) -> None:
+        """Compile or load every kernel of the bidding path; counts and reserves nothing."""
+        nobody = BidRequests(
+            names=[""],
+            countries=[""],
+            categories=[()],
+            segments=[()],
+            exchanges=[""],
+            currencies=[""],
+            deadlines=[0.0],
+            time_ms=np.array([now_ms], np.int64),
+            first_price=np.zeros(1, bool),
+            request=np.zeros(0, np.int32),
+            floor_cpm=np.zeros(0, np.int64),
+        )
+        view = self._view
+        matches = self._match(view.board, nobody)
+        offers, _ = self._predict(view, nobody, matches)
+        draft = self._price(view, self._pacer.terms, nobody, offers)
+        self._observe(view, nobody, offers, draft)
+        Pacer(self._ledger, self._config, view.board, view.model).solve(now_ms)
 
     def planned_micros(self, campaign_id: str) -> int:
         """See `Pacer.planned_micros`; 0 for a campaign that is not on the board."""
@@ -214,7 +250,7 @@ class BiddingEngine:
             [requests.exchanges[r] for r in of_request.tolist()],
             int(requests.time_ms[of_request].max()),
         )
-        draft.settle(rows, attempt, tokens, reasons)
+        draft.settle(rows, attempt, tokens, _REASONS[reasons])
 
     def _observe(self, view: View, requests: BidRequests, offers: Offers, draft: Draft) -> None:
         seen = Seen(

@@ -9,7 +9,7 @@ from typing import Unpack
 
 import numpy as np
 
-from headrace.bidding.books import AccountState
+from headrace.bidding.books import AccountState, Books
 from headrace.bidding.budgets import (
     MAX_MICROS,
     SettingsPatch,
@@ -170,17 +170,29 @@ class Ledger(LedgerCore):
 
     # -- reports
 
-    def spendable(self, account_numbers: Int32) -> Int64:
-        """What each account may still reserve now, leases included: (n,) int64 micros; 0 outside its flight."""
-        return self._books.spendable(account_numbers, self._clock_ms())
+    def spendable(self, account_numbers: Int32, now_ms: int | None = None) -> Int64:
+        """What each account may still reserve, leases included: (n,) int64 micros; 0 outside its flight.
+
+        now_ms : the moment whose budget day counts; left out: now.
+        """
+        moment = self._clock_ms() if now_ms is None else now_ms
+        return self._on_day(moment).spendable(account_numbers, moment)
 
     def spent(self, account_numbers: Int32) -> Int64:
         """What each account was billed and has won, in all: (n,) int64 micros."""
         return self._books.spent(account_numbers, today=False)
 
-    def spent_today(self, account_numbers: Int32) -> Int64:
-        """The same of reservations of the present budget day: (n,) int64 micros."""
-        return self._books.spent(account_numbers, today=True)
+    def spent_today(self, account_numbers: Int32, now_ms: int | None = None) -> Int64:
+        """The same of reservations of the budget day of a moment, the present one when left out: (n,) int64 micros."""
+        moment = self._clock_ms() if now_ms is None else now_ms
+        return self._on_day(moment).spent(account_numbers, today=True)
+
+    def _on_day(self, now_ms: int) -> Books:
+        books = self._books
+        if self._owned and not books.days_hold(now_ms):
+            with self._lock:
+                books.ensure_days(now_ms)
+        return books
 
     def accounts(self) -> list[AccountState]:
         """Every node's amounts, by account number. Beside the owner, as of a second ago at most."""

@@ -201,9 +201,9 @@ class Pacer:
     def _read_money(self, now_ms: int) -> Int64:
         """Age what is remembered to a moment, add real spend; returns what may be spent of each node, micros."""
         books, nodes, m = self._books, self._board.nodes, self._board.n_lines
-        spendable = self._ledger.spendable(nodes.accounts)
-        today = self._ledger.spent(nodes.accounts, today=True)
-        spent = np.stack([today, self._ledger.spent(nodes.accounts, today=False)]) * float(NANOS_PER_MICRO)
+        spendable = self._ledger.spendable(nodes.accounts, now_ms)
+        today = self._ledger.spent_today(nodes.accounts, now_ms)
+        spent = np.stack([today, self._ledger.spent(nodes.accounts)]) * float(NANOS_PER_MICRO)
         if self._now_ms:
             decay = 0.5 ** ((now_ms - self._now_ms) / self._config.half_life_ms)
             for kept in books.tally:
@@ -239,7 +239,8 @@ class Pacer:
         """The most that may be left for each node's pace to stay within max_catch_up times the plan's, nanos."""
         books = self._books
         rest = self._share_left(now_ms)
-        return np.where(np.isfinite(books.plan_left), self._config.max_catch_up * books.plan_left * rest, np.inf)
+        planned = np.isfinite(books.plan_left)
+        return np.where(planned, self._config.max_catch_up * np.where(planned, books.plan_left, 0.0) * rest, np.inf)
 
     def _share_left(self, now_ms: int) -> Float64:
         """Share of each plan's traffic that is still to come, (2, N)."""

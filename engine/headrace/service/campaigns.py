@@ -41,7 +41,9 @@ class CampaignsService:
         ]
 
     def fund(self, request: pb.FundAdvertiserRequest, call: Call) -> pb.FundAdvertiserResponse:
-        self._campaigns.fund(request.entry_id, request.advertiser_id, request.amount_micros, request.currency)
+        self._campaigns.fund(
+            request.entry_id, request.advertiser_id, request.amount_micros, request.currency, call.peer
+        )
         return pb.FundAdvertiserResponse(account=self._accounts().get(request.advertiser_id))
 
     def create(self, request: pb.CreateCampaignRequest, call: Call) -> pb.CreateCampaignResponse:

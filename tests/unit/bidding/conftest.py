@@ -10,6 +10,7 @@ import pytest
 
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.ledger import Reason
 from headrace.bidding.predict import BidModel, Strangers
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import PreconditionError
@@ -22,7 +23,6 @@ from headrace.v1 import bidder_pb2, campaigns_pb2
 NOON_MS = 1_699_963_200_000
 """2023-11-14 12:00 UTC, a Tuesday."""
 DAY_MS = 86_400_000
-BUDGET, BRAKE = 2, 5
 
 
 class PlainLedger:
@@ -45,11 +45,11 @@ class PlainLedger:
         self._serial = itertools.count()
 
     # -- settings
-    def set_account(self, account_id, **settings):
+    def set_account(self, account_id, who="api", **settings):
         self.settings.setdefault(account_id, {}).update(settings)
         self._number(account_id)
 
-    def fund(self, entry_id, advertiser_id, amount_micros, currency):
+    def fund(self, entry_id, advertiser_id, amount_micros, currency, who="api"):
         self.set_account(advertiser_id, currency=currency)
         if entry_id in self.entries:
             return
@@ -84,12 +84,15 @@ class PlainLedger:
     def notify(self, types, tokens, prices_cpm, now_ms):
         return [self._notice(*notice) for notice in zip(types, tokens, prices_cpm, strict=True)]
 
-    def spendable(self, account_numbers):
+    def spendable(self, account_numbers, now_ms=None):
+        self.day = max(self.day, (now_ms or 0) // DAY_MS)
         return np.array([self._room(self.numbers[number]) for number in account_numbers.tolist()], np.int64)
 
-    def spent(self, account_numbers, *, today=False):
-        day = self.day if today else -1
+    def spent(self, account_numbers, day=-1):
         return np.array([self.spent_of.get((self.numbers[n], day), 0) for n in account_numbers.tolist()], np.int64)
+
+    def spent_today(self, account_numbers, now_ms):
+        return self.spent(account_numbers, now_ms // DAY_MS)
 
     def accounts(self):
         return [
@@ -115,9 +118,9 @@ class PlainLedger:
         if self.closed:
             return None, self.closed
         if self.brakes & {("", ""), (exchange, ""), ("", name.split("/")[0])}:
-            return None, BRAKE
+            return None, Reason.BRAKE
         if self._room(name) < micros:
-            return None, BUDGET
+            return None, Reason.BUDGET
         token = f"token-{next(self._serial)}"
         self.open[token] = (name, micros, self.day)
         self._hold(name, micros, self.day)
@@ -214,7 +217,7 @@ class Path:
         return list(answer.outcomes)
 
     def fund(self, advertiser_id="acme", amount_micros=10**9, entry_id="deposit", currency="USD"):
-        self.campaigns.fund(entry_id, advertiser_id, amount_micros, currency)
+        self.campaigns.fund(entry_id, advertiser_id, amount_micros, currency, "tester")
 
     def create(self, **fields):
         return self.campaigns.create(campaign(**fields), "tester")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.bidding.ledger import Reason
 from headrace.errors import InvalidRequestError
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
@@ -143,11 +144,16 @@ def test_brakes(path, brake):
 
 
 @pytest.mark.parametrize(
-    "reason", [pb.NO_BID_REASON_JOURNAL_UNAVAILABLE, pb.NO_BID_REASON_FENCED, pb.NO_BID_REASON_LEDGER_NOT_OWNER]
+    ("closed", "reason"),
+    [
+        (Reason.JOURNAL_UNAVAILABLE, pb.NO_BID_REASON_JOURNAL_UNAVAILABLE),
+        (Reason.FENCED, pb.NO_BID_REASON_FENCED),
+        (Reason.NOT_OWNER, pb.NO_BID_REASON_LEDGER_NOT_OWNER),
+    ],
 )
-def test_what_closes_the_ledger_is_told_and_asked_once(path, make, reason):
+def test_what_closes_the_ledger_is_told_and_asked_once(path, make, closed, reason):
     path.create(lines=[make.line_item("a"), make.line_item("b")])
-    path.ledger.closed = reason
+    path.ledger.closed = closed
     assert reason_of(path) == reason
     assert len(path.ledger.calls) == 1
 
@@ -189,7 +195,7 @@ def test_the_next_candidate_bids_when_the_best_is_refused(path, make):
 
     def picky(numbers, amounts, exchanges, now_ms):
         tokens, reasons = reserve(numbers, amounts, exchanges, now_ms)
-        reasons[numbers == refused] = pb.NO_BID_REASON_BUDGET
+        reasons[numbers == refused] = Reason.BUDGET
         return [None if number == refused else token for number, token in zip(numbers, tokens, strict=True)], reasons
 
     path.ledger.reserve = picky
