@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from headrace.artifacts import ArtifactStore, Manifest
 from headrace.ids import IdTable
 

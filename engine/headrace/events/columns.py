@@ -73,14 +73,16 @@ def read(store: Store, since: int, limit: int) -> EventColumns:
 def read_training(store: Store, log_id: str, until_ms: int | None) -> TrainingColumns:
     """See TrainingColumns; only events before ``until_ms`` when given."""
     events = _read_all(store)
+    log_sequence = int(events.sequences[-1]) if len(events) else 0
+    if until_ms is not None:
+        # before logins are resolved: one that came later was not known then
+        events = _select(events, events.times_ms < until_ms)
     subjects = _resolve_logins(events)
     names = {
         key: join_name(kind, text)
         for key, kind, text in store.read("SELECT subject_key, kind, external_id FROM subjects")
     }
     wanted = (events.item_keys > 0) & np.isin(subjects, np.fromiter(names, np.int64, len(names)))
-    if until_ms is not None:
-        wanted &= events.times_ms < until_ms
     user_idx, user_keys = _dense(subjects[wanted])
     item_idx, item_keys = _dense(events.item_keys[wanted])
     item_ids = dict(store.read("SELECT item_key, item_id FROM items"))
@@ -94,7 +96,7 @@ def read_training(store: Store, log_id: str, until_ms: int | None) -> TrainingCo
         quantities=events.quantities[wanted],
         prices_micros=events.prices_micros[wanted],
         log_id=log_id,
-        log_sequence=int(events.sequences[-1]) if len(events) else 0,
+        log_sequence=log_sequence,
     )
 
 
