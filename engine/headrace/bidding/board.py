@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from headrace.bidding.ledger import Ledger
 from headrace.ids import UInt64
 from headrace.kernels.match import N_DIMENSIONS
 from headrace.types import Bool, Int32, Int64
@@ -22,12 +22,6 @@ QUARTER_MS = 900_000
 """Every zone's offset from UTC is a multiple of a quarter of an hour, so its local hour is fixed within one."""
 
 _MAX_QUARTERS = 4096
-
-
-class Accounts(Protocol):
-    """Names of money accounts to their numbers."""
-
-    def account_number(self, account_id: str) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +119,7 @@ class HourIndex:
         return words
 
 
-def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Accounts, max_bid_cpm: int) -> Board:
+def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Ledger, max_bid_cpm: int) -> Board:
     """Arrange validated campaigns; their accounts must exist.
 
     max_bid_cpm : the highest bid of a line item that sets none, CPM micros; also bounds those that do.
@@ -190,7 +184,7 @@ def _nodes(
     lines: Sequence[pb.LineItem],
     owners: Sequence[pb.Campaign],
     zone_rows: dict[str, int],
-    ledger: Accounts,
+    ledger: Ledger,
 ) -> Nodes:
     limits = [line.limits for line in lines] + [campaign.limits for campaign in campaigns]
     holders = [*owners, *campaigns]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_account, limit_of, line_account
 from headrace.bidding.budgets import LedgerMode
-from headrace.bidding.money import Money
+from headrace.bidding.ledger import Ledger
 from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
 from headrace.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, PreconditionError
 from headrace.events.store import Store
@@ -41,7 +41,7 @@ class CampaignStore:
     Reading ``board`` is safe from any thread; it is replaced in whole.
     """
 
-    def __init__(self, store: Store, ledger: Money, *, max_bid_cpm: int, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, ledger: Ledger, *, max_bid_cpm: int, clock_ms: Callable[[], int]) -> None:
         self._store = store
         self._ledger = ledger
         self._max_bid_cpm = max_bid_cpm
@@ -188,7 +188,8 @@ class CampaignStore:
         self._ledger.set_account(
             campaign_account(campaign),
             who=who,
-            **_money_limits(campaign.limits),
+            lifetime_micros=_limit(campaign.limits, "lifetime_micros"),
+            daily_micros=_limit(campaign.limits, "daily_micros"),
             currency=campaign.currency,
             time_zone=campaign.time_zone,
             mode=LedgerMode(campaign.ledger_mode),
@@ -196,7 +197,12 @@ class CampaignStore:
             flight_end_ms=campaign.flight_end_ms,
         )
         for account_id, limit in limits.items():
-            self._ledger.set_account(account_id, who=who, **_money_limits(limit))
+            self._ledger.set_account(
+                account_id,
+                who=who,
+                lifetime_micros=_limit(limit, "lifetime_micros"),
+                daily_micros=_limit(limit, "daily_micros"),
+            )
 
     def _publish(self) -> None:
         self.board = build_board(self._sequence, self._campaigns.values(), self._ledger, self._max_bid_cpm)
@@ -204,9 +210,9 @@ class CampaignStore:
             listener(self.board)
 
 
-def _money_limits(limits: pb.Limits) -> dict[str, int | None]:
-    found = {name: limit_of(limits, name) for name in ("lifetime_micros", "daily_micros")}
-    return {name: None if limit == NO_LIMIT else limit for name, limit in found.items()}
+def _limit(limits: pb.Limits, name: str) -> int | None:
+    limit = limit_of(limits, name)
+    return None if limit == NO_LIMIT else limit
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:

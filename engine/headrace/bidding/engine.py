@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from headrace.bidding.board import QUARTER_MS, Board
-from headrace.bidding.ledger import Reason
+from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
-from headrace.bidding.money import Money
 from headrace.bidding.pace import Pacer
 from headrace.bidding.predict import BidModel, PersonReader, Predictor, resolve_items
 from headrace.bidding.requests import (
@@ -85,7 +84,7 @@ class BiddingEngine:
 
     def __init__(
         self,
-        ledger: Money,
+        ledger: Ledger,
         board: Board,
         model: BidModel,
         people: PersonReader,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.bidding.board import FOREVER_MS, NO_LIMIT, Board
-from headrace.bidding.money import Money
+from headrace.bidding.ledger import Ledger
 from headrace.bidding.predict import BidModel
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.traffic import WEEK_MS, Traffic, local_day
@@ -95,12 +95,13 @@ class Pacer:
     ``terms`` is replaced in whole, never changed; the hot path reads it without the lock.
     """
 
-    def __init__(self, ledger: Money, config: BiddingConfig, board: Board, model: BidModel) -> None:
+    def __init__(self, ledger: Ledger, config: BiddingConfig, board: Board, model: BidModel) -> None:
         self._ledger = ledger
         self._config = config
         self._now_ms = 0
         self._n_seen = 0
         self._keys: list[tuple[str, str]] = []
+        self._kinds = np.zeros(2)
         self._books = Books.empty(0, 0)
         self.adopt(board, model)
 
@@ -128,6 +129,8 @@ class Pacer:
         """Count a priced batch."""
         terms = self.terms
         observe(seen, terms.multiplier, terms.max_bid_cpm, self._model.costs, self._books.tally)
+        n_first = int(seen.first_price.sum())
+        self._kinds += (len(seen.request) - n_first, n_first)
         self._n_seen += len(seen.request)
 
     def advance(self, now_ms: int) -> None:
@@ -152,7 +155,7 @@ class Pacer:
         traffic = self._expect(now_ms)
         m = board.n_lines
         spend = np.empty((m, N_STEPS + 1))
-        tabulate_spend(books.tally.values, self._cap_bin, self._model.costs[0], spend)
+        tabulate_spend(books.tally.values, self._cap_bin, self._costs(), spend)
         multiplier = np.empty(m)
         even = board.even[board.campaign_of]
         needs = Needs(
@@ -206,13 +209,19 @@ class Pacer:
         spent = np.stack([today, self._ledger.spent(nodes.accounts)]) * float(NANOS_PER_MICRO)
         if self._now_ms:
             decay = 0.5 ** ((now_ms - self._now_ms) / self._config.half_life_ms)
-            for kept in books.tally:
+            for kept in (*books.tally, self._kinds):
                 kept *= decay
             since = np.full(len(nodes.accounts), self._now_ms)
             books.mass = books.mass * decay + self._traffic.between(since, np.full_like(since, now_ms))[:m]
             books.cost = books.cost * decay + np.maximum(spent[1, :m] - books.spent[1, :m], 0.0)
         books.spent = spent.astype(np.float64, copy=False)
         return spendable
+
+    def _costs(self) -> Float64:
+        """Expected cost by bin of the paced value over the recent mix of second- and first-price auctions, (120,)."""
+        kinds = self._kinds if self._kinds.sum() > 0.0 else np.array([1.0, 0.0])
+        costs: Float64 = kinds @ self._model.costs / kinds.sum()
+        return costs
 
     def _left(self, spendable: Int64) -> Float64:
         """Nanos left of each node's own limits, (2, N); infinite where there is none or the flight has no end."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from headrace.bidding.engine import BiddingEngine, Decisions
-from headrace.bidding.money import Money
+from headrace.bidding.ledger import Ledger
 from headrace.bidding.requests import BidRequests
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.validation import DEFAULT_CURRENCY, check_micros, check_text, checked_currency
@@ -39,7 +40,7 @@ class BidderService:
     """
 
     def __init__(
-        self, engine: BiddingEngine, ledger: Money, config: BiddingConfig, clock_ms: Callable[[], int]
+        self, engine: BiddingEngine, ledger: Ledger, config: BiddingConfig, clock_ms: Callable[[], int]
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -85,19 +86,20 @@ class BidderService:
             if error is None
             for notice in request.notices
         ]
-        outcomes = iter([pb.NoticeOutcome.Name(outcome) for outcome in self._settle(notices)] if notices else [])
+        outcomes = iter(self._settle(notices) if notices else [])
         return [
             pb.NotifyResponse(outcomes=[next(outcomes) for _ in request.notices]) if error is None else error
             for request, error in zip(requests, errors, strict=True)
         ]
 
-    def _settle(self, notices: Sequence[pb.Notice]) -> Sequence[int]:
-        return self._ledger.notify(
+    def _settle(self, notices: Sequence[pb.Notice]) -> list[Any]:
+        outcomes = self._ledger.notify(
             [notice.type for notice in notices],
             [notice.token for notice in notices],
             [notice.price_cpm_micros if notice.HasField("price_cpm_micros") else None for notice in notices],
             self._clock_ms(),
         )
+        return list(outcomes.tolist())
 
     def _answer_batch(
         self, requests: Sequence[pb.BidRequest], deadline: float, now_ms: int

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from headrace.bidding.board import campaign_account, line_account
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.money import AccountView, Money
+from headrace.bidding.ledger import AccountState, Ledger
 from headrace.bidding.validation import check_node_id, check_text
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.front import Call
@@ -23,7 +23,7 @@ MAX_IDS = 1000
 class CampaignsService:
     """Everything of `headrace.v1.CampaignsService`."""
 
-    def __init__(self, campaigns: CampaignStore, engine: BiddingEngine, ledger: Money) -> None:
+    def __init__(self, campaigns: CampaignStore, engine: BiddingEngine, ledger: Ledger) -> None:
         self._campaigns = campaigns
         self._engine = engine
         self._ledger = ledger
@@ -95,7 +95,7 @@ class CampaignsService:
         return {state.account_id: _account(state) for state in self._ledger.accounts()}
 
 
-def _account(state: AccountView) -> pb.Account:
+def _account(state: AccountState) -> pb.Account:
     return pb.Account(
         account_id=state.account_id,
         budget_in_force_micros=state.budget_in_force_micros,

@@ -82,7 +82,8 @@ class PlainLedger:
             self._close(token)
 
     def notify(self, types, tokens, prices_cpm, now_ms):
-        return [self._notice(*notice) for notice in zip(types, tokens, prices_cpm, strict=True)]
+        outcomes = [self._notice(*notice) for notice in zip(types, tokens, prices_cpm, strict=True)]
+        return np.array(outcomes, np.int8)
 
     def spendable(self, account_numbers, now_ms=None):
         self.day = max(self.day, (now_ms or 0) // DAY_MS)
