@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from headrace.kernels.foldin import fold_in
-from headrace.reference import foldin as reference
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace.kernels.foldin import fold_in
+from headrace.reference import foldin as reference
 
 
 def run(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.kernels import history as kernels
 from headrace.reference import history as reference
 from headrace.state.users import new_arena
-from hypothesis import given
-from hypothesis import strategies as st
 
 WEIGHTS = np.zeros(128, dtype=np.float32)
 WEIGHTS[[1, 2, 3, 4]] = [0.25, 0.5, 1.0, 1.0]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.kernels import topk
 from headrace.recommend.batch import top_k_all
 from headrace.recommend.model import to_blocks
 from headrace.reference import topk as reference
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def factors_of(seed: int, n_items: int, d: int, n_queries: int, coarse: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from headrace.errors import DataError
 from headrace.events.items import CatalogItem
 from headrace.events.log import EventLog, NewEvent, Slate
@@ -188,7 +189,7 @@ def test_erasure_cuts_every_link_and_reaches_the_disk(log: EventLog) -> None:
     assert b"zebulon" not in on_disk
     assert b"quetzal" not in on_disk
     assert b"bob" in on_disk
-    assert [name for name in log.read_columns().user_names] == ["bob"]
+    assert log.read_columns().user_names == ["bob"]
     assert log.read(3).types.tolist() == [ERASE, ERASE]
     assert log.erase("zebulon", T) is False
     assert log.is_erased("zebulon")

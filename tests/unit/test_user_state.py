@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog, NewEvent
 from headrace.events.schema import LOGIN, PURCHASE, RETURN, VIEW

@@ -20,7 +20,7 @@ from headrace.events.store import Store
 from headrace.types import Float64, Int8, Int64
 
 CHUNK = 20_000
-"""Events in one commit: large enough for the fsync not to count, small enough a server beside it is not held up."""
+"""Events in one commit: so many that the fsync does not count, so few that a server beside it is not held up."""
 
 UInt64 = npt.NDArray[np.uint64]
 

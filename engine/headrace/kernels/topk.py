@@ -125,7 +125,7 @@ def _offer_block(scores: Float32, first: int, n_items: int, banned: UInt32, bit:
                 if count == k:
                     threshold = kept[0]
     counts[0] = count
-    return threshold  # type: ignore[no-any-return]
+    return threshold  # type: ignore[return-value]
 
 
 @njit(nogil=True, cache=True)
