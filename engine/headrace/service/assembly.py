@@ -85,6 +85,7 @@ class Assembly:
             self._config.bidding,
         )
         self._campaigns.subscribe(self._bidding.set_board)
+        self._bidding.warm(clock_ms())
 
     def _model(self, artifact: Artifact) -> Model:
         model = Model(artifact, self._event_log)
