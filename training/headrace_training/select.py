@@ -26,6 +26,7 @@ MAX_PAIRS = 5_000_000
 USER_EXPONENTS = (0.25, 0.5)
 ITEM_EXPONENTS = ((0.5, 0.5), (0.6, 0.4), (0.5, 0.3), (0.4, 0.4))
 IALS: tuple[dict[str, float], ...] = (
+    {"alpha": 300.0, "regularization": 30.0, "user_exponent": 0.25, "item_exponent": 0.4},
     {"alpha": 100.0, "regularization": 30.0, "user_exponent": 0.25, "item_exponent": 0.25},
     {"alpha": 40.0, "regularization": 10.0, "user_exponent": 0.0, "item_exponent": 0.0},
 )
@@ -95,7 +96,7 @@ def select_model(train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, see
     for parameters in IALS:
         ials = _ials(parameters, seed)
         ials.fit(validation.train)
-        name = f"ials alpha={ials.trainer.alpha:g} exponent={ials.user_exponent:g}"
+        name = f"ials alpha {ials.trainer.alpha:g} exponents {ials.user_exponent:g}, {ials.item_exponent:g}"
         recalls = validation.recalls([graph, ials], _blends)
         found: list[tuple[float, Model]] = [(trials.add(name, recalls[0]), ials)]
         for weight, value in zip(BLEND_WEIGHTS, recalls[1:], strict=True):

@@ -19,7 +19,7 @@ class BlendModel:
     name = "blend"
 
     def __init__(
-        self, ials_weight: float = 1.0, graph: GraphModel | None = None, ials: IalsModel | None = None, seed: int = 0
+        self, ials_weight: float = 1.5, graph: GraphModel | None = None, ials: IalsModel | None = None, seed: int = 0
     ) -> None:
         self.ials_weight = ials_weight
         self.graph = graph or GraphModel(low_pass=0.0, seed=seed)

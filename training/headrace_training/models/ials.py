@@ -63,10 +63,10 @@ class IalsModel:
         self,
         n_factors: int = 256,
         alpha: float = 300.0,
-        regularization: float = 3.0,
+        regularization: float = 30.0,
         iterations: int = 8,
         user_exponent: float = 0.25,
-        item_exponent: float = 0.25,
+        item_exponent: float = 0.4,
         seed: int = 0,
     ) -> None:
         self.trainer = IalsTrainer(n_factors, alpha, regularization, iterations, seed)
