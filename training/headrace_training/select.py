@@ -19,7 +19,7 @@ from headrace_training.split import hold_out
 MIN_USERS = 20
 """With fewer users to validate on, popularity is taken without a trial."""
 
-MAX_USERS = 4000
+MAX_USERS = 2500
 MAX_PAIRS = 5_000_000
 """Trials use a sample of the users when there are more pairs than this."""
 
