@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from numba import njit
@@ -100,11 +101,11 @@ def shade(value: float, floor: float, edges: Float64, win_rate: Float64) -> floa
 def value_offers(terms: Terms, offers: Offers, value_cpm: Int64) -> None:
     """Expected worth of an impression for each candidate: probability * worth, micros per thousand impressions.
 
-    value_cpm : (c,) int64, written: rounded down, at most 1e15; 0 for a probability that is no positive number.
+    value_cpm : (c,) int64, written: rounded down, at most 1e15; 0 for a probability that is not positive and finite.
     """
     for offer in range(offers.lines.shape[0]):
         worth = offers.probability[offer] * terms.worth_micros[offers.lines[offer]] * 1000.0
-        value_cpm[offer] = int(min(worth, MAX_VALUE_CPM)) if worth > 0.0 else 0
+        value_cpm[offer] = int(min(worth, MAX_VALUE_CPM)) if 0.0 < worth < math.inf else 0
 
 
 @njit(nogil=True, cache=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from headrace.types import Float32, Float64, Int64
@@ -40,3 +42,38 @@ def purchase_probability(
     with np.errstate(invalid="ignore", over="ignore"):
         score = features.astype(np.float64) @ weights.astype(np.float64) + bias
     return np.where(np.isfinite(score), np.interp(score, calib_x, calib_y), 0.0)
+
+
+def best_promoted(model: Any, persons: Any, candidates: Any, time_ms: Int64) -> list[tuple[float, int]]:
+    """(probability, place in the line item's list) of each candidate's best item; (0, -1) when nothing can be shown."""
+    answers = []
+    for person in range(len(time_ms)):
+        for offer in range(candidates.indptr[person], candidates.indptr[person + 1]):
+            line = candidates.lines[offer]
+            items = candidates.items[candidates.item_indptr[line] : candidates.item_indptr[line + 1]]
+            chances = _chances(model, persons, person, items, int(time_ms[person]))
+            hidden = [0 <= item < len(persons.banned) and persons.banned[item] != 0 for item in items]
+            shown = np.where(hidden, -1.0, chances)
+            best = int(np.argmax(shown)) if len(shown) and shown.max() >= 0.0 else -1
+            answers.append((float(shown[best]) if best >= 0 else 0.0, best))
+    return answers
+
+
+def _chances(model: Any, persons: Any, person: int, items: Any, now_ms: int) -> Float64:
+    history = persons.history
+    own = slice(history.indptr[person], history.indptr[person + 1])
+    entry = {int(row): own.start + i for i, row in enumerate(history.rows[own])}
+    known = [0 <= item < len(model.popularity) for item in items]
+    mine = persons.embeddings[person, : model.item_factors.shape[1]]
+    dots = [mine @ model.item_factors[item] if ok else 0.0 for item, ok in zip(items, known, strict=True)]
+    n = len(items)
+    features = purchase_features(
+        np.array(dots, np.float32),
+        np.array([model.popularity[item] if ok else 0.0 for item, ok in zip(items, known, strict=True)], np.float32),
+        np.full(n, persons.history.n_events[person]),
+        np.array([history.n_bought[entry[int(i)]] if int(i) in entry else 0.0 for i in items], np.float32),
+        np.array([history.last_bought_ms[entry[int(i)]] if int(i) in entry else 0 for i in items], np.int64),
+        np.full(n, history.last_event_ms[person]),
+        np.full(n, now_ms),
+    )
+    return purchase_probability(features, model.weights, model.bias, model.calib_x, model.calib_y)

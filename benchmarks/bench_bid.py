@@ -1,0 +1,212 @@
+"""Handler CPU of Bid in process: 1,000 line items of which 10 match, 20,000 items, d = 64, histories of 50 events.
+
+    python benchmarks/bench_bid.py [--calls 4000] [--rounds 5]
+
+Every answer is first checked against a plain NumPy twin of the whole decision. Times are CPU of the calling thread
+(time.thread_time_ns), protobuf decoding and encoding, person lookup, reservation and token included; the ledger is the
+real one, its journal on disk. "known" people were seen before, so their factors are remembered; "new" ones are folded
+in. Each row is the median over rounds, with the lowest and highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import importlib.util
+import os
+import platform
+import pstats
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numba
+import numpy as np
+
+from headrace.bidding.campaigns import CampaignStore
+from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.ledger import Ledger
+from headrace.bidding.people import KnownPeople
+from headrace.bidding.predict import BidModel, resolve_items
+from headrace.bidding.settings import BiddingConfig
+from headrace.events.log import EventLog
+from headrace.events.store import Store
+from headrace.front import Call
+from headrace.kernels.predict import Candidates
+from headrace.recommend.model import Model
+from headrace.reference.predict import best_promoted
+from headrace.service.bidder import BidderService
+from headrace.service.dispatch import answer
+from headrace.v1 import bidder_pb2, campaigns_pb2
+
+N_USERS, N_ITEMS, D, HISTORY = 20_000, 20_000, 64, 50
+N_LINES, N_MATCHED, N_PROMOTED = 1_000, 10, 10
+BATCHES = (1, 32)
+NOW_MS = 1_700_000_000_000
+
+
+def factories() -> Any:
+    spec = importlib.util.spec_from_file_location("factories", Path(__file__).parents[1] / "tests" / "factories.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Stack:
+    """The bidding path over a made-up artifact, with a real ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        store = Store(folder / "headrace.db")
+        artifact = factories().make_artifact(N_USERS, N_ITEMS, D, history=HISTORY)
+        self.model = Model(artifact, EventLog(store))
+        self.ledger = Ledger(folder, store, clock_ms=lambda: NOW_MS)
+        assert self.ledger.try_acquire()
+        config = BiddingConfig()
+        campaigns = CampaignStore(store, self.ledger, max_bid_cpm=config.max_bid_cpm_micros, clock_ms=lambda: NOW_MS)
+        campaigns.fund("deposit", "a", 10**15, "USD", "bench")
+        self.campaign = campaigns.create(campaign(), "bench")
+        self.people = KnownPeople(self.model)
+        self.bid_model = BidModel.of(artifact)
+        self.engine = BiddingEngine(
+            self.ledger, campaigns.board, self.bid_model, self.people, self.people.find_item, config
+        )
+        self.service = BidderService(self.engine, self.ledger, config, lambda: NOW_MS)
+        self.method = self.service.methods()[0]
+        self.engine.warm(NOW_MS)
+
+
+def campaign() -> campaigns_pb2.Campaign:
+    rng = np.random.default_rng(1)
+    lines = [
+        campaigns_pb2.LineItem(
+            line_item_id=f"l{n}",
+            item_ids=[f"i{i}" for i in rng.choice(N_ITEMS, N_PROMOTED, replace=False)],
+            action_worth_micros=int(rng.integers(10_000, 50_000)),
+            targeting=campaigns_pb2.Targeting(categories=[f"c{n // N_MATCHED}"], countries=["DE", "FR"]),
+        )
+        for n in range(N_LINES)
+    ]
+    return campaigns_pb2.Campaign(
+        campaign_id="c", advertiser_id="a", limits=campaigns_pb2.Limits(daily_micros=10**12), line_items=lines
+    )
+
+
+def request(rng: np.random.Generator, number: int, user: int) -> bidder_pb2.BidRequest:
+    return bidder_pb2.BidRequest(
+        bid_request_id=f"auction-{number}",
+        user_id=f"u{user}",
+        country=("DE", "FR")[number % 2],
+        categories=[f"c{rng.integers(N_LINES // N_MATCHED)}", "unheard"],
+        time_ms=NOW_MS + number,
+        exchange="adx",
+        impressions=[bidder_pb2.Impression(impression_id="1", floor_cpm_micros=1000)],
+    )
+
+
+def twin(stack: Stack, asked: bidder_pb2.BidRequest) -> tuple[str, str, int]:
+    """Line item, item and value of the best candidate, decided by plain loops and NumPy; multipliers are 1."""
+    lines = [line for line in stack.campaign.line_items if set(line.targeting.categories) & set(asked.categories)]
+    persons = stack.people.read([asked.user_id], asked.time_ms)
+    sizes = [len(line.item_ids) for line in lines]
+    items = resolve_items([item for line in lines for item in line.item_ids], stack.people.find_item)
+    n = len(lines)
+    candidates = Candidates(
+        np.array([0, n]), np.arange(n, dtype=np.int32), np.cumsum([0, *sizes]).astype(np.int64), items
+    )
+    best = best_promoted(stack.bid_model.model, persons, candidates, np.array([asked.time_ms]))
+    values = [int(chance * line.action_worth_micros * 1000) for (chance, _), line in zip(best, lines, strict=True)]
+    first = int(np.argmax(values))
+    return lines[first].line_item_id, lines[first].item_ids[best[first][1]], values[first]
+
+
+def check(stack: Stack, requests: list[bidder_pb2.BidRequest]) -> None:
+    """Batched answers equal the twin's; float32 sums may differ in the last place."""
+    answers = stack.service.bid(requests, [call(asked) for asked in requests])
+    for asked, given in zip(requests, answers, strict=True):
+        assert isinstance(given, bidder_pb2.BidResponse), given
+        bid = given.impressions[0]
+        line_item_id, item_id, value = twin(stack, asked)
+        assert bid.token, bid
+        assert (bid.line_item_id, bid.item_id) == (line_item_id, item_id), (bid, line_item_id, item_id, value)
+        assert abs(bid.value_cpm_micros - value) <= 1 + value // 10_000
+    print(f"checked: {len(requests)} answers equal those of the plain twin")
+
+
+def call(asked: bidder_pb2.BidRequest) -> Call:
+    return Call("/headrace.v1.BidderService/Bid", asked.SerializeToString(), float("inf"), "", {}, None)
+
+
+def cpu_us(stack: Stack, calls: list[Call], batch: int) -> float:
+    """Microseconds of this thread's CPU a call."""
+    batches = [calls[start : start + batch] for start in range(0, len(calls), batch)]
+    start = time.thread_time_ns()
+    for some in batches:
+        answer(stack.method, some)
+    return (time.thread_time_ns() - start) / len(calls) / 1000
+
+
+def row(name: str, values: list[float]) -> None:
+    print(f"{name:34s} {statistics.median(values):8.1f} {min(values):8.1f} {max(values):8.1f}")
+
+
+def breakdown(stack: Stack, calls: list[Call], batch: int) -> None:
+    """Where the time goes, by cumulative time of the steps; profiling itself doubles the cost of Python."""
+    profile = cProfile.Profile()
+    profile.enable()
+    cpu_us(stack, calls, batch)
+    profile.disable()
+    steps = ("_parse", "_error_of", "_columns", "_match", "read", "_predict", "_price", "_reserve", "_observe",
+             "advance", "_responses", "_encode", "bid")  # fmt: skip
+    found: dict[str, float] = {}
+    for (_, _, name), (_, _, _, total, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        if name in steps:
+            found[name] = max(found.get(name, 0.0), total)
+    parts = ", ".join(f"{name} {found[name] / len(calls) * 1e6:.0f}" for name in steps if name in found)
+    print(f"profiled, batch {batch}, us a call: {parts}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=4_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    print(f"CPython {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}, {_cpu()}")
+    with tempfile.TemporaryDirectory(prefix="bench-bid-") as folder:
+        stack = Stack(Path(folder))
+        check(stack, [request(rng, n, n) for n in range(64)])
+        print(f"{'CPU a call, microseconds':34s} {'median':>8s} {'min':>8s} {'max':>8s}")
+        users = {"known": rng.integers(0, 500, options.calls), "new": np.arange(options.calls) % N_USERS}
+        known = [call(request(rng, n, int(user))) for n, user in enumerate(users["known"])]
+        cpu_us(stack, known, 32)
+        for batch in BATCHES:
+            row(f"Bid, known person, batch {batch}", [cpu_us(stack, known, batch) for _ in range(options.rounds)])
+        fresh = [call(request(rng, n, 1_000 + n)) for n in range(min(options.calls, N_USERS - 1_000))]
+        part = len(fresh) // (2 * options.rounds)
+        for number, batch in enumerate(BATCHES):
+            parts = [fresh[part * (2 * i + number) :][:part] for i in range(options.rounds)]
+            row(f"Bid, new person, batch {batch}", [cpu_us(stack, some, batch) for some in parts])
+        for batch in BATCHES:
+            breakdown(stack, known, batch)
+        solves = []
+        for second in range(50):
+            start = time.thread_time_ns()
+            stack.engine._pacer.solve(NOW_MS + 10**6 + 1000 * second)
+            solves.append((time.thread_time_ns() - start) / 1000)
+        row(f"pacer, {N_LINES} line items, a solution", solves)
+        stack.ledger.check_invariant()
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

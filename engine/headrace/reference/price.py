@@ -1,0 +1,43 @@
+"""Plain NumPy twins of `headrace.kernels.price`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.types import Float64, Int64
+
+
+def shade(value: float, floor: float, edges: Float64, win_rate: Float64, n_grid: int = 20_001) -> float:
+    """The b of a fine grid over [floor, value] with the most (value - b) * P(win at b); the value when none can win."""
+    bids = np.linspace(floor, value, n_grid)
+    surplus = (value - bids) * np.interp(bids, edges, win_rate, left=0.0)
+    return float(bids[np.argmax(surplus)]) if surplus.max() > 0.0 else value
+
+
+def surplus(bid: float, value: float, edges: Float64, win_rate: Float64) -> float:
+    """(value - bid) * P(win at bid)."""
+    return float((value - bid) * np.interp(bid, edges, win_rate, left=0.0))
+
+
+def value_offers(terms: Any, offers: Any) -> Int64:
+    """Expected worth of an impression for each candidate, CPM micros."""
+    sound = np.where(np.isfinite(offers.probability), offers.probability, 0.0)
+    worth: Int64 = np.clip(sound * terms.worth_micros[offers.lines] * 1000.0, 0.0, 1e15).astype(np.int64)
+    return worth
+
+
+def rank(terms: Any, offers: Any, value_cpm: Int64, request: int, floor_cpm: int, n_best: int) -> list[tuple[int, int]]:
+    """(position among the offers, paced value) of a request's best candidates; [(-1, -reason)] without any."""
+    span = np.arange(offers.indptr[request], offers.indptr[request + 1])
+    span = span[~terms.exhausted[offers.lines[span]]]
+    lines, values = offers.lines[span], value_cpm[span]
+    paced = np.minimum((values * terms.multiplier[lines]).astype(np.int64), terms.max_bid_cpm[lines])
+    lowest = max(floor_cpm, 1)
+    best = [int(i) for i in np.lexsort((span, -paced)) if paced[i] >= lowest][:n_best]
+    if best:
+        return [(int(span[i]), int(paced[i])) for i in best]
+    if np.any(np.minimum(values, terms.max_bid_cpm[lines]) >= lowest):
+        return [(-1, -9)]
+    return [(-1, -3 if len(span) else -2)]
