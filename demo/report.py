@@ -48,10 +48,10 @@ def recall_plot(rows: Sequence[tuple[str, dict[str, float]]]) -> str:
     figure, axis = axes("recall@20 on the held-out weeks", "", "recall@20")
     positions = np.arange(len(rows))
     for offset, key, colour, label in (
-        (-0.2, "all", ACCENT, "all items"),
-        (0.2, "new", MUTED, "items new to the household"),
+        (-0.2, "", ACCENT, "all items"),
+        (0.2, "new_", MUTED, "items new to the household"),
     ):
-        axis.bar(positions + offset, [row[1][f"{key} recall@20"] for row in rows], 0.38, color=colour, label=label)
+        axis.bar(positions + offset, [row[1][f"{key}recall@20"] for row in rows], 0.38, color=colour, label=label)
     axis.set_xticks(positions, [name for name, _ in rows])
     axis.legend(frameon=False)
     return svg(figure)
@@ -78,14 +78,6 @@ def landscape_plot(day: Day) -> str:
             np.array(day.prices_won) / 1e6, bins, density=True, histtype="step", color=ACCENT, label="won impressions"
         )
     axis.legend(frameon=False)
-    return svg(figure)
-
-
-def calibration_plot(expected: Sequence[float], actual: Sequence[float]) -> str:
-    figure, axis = axes("Purchase probability on the held-out weeks", "predicted", "bought")
-    top = max([*expected, *actual, 1e-6])
-    axis.plot([0, top], [0, top], ":", color=MUTED)
-    axis.plot(expected, actual, "o-", color=ACCENT)
     return svg(figure)
 
 

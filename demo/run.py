@@ -11,6 +11,7 @@ import collections
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -83,19 +84,18 @@ def server(artifact: Path, data: Path) -> Iterator[Client]:
     say("The server drained and ended with exit code 0.")
 
 
-def ingest(shop: Shop) -> None:
-    heading(1, "Ingest")
-    pq.write_table(shop.between(None, None), OUT / "purchases.parquet")
-    summary = train("ingest", OUT / "purchases.parquet", "--mapping", shop.mapping, "--log", OUT / "log")
+def ingest(shop: Shop, name: str, table: pa.Table) -> None:
+    path = OUT / f"{name}.parquet"
+    pq.write_table(table, path)
+    summary = train("ingest", path, "--mapping", shop.mapping, "--log", OUT / "log")
     say("   " + ", ".join(f"{key} {value:,}" for key, value in summary.items() if isinstance(value, int)))
 
 
-def fit(shop: Shop) -> dict[str, object]:
-    heading(2, f"Train on what was bought before {shop.split:%Y-%m-%d}, measure, publish")
-    prices = OUT / "auctions.txt"
-    np.savetxt(prices, market.market_prices(20_000, seed=1), fmt="%d")
-    until = shop.split.strftime("%Y-%m-%dT%H:%M:%S")
-    train("fit", "--log", OUT / "log", "--store", OUT / "store", "--until", until, "--auctions", prices)
+def fit() -> dict[str, object]:
+    heading(2, "Train and publish")
+    prices = OUT / "auctions.csv"
+    np.savetxt(prices, market.market_prices(20_000, seed=1) / 1e6, fmt="%.6f", header="price_cpm", comments="")
+    train("fit", "--log", OUT / "log", "--store", OUT / "store", "--auctions", prices)
     published = train("publish", "--store", OUT / "store")
     say(f"   published {published['current']}")
     return train("show", "--store", OUT / "store")
@@ -103,16 +103,23 @@ def fit(shop: Shop) -> dict[str, object]:
 
 def held_out(shop: Shop) -> list[tuple[str, dict[str, float]]]:
     """Recall and ndcg of the served model and the baselines on the weeks after the split."""
-    from headrace_training.compare import held_out_metrics
+    from headrace_training.evaluate_log import evaluate_log
+    from headrace_training.ingest import open_log
 
     heading(3, f"The weeks from {shop.split:%Y-%m-%d} on, which training has not seen")
-    rows = held_out_metrics(OUT / "log", OUT / "store", int(shop.split.timestamp() * 1000), k=20)
-    say(f"   {'':22}{'all items':>24}{f'new to the {shop.person}':>28}")
-    say(f"   {'':22}{'recall@20':>12}{'ndcg@20':>12}{'recall@20':>16}{'ndcg@20':>12}")
-    for name, row in rows:
-        cells = [row[f"{part} {metric}@20"] for part in ("all", "new") for metric in ("recall", "ndcg")]
-        say(f"   {name:22}{cells[0]:12.4f}{cells[1]:12.4f}{cells[2]:16.4f}{cells[3]:12.4f}")
-    return rows
+    ingest(shop, "later", shop.between(shop.split, None))
+    log = open_log(OUT / "log")
+    try:
+        found = evaluate_log(log, int(shop.split.timestamp() * 1000))
+    finally:
+        log.store.close()
+    users = found.pop("users")
+    everything, new = f"all items, {users['all']:.0f} {shop.person}s", f"new to the {shop.person}, {users['new']:.0f}"
+    say(f"   {'':18}{everything:>30}{new:>30}")
+    say(f"   {'':18}" + f"{'recall@20':>15}{'ndcg@20':>15}" * 2)
+    for name, row in found.items():
+        say(f"   {name:18}" + "".join(f"{value:15.4f}" for value in row.values()))
+    return list(found.items())
 
 
 def recommend(client: Client, shop: Shop, people: Sequence[str]) -> None:
@@ -169,7 +176,10 @@ def promoted(shop: Shop, history: pa.Table) -> dict[str, list[str]]:
     by_category: dict[str, list[str]] = collections.defaultdict(list)
     for item in sellers:
         by_category[shop.categories[item]].append(item)
-    return {name.lower().replace(" ", "-")[:40]: items[:20] for name, items in list(by_category.items())[1:3]}
+    return {
+        re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"): items[:20]
+        for name, items in list(by_category.items())[1:3]
+    }
 
 
 def create_campaigns(client: Client, shop: Shop, history: pa.Table, day: dt.datetime, n_impressions: int) -> list[str]:
@@ -248,10 +258,11 @@ def main() -> None:
     shop = online_retail(options.data) if options.data else complete_journey(options.households)
     say(f"{shop.title}. {shop.note}")
 
-    ingest(shop)
-    manifest = fit(shop)
-    rows = held_out(shop)
+    heading(1, f"Ingest what was bought before {shop.split:%Y-%m-%d}")
     history = shop.between(None, shop.split)
+    ingest(shop, "history", history)
+    manifest = fit()
+    rows = held_out(shop)
     people = [str(person) for person in pc.unique(history[shop.columns["user"]].drop_null()).to_pylist()[:3]]
     day = day_after(shop)
     with server(OUT / "store", OUT / "data") as client:
@@ -267,6 +278,9 @@ def write_report(
     shop: Shop, manifest: dict[str, object], rows: list[tuple[str, dict[str, float]]], outcome: market.Day
 ) -> None:
     cells = [[name, *(f"{row[key]:.4f}" for key in rows[0][1])] for name, row in rows]
+    found = manifest["metrics"]
+    assert isinstance(found, dict)
+    metrics = [[name, f"{value:,.4f}"] for name, value in sorted(found.items())]
     spend = [
         [name, str(outcome.wins.get(name, 0)), f"{trace.planned[-1] / 1e6:.6f}", f"{trace.spent[-1] / 1e6:.6f}"]
         for name, trace in outcome.traces.items()
@@ -277,7 +291,7 @@ def write_report(
         [
             ("The data", f"<p>{shop.note} Trained on what was bought before {shop.split:%Y-%m-%d}.</p>"),
             ("The held-out weeks", report.table(["model", *rows[0][1]], cells) + report.recall_plot(rows)),
-            ("Purchase probability", report.calibration_plot(manifest)),
+            ("What the artifact says of itself", report.table(["metric on its own last slice", "value"], metrics)),
             (
                 "The day's bids",
                 report.table(["campaign", "wins", "planned", "spent"], spend) + report.pacing_plot(outcome),
