@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -131,15 +130,8 @@ def publish(root: Path) -> None:
     assert spec.loader is not None
     factories = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(factories)
-    artifact = factories.make_artifact(N_USERS, N_ITEMS, D, history=HISTORY)
     store = ArtifactStore(root)
-    apart = {"path", "version", "manifest", "user_ids", "item_ids", "index_path"}
-    with store.writer("bench") as writer:
-        writer.add(
-            **{field.name: getattr(artifact, field.name) for field in fields(artifact) if field.name not in apart}
-        )
-        writer.add_ids(users=artifact.user_ids, items=artifact.item_ids)
-        writer.finish(artifact.manifest)
+    factories.write_artifact(store, "bench", N_USERS, N_ITEMS, D, history=HISTORY)
     store.publish("bench")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from headrace.artifacts import Artifact, Manifest
+from headrace.artifact_format import ARRAYS
+from headrace.artifacts import Artifact, ArtifactStore, Manifest
 from headrace.ids import IdTable
 
 T0_MS = 1_700_000_000_000
@@ -65,6 +66,15 @@ def make_artifact(
         index_path=None,
         **arrays,
     )
+
+
+def write_artifact(store: ArtifactStore, version: str, *shape: int, **options: Any) -> Path:
+    """Write what :func:`make_artifact` makes as a version of a store, not published; returns its directory."""
+    artifact = make_artifact(*shape, version=version, **options)
+    with store.writer(version) as writer:
+        writer.add(**{name: getattr(artifact, name) for name in ARRAYS if hasattr(artifact, name)})
+        writer.add_ids(users=artifact.user_ids, items=artifact.item_ids)
+        return writer.finish(artifact.manifest)
 
 
 def make_manifest(**fields: Any) -> Manifest:

@@ -41,7 +41,7 @@ class ServerConfig:
     insecure: bool = False
     # Which transport takes the calls: "grpcio", "native", or "auto" for the fastest that is built.
     door: Literal["auto", "native", "grpcio"] = "auto"
-    # Threads that answer calls; 0 means one a core.
+    # Threads that answer calls; 0 means one for each core that the process may use.
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
     # Threads that wait for the disk (events, campaigns, notices), so that reads and bids never do.
     durable_workers: Annotated[int, Meta(ge=1, le=256)] = 8

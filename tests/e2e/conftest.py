@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +14,6 @@ import pytest
 
 from headrace import Client
 from headrace.artifacts import ArtifactStore
-
-NOT_STORED = {"path", "version", "manifest", "user_ids", "item_ids", "index_path"}
 
 
 class ServerProcess:
@@ -82,11 +79,6 @@ def artifacts(tmp_path: Path, factories: ModuleType) -> Path:
     """An artifact store with versions v1, which is published, and v2."""
     store = ArtifactStore(tmp_path / "artifacts")
     for seed, version in enumerate(("v1", "v2")):
-        artifact = factories.make_artifact(seed=seed, version=version)
-        with store.writer(version) as writer:
-            arrays = {field.name for field in fields(artifact)} - NOT_STORED
-            writer.add(**{name: getattr(artifact, name) for name in arrays})
-            writer.add_ids(users=artifact.user_ids, items=artifact.item_ids)
-            writer.finish(artifact.manifest)
+        factories.write_artifact(store, version, seed=seed)
     store.publish("v1")
     return tmp_path / "artifacts"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -14,23 +13,30 @@ from headrace.front import Call, Door, Reply
 from headrace.service.method import Method
 from headrace.service.status import reply_of
 
-_log = logging.getLogger("headrace.service")
-
 
 class Dispatcher:
     """What a worker runs: take a batch, group it by method, answer each group.
 
     methods : what the server offers.
     durable : names of methods that wait for the disk; they run on ``executor``, so that no other call waits for it too.
+    pure : names of methods that change nothing; where a batch of them fails unforeseen, each call is tried alone.
     batch_limit : calls that one worker takes at once, at most.
     """
 
     def __init__(
-        self, door: Door, methods: Iterable[Method], durable: Collection[str], executor: Executor, batch_limit: int
+        self,
+        door: Door,
+        methods: Iterable[Method],
+        *,
+        durable: Collection[str],
+        pure: Collection[str],
+        executor: Executor,
+        batch_limit: int,
     ) -> None:
         self._door = door
         self._methods = {method.name: method for method in methods}
         self._durable = frozenset(durable)
+        self._pure = frozenset(pure)
         self._executor = executor
         self._batch_limit = batch_limit
 
@@ -52,11 +58,17 @@ class Dispatcher:
                 self._answer(self._methods[name], groups[name])
 
     def _answer(self, method: Method, calls: Sequence[Call]) -> None:
+        self._door.reply(calls, self._replies(method, calls))
+
+    def _replies(self, method: Method, calls: Sequence[Call]) -> list[Reply]:
         try:
-            replies = answer(method, calls)
+            return answer(method, calls)
+        except HeadraceError as error:
+            return [reply_of(error)] * len(calls)
         except Exception as error:  # a worker outlives whatever a handler does
-            replies = [reply_of(error)] * len(calls)
-        self._door.reply(calls, replies)
+            if len(calls) > 1 and method.name in self._pure:
+                return [reply for call in calls for reply in self._replies(method, [call])]
+            return [reply_of(error)] * len(calls)
 
 
 def answer(method: Method, calls: Sequence[Call]) -> list[Reply]:

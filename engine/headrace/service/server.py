@@ -30,6 +30,18 @@ DURABLE = frozenset(
 )
 """Methods that wait for the disk; a recommendation or a bid never queues behind them."""
 
+PURE = frozenset(
+    f"/headrace.v1.{name}"
+    for name in (
+        "ArtifactsService/GetCurrentArtifact",
+        "CampaignsService/ListCampaigns",
+        "RecommenderService/Recommend",
+        "RecommenderService/RecommendBatch",
+        "RecommenderService/SimilarItems",
+    )
+)
+"""Methods that change nothing, so that they may be tried again."""
+
 
 class Server:
     """Answers the given methods on one address.
@@ -46,8 +58,15 @@ class Server:
             config.server.door, [method.name for method in methods], config.server.listen, config.door
         )
         self._durable = ThreadPoolExecutor(config.server.durable_workers, "headrace-durable")
-        dispatcher = Dispatcher(self._door, methods, DURABLE, self._durable, config.server.batch_limit)
-        count = config.server.workers or os.cpu_count() or 1
+        dispatcher = Dispatcher(
+            self._door,
+            methods,
+            durable=DURABLE,
+            pure=PURE,
+            executor=self._durable,
+            batch_limit=config.server.batch_limit,
+        )
+        count = config.server.workers or len(os.sched_getaffinity(0))
         self._workers = [threading.Thread(target=dispatcher.run, name=f"headrace-worker-{i}") for i in range(count)]
 
     def start(self) -> str:

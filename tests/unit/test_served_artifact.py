@@ -1,0 +1,78 @@
+"""Which artifact is served, and what a reload does when something is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from headrace import errors
+from headrace.artifacts import Artifact, ArtifactStore, open_artifact
+from headrace.service.artifacts import ServedArtifact, describe, methods
+from headrace.v1 import artifacts_pb2
+
+
+@pytest.fixture
+def root(tmp_path: Path, factories: ModuleType) -> Path:
+    store = ArtifactStore(tmp_path)
+    for version in ("v1", "v2"):
+        factories.write_artifact(store, version, 3, 4)
+    store.publish("v1")
+    return tmp_path
+
+
+def served(path: Path, adopted: list[str]) -> ServedArtifact:
+    def adopt(artifact: Artifact) -> None:
+        if artifact.version == "v2" and "refuse" in adopted:
+            raise errors.ArtifactCorruptError("the index does not load")
+        adopted.append(artifact.version)
+
+    return ServedArtifact(path, open_artifact(path), adopt)
+
+
+def test_reload_goes_to_the_published_or_the_named_version(root: Path) -> None:
+    adopted: list[str] = []
+    one = served(root, adopted)
+    assert not one.reload()
+    assert one.reload("v2")
+    assert not one.reload("v2")
+    assert one.reload()
+    assert adopted == ["v2", "v1"]
+
+
+@pytest.mark.parametrize("version", ["v3", "..", "../versions/v2", "/etc", ".", "v1/../v2"])
+def test_unknown_version_is_not_found_and_changes_nothing(root: Path, version: str) -> None:
+    one = served(root, [])
+    with pytest.raises(errors.NotFoundError, match="version"):
+        one.reload(version)
+    assert one.current.version == "v1"
+
+
+def test_refused_artifact_leaves_the_old_one(root: Path) -> None:
+    one = served(root, ["refuse"])
+    with pytest.raises(errors.ArtifactCorruptError, match="index"):
+        one.reload("v2")
+    assert one.current.version == "v1"
+
+
+def test_one_version_given_as_a_folder_has_nowhere_to_go(root: Path) -> None:
+    one = served(root / "versions" / "v2", [])
+    assert one.current.version == "v2"
+    assert not one.reload()
+    with pytest.raises(errors.NotFoundError):
+        one.reload("v1")
+
+
+def test_rpcs_tell_what_is_served(root: Path) -> None:
+    one = served(root, [])
+    current, reload = (method.handle for method in methods(one))
+    calls: list[Any] = [None, None]
+    told = current([artifacts_pb2.GetCurrentArtifactRequest()] * 2, calls)
+    assert told == [artifacts_pb2.GetCurrentArtifactResponse(artifact=describe(one.current))] * 2
+    requests = [artifacts_pb2.ReloadArtifactRequest(version=name) for name in ("v9", "v2")]
+    failed, changed = reload(requests, calls)
+    assert isinstance(failed, errors.NotFoundError)
+    assert changed == artifacts_pb2.ReloadArtifactResponse(artifact=describe(one.current), changed=True)
+    assert (describe(one.current).n_users, describe(one.current).n_items) == (3, 4)
