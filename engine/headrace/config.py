@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError
 
@@ -74,6 +75,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     door: DoorConfig = field(default_factory=DoorConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
 
 
 def load_config(

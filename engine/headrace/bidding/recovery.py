@@ -7,6 +7,9 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from headrace import _native
 from headrace.bidding.books import Books
@@ -26,26 +29,24 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerConfig:
-    """How the ledger leases, brakes and remembers.
+    """How the ledger leases, brakes and remembers."""
 
-    lease_share : a lease is this part of what is left of the budget (one n-th).
-    lease_max_micros : the most in one lease; what a power loss can strand of a line item.
-    max_bid_cpm_micros : highest bid, micros per thousand impressions; 0: none.
-    max_micros_per_minute : an advertiser whose wins cost more in one minute is braked; 0: no such breaker.
-    billing_window_ms : how long notices are taken; older ones are refused.
-    expire_after_ms : default of EXPIRE mode where no account says more.
-    retry_ms : how long after a failed journal write the next attempt waits.
-    snapshot_records : journal records after which the state is condensed.
-    """
-
-    lease_share: int = 8
-    lease_max_micros: int = 20_000_000
-    max_bid_cpm_micros: int = 0
-    max_micros_per_minute: int = 0
-    billing_window_ms: int = 30 * 24 * 3600 * 1000
-    expire_after_ms: int = 3600 * 1000
-    retry_ms: int = 1000
-    snapshot_records: int = 500_000
+    # A lease is this part of what is left of the budget: one n-th.
+    lease_share: Annotated[int, Meta(ge=1, le=1000)] = 8
+    # The most in one lease, micros; what a power loss can strand of a line item.
+    lease_max_micros: Annotated[int, Meta(ge=1, le=10**15)] = 20_000_000
+    # Highest bid that is reserved for, micros per thousand impressions (CPM); 0: the bidder's own maximum.
+    max_bid_cpm_micros: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    # An advertiser whose wins cost more micros than this in one minute is braked; 0: no such breaker.
+    max_micros_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 0
+    # Milliseconds for which notices of a bid are taken; later ones are refused.
+    billing_window_ms: Annotated[int, Meta(ge=1000, le=10**11)] = 30 * 24 * 3600 * 1000
+    # Milliseconds after which EXPIRE mode releases a reservation, where no account says otherwise.
+    expire_after_ms: Annotated[int, Meta(ge=1000, le=10**11)] = 3600 * 1000
+    # Milliseconds between a failed write of the journal and the next attempt.
+    retry_ms: Annotated[int, Meta(ge=1, le=600_000)] = 1000
+    # Journal records after which the state is condensed.
+    snapshot_records: Annotated[int, Meta(ge=1, le=10**9)] = 500_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from headrace.artifacts import Artifact, open_artifact
@@ -15,7 +16,6 @@ from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
-from headrace.bidding.recovery import LedgerConfig
 from headrace.config import Config
 from headrace.errors import ConfigError
 from headrace.events.log import EventLog
@@ -69,8 +69,9 @@ class Assembly:
         self.served = ServedArtifact(Path(config.server.artifact), first, self._adopt)
 
     def _build_bidding(self, store: Store, data: Path, model: Model, undo: ExitStack) -> None:
-        max_bid_cpm = self._config.bidding.max_bid_cpm_micros
-        ledger_config = LedgerConfig(max_bid_cpm_micros=max_bid_cpm)
+        config = self._config
+        max_bid_cpm = config.bidding.max_bid_cpm_micros
+        ledger_config = replace(config.ledger, max_bid_cpm_micros=config.ledger.max_bid_cpm_micros or max_bid_cpm)
         self._ledger = Ledger(data, store, clock_ms=clock_ms, config=ledger_config)
         undo.callback(self._ledger.close)
         self._ledger.try_acquire()
@@ -82,7 +83,7 @@ class Assembly:
             BidModel.of(model.artifact),
             people,
             people.find_item,
-            self._config.bidding,
+            config.bidding,
         )
         self._campaigns.subscribe(self._bidding.set_board)
         self._bidding.warm(clock_ms())
