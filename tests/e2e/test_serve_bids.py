@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from headrace import Client, errors
 from headrace.client import health
-from headrace.v1 import bidder_pb2, campaigns_pb2
+from headrace.v1 import bidder_pb2, campaigns_pb2, events_pb2
 
 ACCEPTED, DUPLICATE = bidder_pb2.NOTICE_OUTCOME_ACCEPTED, bidder_pb2.NOTICE_OUTCOME_DUPLICATE
 BIDDER = "headrace.v1.BidderService"
@@ -189,3 +190,32 @@ def test_swapping_artifacts_keeps_bidding(start: Any) -> None:
     assert server.client.reload_artifact("v2").changed
     request = bidder_pb2.BidRequest(bid_request_id="b2", impressions=[bidder_pb2.Impression(impression_id="1")])
     assert server.client.within(5).bid(request).artifact_version == "v2"
+
+
+def limit_file_size(server: Any, n_bytes: int) -> None:
+    """What a full device does to a process, without filling one: writes beyond the size fail."""
+    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (n_bytes if n_bytes else hard, hard))
+
+
+def test_full_disk_refuses_what_must_be_kept_and_goes_on_recommending(start: Any) -> None:
+    server = start()
+    client: Client = server.client
+    open_campaign(client)
+    offer = bid(client, "b1")
+    event = events_pb2.Event(
+        event_id="e1", user_id="u1", item_id="i1", type=events_pb2.EVENT_TYPE_VIEW, time_ms=1_700_000_000_000
+    )
+    limit_file_size(server, 1)
+    with pytest.raises(errors.StoreFullError, match="nothing was lost"):
+        client.record_events([event])
+    with pytest.raises(errors.StoreFullError):
+        client.notify([notice(bidder_pb2.NOTICE_TYPE_BILLING, offer, offer.bid_cpm_micros)])
+    assert bid(client, "b2").no_bid_reason == bidder_pb2.NO_BID_REASON_JOURNAL_UNAVAILABLE
+    assert len(client.recommend("u1").items) == 20
+    limit_file_size(server, 0)
+    assert client.record_events([event]).accepted == 1
+    wait_until(lambda: bid(client, "b3").bid_cpm_micros > 0)
+    bill = notice(bidder_pb2.NOTICE_TYPE_BILLING, offer, offer.bid_cpm_micros)
+    assert list(client.notify([bill]).outcomes) == [ACCEPTED]
+    invariant(client)
