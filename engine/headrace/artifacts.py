@@ -49,7 +49,7 @@ GUARDED_METRICS = ("recall@20", "coverage@20")
 """What publishing compares with the current version."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Artifact:
     """One version, its arrays mapped from disk and read-only; see :data:`ARRAYS` for dtypes and shapes.
 

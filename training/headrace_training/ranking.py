@@ -13,8 +13,8 @@ from headrace_training.kernels.topk import select_top
 from headrace_training.models.base import Model
 from headrace_training.progress import track
 
-BLOCK_CELLS = 16_000_000
-"""Scores held at once, 64 MB of float32."""
+BLOCK_CELLS = 4_000_000
+"""Scores held at once, 16 MB of float32: below what the allocator hands back to the system each time."""
 
 
 LARGE_K = 256

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from headrace.types import Float32, Float64, Int32
+from headrace_training.kernels.product import Rows, multiply_rows
 
 Parameters = dict[str, str | int | float | bool | None]
 
@@ -43,3 +44,19 @@ def degrees(matrix: sp.csr_matrix) -> tuple[Float64, Float64]:
     """Sums of rows and of columns, float64."""
     as_double = matrix.astype(np.float64)
     return np.asarray(as_double.sum(axis=1)).ravel(), np.asarray(as_double.sum(axis=0)).ravel()
+
+
+def dense_product(left: sp.csr_matrix, right: sp.csr_matrix) -> Float32:
+    """``left @ right`` of two sparse matrices as a dense float32 array."""
+    out = np.empty((left.shape[0], right.shape[1]), dtype=np.float32)
+    multiply_rows(_rows(left), _rows(right), out)
+    return out
+
+
+def _rows(matrix: sp.csr_matrix) -> Rows:
+    index = np.int64 if matrix.nnz > np.iinfo(np.int32).max else np.int32
+    return Rows(
+        matrix.indptr.astype(index, copy=False),
+        matrix.indices.astype(np.int32, copy=False),
+        matrix.data.astype(np.float32, copy=False),
+    )

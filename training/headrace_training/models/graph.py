@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
 from headrace.types import Float32, Int32
-from headrace_training.models.base import Parameters, degree_power, degrees
+from headrace_training.models.base import Parameters, degree_power, degrees, dense_product
 from headrace_training.neighbours import BLOCK_ROWS, keep_largest
 
 FACTOR_EXPONENT = 0.4
@@ -85,7 +85,7 @@ class GraphModel:
 
     def scores(self, users: Int32) -> Float32:
         rows = self._train[users]
-        linear = np.asarray((rows @ self._filter).toarray(), dtype=np.float32)
+        linear = dense_product(rows, self._filter)
         if not self._up.size:
             return linear
         return add_scaled(linear, np.asarray(rows @ self._down, dtype=np.float32) @ self._up, self.low_pass)

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from headrace.types import Float32, Int32
-from headrace_training.models.base import Parameters
+from headrace_training.models.base import Parameters, dense_product
 from headrace_training.neighbours import shrunk_cosine
 
 
@@ -37,5 +37,4 @@ class ItemKnnModel:
         self._similarity = shrunk_cosine(train, self.n_neighbours, self.shrink)
 
     def scores(self, users: Int32) -> Float32:
-        # column j of the similarity lists what recommends j
-        return np.asarray((self._train[users] @ self._similarity).toarray(), dtype=np.float32)
+        return dense_product(self._train[users], self._similarity)
