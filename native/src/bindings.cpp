@@ -79,10 +79,10 @@ int64_t settle(Ledger& ledger, In<int8_t> kinds, In<int32_t> accounts, In<int64_
     return ledger.settle(notices, now_ms, outcomes.data());
 }
 
-void release(Ledger& ledger, In<int64_t> leases, In<int64_t> serials, int64_t now_ms) {
+int64_t release(Ledger& ledger, In<int64_t> leases, In<int64_t> serials, int64_t now_ms) {
     check_rows(serials, leases.shape(0));
     nb::gil_scoped_release unlocked;
-    ledger.release(leases.shape(0), leases.data(), serials.data(), now_ms);
+    return ledger.release(leases.shape(0), leases.data(), serials.data(), now_ms);
 }
 
 void spendable(Ledger& ledger, In<int32_t> accounts, int64_t now_ms, Out<int64_t> out) {

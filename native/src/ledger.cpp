@@ -125,7 +125,7 @@ Lease* Ledger::usable(int32_t account, int64_t micros, int32_t day) {
     return standby;
 }
 
-void Ledger::release(size_t n, const int64_t* leases, const int64_t* serials, int64_t now_ms) {
+int64_t Ledger::release(size_t n, const int64_t* leases, const int64_t* serials, int64_t now_ms) {
     Guard guard(mutex_);
     std::vector<Release> releases;
     for (size_t i = 0; i < n && !frozen_; ++i) {
@@ -142,7 +142,7 @@ void Ledger::release(size_t n, const int64_t* leases, const int64_t* serials, in
         Notice notice{NoticeKind::kLoss, lease->account, lease->id, serial, lease->day, cpm, -1};
         settle_one(notice, now_ms, releases);
     }
-    for (Release& release : releases) unsent_.push_back(release);
+    return remember(std::move(releases));
 }
 
 int64_t Ledger::spendable(int32_t account, int64_t now_ms) {

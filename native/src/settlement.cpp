@@ -96,6 +96,10 @@ int64_t Ledger::settle(const std::vector<Notice>& notices, int64_t now_ms, int8_
 }
 
 Outcome Ledger::settle_one(const Notice& notice, int64_t now_ms, std::vector<Release>& releases) {
+    if (!tree_.known(notice.account)) {
+        saw_unknown_ = true;
+        return Outcome::kRefused;
+    }
     Lease& lease = lease_of(notice);
     Entry entry = lease.entry(notice.serial);
     if (lease.account != notice.account) return Outcome::kForged;
@@ -103,7 +107,7 @@ Outcome Ledger::settle_one(const Notice& notice, int64_t now_ms, std::vector<Rel
     State from = entry.state();
     if (from == State::kAbsent) from = backing(lease, notice.serial, notice.cpm, now_ms);
     Turn next = decide(notice, from);
-    if (next.to == entry.state()) return next.outcome;
+    if (next.to == from) return next.outcome;
     bool spends = next.to == State::kWon || (next.to == State::kBilled && from != State::kWon);
     if (spends) count_spend(lease.account, ceil_micros(notice.price), now_ms);
     turn(lease, notice, from, next.to, releases);
@@ -211,8 +215,6 @@ void Ledger::count_spend(int32_t account, int64_t micros, int64_t now_ms) {
 }
 
 int64_t Ledger::remember(std::vector<Release>&& releases) {
-    releases.insert(releases.end(), unsent_.begin(), unsent_.end());
-    unsent_.clear();
     if (releases.empty()) return 0;
     tickets_[++last_ticket_] = std::move(releases);
     return last_ticket_;

@@ -108,7 +108,11 @@ class Ledger(LedgerCore):
         bodies, malformed, forged = self._keys.verify(tokens)
         good = bodies[~(malformed | forged)]
         leases = np.ascontiguousarray(good["lease"], np.int64)
-        self._books.native.release(leases, np.ascontiguousarray(good["serial"], np.int64), self._clock_ms())
+        serials = np.ascontiguousarray(good["serial"], np.int64)
+        books = self._books
+        ticket = books.native.release(leases, serials, self._clock_ms())
+        if ticket:
+            self._commit(books, ticket)
 
     # -- settle
 

@@ -186,6 +186,10 @@ class LedgerCore:
 
         return self._journal.submit(native.take_records, then, extra)
 
+    def flush(self) -> None:
+        """Wait until all that this owner did so far is committed. Raises StoreError when it cannot be."""
+        self._commit(self._books).result()
+
     def _condense(self, now_ms: int) -> Future[int]:
         """Write a snapshot of the state, move finished leases out of memory, drop journal rows past the window."""
         native = self._books.native

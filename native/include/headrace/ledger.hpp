@@ -99,7 +99,8 @@ class Ledger {
     int reserve(const ReserveBatch& batch, int64_t now_ms);
     std::vector<int64_t> plan(int64_t now_ms, int64_t first_lease_id);
     void activate(const std::vector<int64_t>& leases);
-    void release(size_t n, const int64_t* leases, const int64_t* serials, int64_t now_ms);
+    // Gives back bids that never left the process; a ticket when some of that must be committed first, else 0.
+    int64_t release(size_t n, const int64_t* leases, const int64_t* serials, int64_t now_ms);
     // Closes all leases below an account; their unused money goes back.
     void recall(int32_t account);
     // Closes leases of days that are over.
@@ -202,7 +203,6 @@ class Ledger {
     std::unordered_map<int32_t, Need> needs_;
     std::unordered_map<int64_t, std::vector<Release>> tickets_;
     int64_t last_ticket_ = 0;
-    std::vector<Release> unsent_;  // of bids that never left; confirmed with the next ticket
     std::unordered_map<int64_t, std::unordered_map<uint32_t, int64_t>> claims_;  // disputed micros of a token
 
     bool frozen_ = false;
