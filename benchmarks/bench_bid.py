@@ -87,7 +87,7 @@ def campaign() -> campaigns_pb2.Campaign:
         campaigns_pb2.LineItem(
             line_item_id=f"l{n}",
             item_ids=[f"i{i}" for i in rng.choice(N_ITEMS, N_PROMOTED, replace=False)],
-            action_worth_micros=int(rng.integers(10_000, 50_000)),
+            action_worth_micros=int(rng.integers(2_000, 10_000)),
             targeting=campaigns_pb2.Targeting(categories=[f"c{n // N_MATCHED}"], countries=["DE", "FR"]),
         )
         for n in range(N_LINES)

@@ -133,6 +133,7 @@ def test_prices_and_order(seed, n_offers, n_best):
     terms = price.Terms(
         rng.choice([0, 1, 10**6, 10**16], m),
         rng.choice([1, 500, 10**12], m),
+        rng.choice([1, 700, 10**15], m),
         rng.choice([0.0, 0.25, 1.0], m),
         rng.random(m) < 0.2,
     )
@@ -170,3 +171,15 @@ def test_the_kernels_reasons_are_the_contracts():
     ):
         assert getattr(reasons, name) == bidder_pb2.NoBidReason.Value(f"NO_BID_REASON_{name}")
     assert (price.BUDGET, price.BELOW_FLOOR, price.PACED) == (reasons.BUDGET, reasons.BELOW_FLOOR, reasons.PACED)
+
+
+@given(edges_and_rates)
+def test_expected_costs_ascend_and_agree(landscape):
+    edges, rates = 1.0 + np.array(landscape[0], float), np.array([0.0, *landscape[1]])
+    out = np.empty((2, len(edges) - 1))
+    price.expected_costs(edges, rates, out)
+    assert (np.diff(out, axis=1) >= 0).all()
+    plain = plain_price.expected_costs(edges, rates)
+    np.testing.assert_allclose(out[0], plain[0], rtol=1e-9, atol=1e-9)
+    # where two shaded bids are as good their costs may still differ, so only one that is the grid's own is compared
+    assert (out[1] <= np.sqrt(edges[:-1] * edges[1:]) + 1e-9).all()

@@ -33,8 +33,6 @@ from headrace.kernels.predict import Candidates
 from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
 from headrace.types import Bool, Float64, Int8, Int32, Int64
 
-_NEXT_MAY_BE_TAKEN = (BUDGET, BRAKE)
-
 _REASONS = np.full(max(Reason) + 1, BUDGET, np.int8)
 """No-bid reason for each of the ledger's; a bid above the operator's maximum is a brake, too."""
 _REASONS[[Reason.OK, Reason.BRAKE, Reason.MAX_BID]] = BID, BRAKE, BRAKE
@@ -162,6 +160,11 @@ class BiddingEngine:
             row = self._pacer.campaign_row(campaign_id)
             return self._pacer.campaign_multiplier(row) if row >= 0 else 0.0
 
+    def learn(self, types: Sequence[int], tokens: Sequence[str], prices_cpm: Sequence[int | None]) -> None:
+        """Take in accepted notices: what our bids met with tells what impressions cost."""
+        with self._lock:
+            self._pacer.landscape.heard(types, tokens, prices_cpm)
+
     def bid(self, requests: BidRequests) -> Decisions:
         """Decide a batch; money is reserved last, and given back for a request whose deadline passed meanwhile."""
         with self._lock:
@@ -173,12 +176,15 @@ class BiddingEngine:
         matches = self._match(view.board, requests)
         offers, positions = self._predict(view, requests, matches)
         draft = self._price(view, terms, requests, offers)
-        unmatched = np.diff(matches.indptr) == 0
-        draft.close(unmatched[requests.request], _why_unmatched(matches.counts)[requests.request])
-        draft.close(self._late(requests), np.int8(INSUFFICIENT_TIME))
+        unmatched = matches.indptr[1:] == matches.indptr[:-1]
+        if unmatched.any():
+            draft.close(unmatched[requests.request], _why_unmatched(matches.counts)[requests.request])
+        if (late := self._late(requests)) is not None:
+            draft.close(late, np.int8(INSUFFICIENT_TIME))
         self._reserve(view.board, requests, offers, draft)
         self._observe(view, requests, offers, draft)
-        self._withdraw(self._late(requests), draft)
+        if (late := self._late(requests)) is not None:
+            self._withdraw(late, draft)
         return _decide(view, offers, positions, draft)
 
     def _swap(self, view: View) -> None:
@@ -222,21 +228,24 @@ class BiddingEngine:
         price_auctions(view.model.market, terms, offers, value_cpm, auctions, ranked, bids)
         return Draft.of(value_cpm, ranked, bids)
 
-    def _late(self, requests: BidRequests) -> Bool:
+    def _late(self, requests: BidRequests) -> Bool | None:
+        """Impressions whose deadline has passed, (i,) bool; None when there are none."""
         now = self._monotonic()
-        late = [now > deadline for deadline in requests.deadlines]
-        return np.array(late, bool)[requests.request]
+        if now <= min(requests.deadlines):
+            return None
+        late = np.array(requests.deadlines) < now
+        return late[requests.request]
 
     def _reserve(self, board: Board, requests: BidRequests, offers: Offers, draft: Draft) -> None:
         """Take money for each impression's best candidate, or for the next one when that is refused."""
         quarters = requests.time_ms[requests.request] // QUARTER_MS
         for attempt in range(self._config.max_tries):
-            open_ = draft.waiting(attempt)
-            if not len(open_):
+            rows = draft.waiting(attempt)
+            if not len(rows):
                 return
             # one call for all unless a budget day may end between them
-            for quarter in np.unique(quarters[open_]) if len(open_) > 1 else quarters[open_]:
-                self._try(board, requests, offers, draft, open_[quarters[open_] == quarter], attempt)
+            for quarter in sorted(set(quarters[rows].tolist())):
+                self._try(board, requests, offers, draft, rows[quarters[rows] == quarter], attempt)
 
     def _try(
         self, board: Board, requests: BidRequests, offers: Offers, draft: Draft, rows: Int64, attempt: int
@@ -263,6 +272,9 @@ class BiddingEngine:
         with self._lock:
             if view is self._view:
                 self._pacer.observe(seen)
+                self._pacer.landscape.placed(
+                    draft.tokens, draft.bid_cpm.tolist(), seen.first_price.tolist(), int(requests.time_ms.max())
+                )
 
     def _withdraw(self, late: Bool, draft: Draft) -> None:
         rows = np.flatnonzero(late & (draft.winner >= 0))
@@ -307,8 +319,9 @@ class Draft:
 
     def waiting(self, attempt: int) -> Int64:
         """Impressions that have a candidate for this attempt and nothing reserved, (w,) int64."""
-        refused = np.isin(self.reasons, _NEXT_MAY_BE_TAKEN) if attempt else self.reasons == BID
-        rows: Int64 = np.flatnonzero((self.winner < 0) & refused & (self.ranked[:, attempt] >= 0))
+        reasons = self.reasons
+        refused = (reasons == BUDGET) | (reasons == BRAKE) if attempt else reasons == BID
+        rows: Int64 = np.flatnonzero(refused & (self.ranked[:, attempt] >= 0))
         return rows
 
     def settle(self, rows: Int64, attempt: int, tokens: Sequence[str | None], reasons: Int8) -> None:

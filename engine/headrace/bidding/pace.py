@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.bidding.board import FOREVER_MS, NO_LIMIT, Board
+from headrace.bidding.landscape import Landscape
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.predict import BidModel
 from headrace.bidding.settings import BiddingConfig
@@ -28,9 +29,11 @@ from headrace.kernels.pace import (
     value_bin,
 )
 from headrace.kernels.price import Terms
-from headrace.types import Bool, Float64, Int64
+from headrace.types import Float64, Int64
 
 NANOS_PER_MICRO = 1000
+MAX_AFFORDABLE = 10**15
+"""Micros beyond which what is left does not bound one bid."""
 PRIOR_WEEKS = 30_000 / WEEK_MS
 """Traffic seen is taken as if half a minute of average traffic had passed unseen before it."""
 PRIOR_BIDS = 16.0
@@ -103,6 +106,7 @@ class Pacer:
         self._keys: list[tuple[str, str]] = []
         self._kinds = np.zeros(2)
         self._books = Books.empty(0, 0)
+        self._model: BidModel | None = None
         self.adopt(board, model)
 
     def adopt(self, board: Board, model: BidModel) -> None:
@@ -112,11 +116,13 @@ class Pacer:
             position = {key: i for i, key in enumerate(self._keys)}
             nodes = np.array([position.get(key, -1) for key in keys], np.int64)
             self._books = self._books.rearranged(nodes[: board.n_lines], nodes)
+        if model is not self._model:
+            self.landscape = Landscape(model.market)
         self._board, self._model, self._keys = board, model, keys
         self._cap_bin = np.array([value_bin(float(cap)) for cap in board.max_bid_cpm], np.int32)
         self._dirty = True
         self._day_end_ms = 0
-        self.terms = self._make_terms(np.ones(board.n_lines), np.zeros(board.n_lines, bool))
+        self.terms = self._make_terms(np.ones(board.n_lines), np.full(board.n_lines, MAX_AFFORDABLE))
         if self._now_ms:
             self.solve(self._now_ms)
 
@@ -128,7 +134,7 @@ class Pacer:
     def observe(self, seen: Seen) -> None:
         """Count a priced batch."""
         terms = self.terms
-        observe(seen, terms.multiplier, terms.max_bid_cpm, self._model.costs, self._books.tally)
+        observe(seen, terms.multiplier, terms.max_bid_cpm, self.landscape.costs, self._books.tally)
         n_first = int(seen.first_price.sum())
         self._kinds += (len(seen.request) - n_first, n_first)
         self._n_seen += len(seen.request)
@@ -148,6 +154,7 @@ class Pacer:
         board, books = self._board, self._books
         if now_ms >= self._day_end_ms:
             self._start_day(now_ms)
+        self.landscape.forget_before(now_ms)
         spendable = self._read_money(now_ms)
         left = self._left(spendable)
         self._make_plans(now_ms, left)
@@ -165,7 +172,7 @@ class Pacer:
             campaign_left=np.where(board.even, left[:, m:], np.inf),
         )
         solve_multipliers(spend, needs, multiplier)
-        self.terms = self._make_terms(multiplier, spendable[:m] <= 0)
+        self.terms = self._make_terms(multiplier, spendable[:m])
         self._now_ms, self._n_seen, self._dirty = now_ms, 0, False
 
     def planned_micros(self, campaign: int) -> int:
@@ -190,13 +197,16 @@ class Pacer:
         active = np.where(terms.exhausted[lines], 0.0, terms.multiplier[lines])
         return float(np.max(active, initial=0.0))
 
-    def _make_terms(self, multiplier: Float64, exhausted: Bool) -> Terms:
-        return Terms(self._board.worth_micros, self._board.max_bid_cpm, multiplier, exhausted)
+    def _make_terms(self, multiplier: Float64, spendable: Int64) -> Terms:
+        board = self._board
+        affordable = np.clip(spendable, 0, MAX_AFFORDABLE) * NANOS_PER_MICRO
+        return Terms(board.worth_micros, board.max_bid_cpm, affordable, multiplier, spendable <= 0)
 
     def _start_day(self, now_ms: int) -> None:
         nodes = self._board.nodes
         days = [local_day(zone, now_ms) for zone in self._board.zones]
         ends = np.array([end for _, end in days], np.int64)
+        assert self._model is not None
         self._traffic = Traffic(self._model.profile, self._board.zones, nodes.zone, nodes.hours, now_ms)
         self._ends_ms = np.stack([np.minimum(ends[nodes.zone], nodes.flight_end_ms), nodes.flight_end_ms])
         self._day_end_ms = int(ends.min(initial=now_ms + 86_400_000))
@@ -220,7 +230,7 @@ class Pacer:
     def _costs(self) -> Float64:
         """Expected cost by bin of the paced value over the recent mix of second- and first-price auctions, (120,)."""
         kinds = self._kinds if self._kinds.sum() > 0.0 else np.array([1.0, 0.0])
-        costs: Float64 = kinds @ self._model.costs / kinds.sum()
+        costs: Float64 = kinds @ self.landscape.costs / kinds.sum()
         return costs
 
     def _left(self, spendable: Int64) -> Float64:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from headrace.artifacts import Artifact
-from headrace.bidding.price import expected_costs, make_market
+from headrace.bidding.price import make_market
 from headrace.kernels.history import Merged
 from headrace.kernels.predict import Candidates, Model, Persons, best_promoted
 from headrace.kernels.price import Market
@@ -29,14 +29,13 @@ class BidModel:
     """The part of an artifact that bidding reads.
 
     exchanges : name to its row of the market.
-    costs : (2, 120) float64, see `headrace.bidding.price.expected_costs`.   profile : (168,) float64.
+    profile : (168,) float64.
     """
 
     version: str
     model: Model
     market: Market
     exchanges: dict[str, int]
-    costs: Float64
     profile: Float64
 
     @classmethod
@@ -58,7 +57,6 @@ class BidModel:
             model=model,
             market=market,
             exchanges=exchanges,
-            costs=expected_costs(market),
             profile=np.array(artifact.traffic_profile, np.float64),
         )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.errors import ArtifactCorruptError
-from headrace.kernels.pace import FIRST_OCTAVE, N_VALUE_BINS, STEPS_PER_OCTAVE
-from headrace.kernels.price import Market, shade
+from headrace.kernels.price import Market
 from headrace.types import Float64, Int64
 
 PRIOR_AUCTIONS = 1.0
@@ -33,21 +32,3 @@ def make_market(edges_cpm: Int64, counts: Float64) -> Market:
     win_rate = np.zeros((len(counts), n_bins + 1), np.float64)
     win_rate[:, 1:] = np.minimum(np.cumsum(shares, axis=1), 1.0)
     return Market(edges_cpm=np.asarray(edges_cpm, np.float64), win_rate=win_rate)
-
-
-def expected_costs(market: Market) -> Float64:
-    """Expected cost of one bid on all exchanges, (2, 120) float64 CPM micros by the bin of the paced value.
-
-    Row 0, second price: the integral of price up to the value over the landscape. Row 1, first price: shaded bid
-    times its win rate. Both ascend.
-    """
-    edges, rates = market.edges_cpm, market.win_rate[0]
-    costs = np.empty((2, N_VALUE_BINS), np.float64)
-    for place in range(N_VALUE_BINS):
-        value = 2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE)
-        tops = np.clip(value, edges[:-1], edges[1:])
-        shares = np.diff(rates) * (tops - edges[:-1]) / np.diff(edges)
-        costs[0, place] = float(np.sum(shares * (edges[:-1] + tops) / 2.0))
-        bid = shade(value, 0.0, edges, rates)
-        costs[1, place] = bid * float(np.interp(bid, edges, rates, left=0.0))
-    return np.maximum.accumulate(costs, axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
 from headrace.types import Bool, Float64, Int32, Int64
@@ -30,11 +31,13 @@ class Terms(NamedTuple):
     """What m line items pay.
 
     worth_micros : (m,) int64. Worth of one purchase.   max_bid_cpm : (m,) int64.
+    affordable_cpm : (m,) int64. The highest bid that the money left allows.
     multiplier : (m,) float64 in [0, 1].   exhausted : (m,) bool. Nothing is left to spend.
     """
 
     worth_micros: Int64
     max_bid_cpm: Int64
+    affordable_cpm: Int64
     multiplier: Float64
     exhausted: Bool
 
@@ -98,6 +101,33 @@ def shade(value: float, floor: float, edges: Float64, win_rate: Float64) -> floa
 
 
 @njit(nogil=True, cache=True)
+def expected_costs(edges: Float64, win_rate: Float64, out: Float64) -> None:
+    """Expected cost of one bid whose paced value is the middle (by ratio) of each bin of a landscape, CPM micros.
+
+    edges : (b + 1,) float64, ascending, > 0.   win_rate : (b + 1,) float64, as of `Market`.
+    out : (2, b) float64, written, ascending along a row. Row 0, second price: the integral of price up to the value.
+        Row 1, first price: the shaded bid times its win rate.
+    """
+    paid = 0.0
+    for place in range(edges.shape[0] - 1):
+        low, high = edges[place], edges[place + 1]
+        value = math.sqrt(low * high)
+        mass = win_rate[place + 1] - win_rate[place]
+        share = (value - low) / (high - low)
+        out[0, place] = paid + mass * share * (low + value) / 2.0
+        paid += mass * (low + high) / 2.0
+        bid = shade(value, 0.0, edges, win_rate)
+        row = np.searchsorted(edges, bid, side="right") - 1
+        rate = 0.0
+        if row >= edges.shape[0] - 1:
+            rate = win_rate[edges.shape[0] - 1]
+        elif row >= 0:
+            slope = (win_rate[row + 1] - win_rate[row]) / (edges[row + 1] - edges[row])
+            rate = win_rate[row] + slope * (bid - edges[row])
+        out[1, place] = max(bid * rate, out[1, place - 1] if place > 0 else 0.0)
+
+
+@njit(nogil=True, cache=True)
 def value_offers(terms: Terms, offers: Offers, value_cpm: Int64) -> None:
     """Expected worth of an impression for each candidate: probability * worth, micros per thousand impressions.
 
@@ -114,7 +144,8 @@ def price_auctions(
 ) -> None:
     """Rank each impression's candidates by paced value, highest first, ties by index, and price the first t of them.
 
-    A candidate's paced value is its value times its line item's multiplier, at most its highest bid. In a second-price
+    A candidate's paced value is its value times its line item's multiplier, at most its highest bid and what the money
+    left allows. In a second-price
     auction that is the bid; in a first-price auction it is shaded. A candidate below the floor is left out.
 
     ranked : (i, t) int32, written: positions among the offers, -1 where there are fewer.
@@ -134,7 +165,8 @@ def price_auctions(
             cap = terms.max_bid_cpm[line]
             paced = min(int(value_cpm[offer] * terms.multiplier[line]), cap)
             if paced >= lowest:
-                _insert(ranked[auction], out[auction], offer, paced)
+                if terms.affordable_cpm[line] >= lowest:
+                    _insert(ranked[auction], out[auction], offer, min(paced, terms.affordable_cpm[line]))
             elif min(value_cpm[offer], cap) >= lowest:
                 reason = PACED
             elif reason == BUDGET:

@@ -34,10 +34,24 @@ def rank(terms: Any, offers: Any, value_cpm: Int64, request: int, floor_cpm: int
     span = span[~terms.exhausted[offers.lines[span]]]
     lines, values = offers.lines[span], value_cpm[span]
     paced = np.minimum((values * terms.multiplier[lines]).astype(np.int64), terms.max_bid_cpm[lines])
+    bids = np.minimum(paced, terms.affordable_cpm[lines])
     lowest = max(floor_cpm, 1)
-    best = [int(i) for i in np.lexsort((span, -paced)) if paced[i] >= lowest][:n_best]
+    best = [int(i) for i in np.lexsort((span, -bids)) if bids[i] >= lowest][:n_best]
     if best:
-        return [(int(span[i]), int(paced[i])) for i in best]
-    if np.any(np.minimum(values, terms.max_bid_cpm[lines]) >= lowest):
+        return [(int(span[i]), int(bids[i])) for i in best]
+    low = paced < lowest
+    if np.any(low & (np.minimum(values, terms.max_bid_cpm[lines]) >= lowest)):
         return [(-1, -9)]
-    return [(-1, -3 if len(span) else -2)]
+    return [(-1, -3 if low.any() else -2)]
+
+
+def expected_costs(edges: Float64, win_rate: Float64, n_grid: int = 4_001) -> Float64:
+    """(2, b) expected cost of a bid by the middle of each value bin: second price by integration, first by grid."""
+    costs = np.zeros((2, len(edges) - 1))
+    for place, value in enumerate(np.sqrt(edges[:-1] * edges[1:])):
+        tops = np.clip(value, edges[:-1], edges[1:])
+        shares = np.diff(win_rate) * (tops - edges[:-1]) / np.diff(edges)
+        costs[0, place] = float(np.sum(shares * (edges[:-1] + tops) / 2.0))
+        bid = shade(float(value), 0.0, edges, win_rate, n_grid)
+        costs[1, place] = bid * float(np.interp(bid, edges, win_rate, left=0.0))
+    return np.maximum.accumulate(costs, axis=1)

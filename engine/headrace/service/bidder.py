@@ -93,13 +93,13 @@ class BidderService:
         ]
 
     def _settle(self, notices: Sequence[pb.Notice]) -> list[Any]:
-        outcomes = self._ledger.notify(
-            [notice.type for notice in notices],
-            [notice.token for notice in notices],
-            [notice.price_cpm_micros if notice.HasField("price_cpm_micros") else None for notice in notices],
-            self._clock_ms(),
-        )
-        return list(outcomes.tolist())
+        types = [notice.type for notice in notices]
+        tokens = [notice.token for notice in notices]
+        prices = [notice.price_cpm_micros if notice.HasField("price_cpm_micros") else None for notice in notices]
+        outcomes = self._ledger.notify(types, tokens, prices, self._clock_ms()).tolist()
+        good = [i for i, outcome in enumerate(outcomes) if outcome == pb.NOTICE_OUTCOME_ACCEPTED]
+        self._engine.learn([types[i] for i in good], [tokens[i] for i in good], [prices[i] for i in good])
+        return list(outcomes)
 
     def _answer_batch(
         self, requests: Sequence[pb.BidRequest], deadline: float, now_ms: int

@@ -109,12 +109,12 @@ def test_an_empty_balance(path):
     assert path.bid_one().token
 
 
-def test_a_budget_that_the_last_bids_used_up(path):
+def test_a_budget_that_the_last_bids_used_up(path, make):
     path.create(limits=campaigns_pb2.Limits(lifetime_micros=250_000))
-    first, second, third = (path.bid_one() for _ in range(3))
-    assert first.token
-    assert second.token
-    assert third.no_bid_reason == pb.NO_BID_REASON_BUDGET
+    bids = [path.bid_one(time_ms=make.noon_ms + 1000 * n) for n in range(4)]
+    # the third may only offer what is left
+    assert [bid.bid_cpm_micros for bid in bids] == [100_000_000, 100_000_000, 50_000_000, 0]
+    assert bids[3].no_bid_reason == pb.NO_BID_REASON_BUDGET
 
 
 def test_a_floor_is_met_exactly_or_not_at_all(path, make):

@@ -1,0 +1,159 @@
+"""The bidding path on the real ledger: money is reserved, settled, refused and never overspent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headrace.bidding.ledger import Ledger
+from headrace.errors import InvalidRequestError
+from headrace.events.store import Store
+from headrace.v1 import bidder_pb2 as pb
+from headrace.v1 import campaigns_pb2
+
+WIN, BILLING, LOSS = pb.NOTICE_TYPE_WIN, pb.NOTICE_TYPE_BILLING, pb.NOTICE_TYPE_LOSS
+ACCEPTED, DUPLICATE = pb.NOTICE_OUTCOME_ACCEPTED, pb.NOTICE_OUTCOME_DUPLICATE
+
+
+@pytest.fixture
+def real(tmp_path, factories, make):
+    """The path of ``path``, on a ledger of its own with a store beside."""
+    store = Store(tmp_path / "ledger" / "money.db")
+    ledger = Ledger(tmp_path / "ledger", store, clock_ms=lambda: make.noon_ms)
+    assert ledger.try_acquire()
+    path = make.path(tmp_path, factories.make_artifact(), ledger)
+    path.fund()
+    yield path
+    ledger.close()
+    store.close()
+    path.close()
+
+
+def account(path, name):
+    return next(state for state in path.ledger.accounts() if state.account_id == name)
+
+
+def notice(kind, token, price=None):
+    return pb.Notice(type=kind, token=token, price_cpm_micros=price)
+
+
+def test_a_won_and_billed_impression_reaches_the_books_once(real):
+    real.create(lines=[campaigns_pb2.LineItem(line_item_id="l", item_ids=["i1"], action_worth_micros=100_000)])
+    bid = real.bid_one()
+    assert account(real, "acme/spring/l").reserved_micros == -(-bid.bid_cpm_micros // 1000)
+    price = bid.bid_cpm_micros - 500
+    assert real.notify(notice(WIN, bid.token, price)) == [ACCEPTED]
+    assert real.notify(notice(BILLING, bid.token, price), notice(BILLING, bid.token, price)) == [ACCEPTED, DUPLICATE]
+    assert real.notify(notice(LOSS, bid.token)) == [pb.NOTICE_OUTCOME_CONFLICT]
+    books = account(real, "acme")
+    assert books.billed_micros == pytest.approx(price / 1000, abs=1)
+    assert books.reserved_micros == 0
+    real.ledger.check_invariant()
+
+
+def test_a_lost_auction_gives_the_money_back(real):
+    real.create()
+    bid = real.bid_one()
+    assert real.notify(notice(LOSS, bid.token)) == [ACCEPTED]
+    assert account(real, "acme/spring").reserved_micros == 0
+
+
+def test_notices_that_nobody_can_vouch_for(real):
+    real.create()
+    token = real.bid_one().token
+    changed = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
+    for odd in (changed, "never issued", "x" * 256):
+        assert real.notify(notice(WIN, odd, 100))[0] in (pb.NOTICE_OUTCOME_FORGED, pb.NOTICE_OUTCOME_REFUSED)
+    assert real.notify(notice(WIN, token, 10**12)) == [pb.NOTICE_OUTCOME_DISPUTED]
+    real.ledger.check_invariant()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pb.Notice(token="t"),
+        pb.Notice(type=9, token="t"),
+        pb.Notice(type=WIN),
+        pb.Notice(type=WIN, token="t" * 257),
+        pb.Notice(type=WIN, token="t", price_cpm_micros=-1),
+    ],
+)
+def test_malformed_notices_are_refused_as_a_whole(real, bad):
+    with pytest.raises(InvalidRequestError):
+        real.notify(bad)
+    with pytest.raises(InvalidRequestError):
+        real.notify()
+    with pytest.raises(InvalidRequestError):
+        real.notify(*[notice(LOSS, "t")] * 1001)
+
+
+def test_a_budget_is_never_overspent_and_spent_nearly_whole(real, make):
+    budget = 500_000
+    real.create(limits=campaigns_pb2.Limits(daily_micros=budget))
+    reasons = set()
+    for n in range(40):
+        (answer,) = real.bid(make.bid_request(n_impressions=2, time_ms=make.noon_ms + n))
+        for bid in answer.impressions:
+            if bid.token:
+                real.notify(notice(BILLING, bid.token, bid.bid_cpm_micros))
+            else:
+                reasons.add(bid.no_bid_reason)
+        real.ledger.check_invariant()
+    spent = account(real, "acme/spring").billed_micros
+    assert budget - 100_000 <= spent <= budget
+    assert reasons == {pb.NO_BID_REASON_BUDGET}
+
+
+def test_a_new_budget_day_begins_at_local_midnight(real, make):
+    real.create(limits=campaigns_pb2.Limits(daily_micros=100_000), time_zone="Asia/Tokyo")
+    assert real.bid_one(time_ms=make.noon_ms).token
+    assert real.bid_one(time_ms=make.noon_ms + 2_000).no_bid_reason == pb.NO_BID_REASON_BUDGET
+    midnight_in_tokyo = make.noon_ms + 3 * 3_600_000
+    real.now_ms = midnight_in_tokyo
+    assert real.bid_one(time_ms=midnight_in_tokyo - 1).no_bid_reason == pb.NO_BID_REASON_BUDGET
+    assert real.bid_one(time_ms=midnight_in_tokyo + 1_000).token
+
+
+def test_the_kill_switch_holds_every_bid(real):
+    real.create()
+    real.ledger.brake("", "", True, "stop", "tester")
+    assert real.bid_one().no_bid_reason == pb.NO_BID_REASON_BRAKE
+    real.ledger.brake("", "", False, "go", "tester")
+    assert real.bid_one().token
+
+
+def test_a_fenced_ledger_says_so(real):
+    real.create()
+    real.ledger.fence("restored", "tester")
+    assert real.bid_one().no_bid_reason == pb.NO_BID_REASON_FENCED
+
+
+def test_a_cut_binds_at_once_and_a_raise_frees(real, make):
+    real.create(limits=campaigns_pb2.Limits(lifetime_micros=300_000))
+    assert real.bid_one().token
+    real.campaigns.update(make.campaign(limits=campaigns_pb2.Limits(lifetime_micros=1)), "tester")
+    assert real.bid_one().no_bid_reason == pb.NO_BID_REASON_BUDGET
+    real.campaigns.update(make.campaign(limits=campaigns_pb2.Limits(lifetime_micros=10**6)), "tester")
+    assert real.bid_one().token
+    real.ledger.check_invariant()
+
+
+def test_a_late_deadline_returns_the_reservation(real):
+    real.create()
+    reserve = real.ledger.reserve
+
+    def slow(*arguments):
+        real.monotonic_s += 1.0
+        return reserve(*arguments)
+
+    real.ledger.reserve = slow
+    assert real.bid_one(deadline=0.5).no_bid_reason == pb.NO_BID_REASON_INSUFFICIENT_TIME
+    assert account(real, "acme/spring").reserved_micros == 0
+
+
+def test_every_reason_of_the_ledger_has_one_of_the_contract():
+    from headrace.bidding.engine import _REASONS
+    from headrace.bidding.ledger import Reason
+
+    assert len(_REASONS) == len(Reason)
+    assert set(np.unique(_REASONS)) <= set(pb.NoBidReason.values())
