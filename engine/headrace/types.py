@@ -13,6 +13,7 @@ Micros = NewType("Micros", int)
 """Money in millionths of the currency's unit. Never a float."""
 
 Int8 = npt.NDArray[np.int8]
+Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 UInt32 = npt.NDArray[np.uint32]
 Int64 = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.kernels import topk
 from headrace.recommend.batch import top_k_all
-from headrace.recommend.model import to_blocks
+from headrace.recommend.model import to_coarse
 from headrace.reference import topk as reference
 
 
@@ -26,13 +26,13 @@ def factors_of(seed: int, n_items: int, d: int, n_queries: int, coarse: bool) ->
 def run_top_rows(
     factors: np.ndarray, queries: np.ndarray, limits: np.ndarray, banned: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    blocks = to_blocks(factors)
-    padded = np.zeros((len(queries), blocks.shape[1]), dtype=np.float32)
+    coarse = to_coarse(factors)
+    padded = np.zeros((len(queries), coarse.blocks.shape[1]), dtype=np.float32)
     padded[:, : queries.shape[1]] = queries
     n, k = len(queries), int(limits.max(initial=0))
     rows, scores = np.full((n, k), -7, dtype=np.int32), np.full((n, k), np.nan, dtype=np.float32)
     counts = np.zeros(n, dtype=np.int32)
-    topk.top_rows(blocks, len(factors), padded, limits, banned, (rows, scores, counts))
+    topk.top_rows(coarse, factors, padded, limits, banned, (rows, scores, counts))
     return [(rows[q, : counts[q]], scores[q, : counts[q]]) for q in range(n)]
 
 

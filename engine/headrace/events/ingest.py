@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.errors import DataError
+from headrace.events import items
+from headrace.events.identity import ensure_subject
 from headrace.events.schema import CLICK, IMPRESSION, VIEW
 from headrace.events.store import Store
 from headrace.types import Float64, Int8, Int64
@@ -162,20 +162,46 @@ def append(store: Store, columns: IngestColumns) -> tuple[int, int, int]:
     columns.check()
     accepted, sequence = 0, 0
     n = len(columns.times_ms)
+    keys = _Keys(columns)
     for first in range(0, max(n, 1), CHUNK):
         last = min(first + CHUNK, n)
-        added, sequence = store.write(partial(_append_chunk, columns=columns, first=first, last=last))
+        added, sequence = store.write(partial(_append_chunk, columns=columns, keys=keys, first=first, last=last))
         accepted += added
     return sequence, accepted, n - accepted
 
 
-def _append_chunk(connection: sqlite3.Connection, columns: IngestColumns, first: int, last: int) -> tuple[int, int]:
-    # Keys are looked up afresh in each commit: an erasure may have come between.
-    part = slice(first, last)
-    user_keys = _keys(connection, columns.user_ids, part, _SUBJECTS)
-    item_keys = _keys(connection, columns.item_ids, part, _ITEMS)
+class _Keys:
+    """Keys of the columns' users and items by code, found or made as they are needed; 0 for not yet."""
+
+    def __init__(self, columns: IngestColumns) -> None:
+        self.users, self.items = columns.user_ids, columns.item_ids
+        self.user_keys = np.zeros(len(self.users.values), dtype=np.int64)
+        self.item_keys = np.zeros(len(self.items.values), dtype=np.int64)
+        self.n_erasures = 0
+
+    def prepare(self, connection: sqlite3.Connection, part: slice) -> None:
+        """Fill in the keys of the rows of ``part``."""
+        n_erasures = connection.execute("SELECT count(*) FROM erasures").fetchone()[0]
+        if n_erasures != self.n_erasures:  # a key in hand may be that of a person forgotten since
+            self.user_keys[:] = 0
+            self.n_erasures = n_erasures
+        for code in self._missing(self.user_keys, self.users.codes[part]):
+            self.user_keys[code] = ensure_subject(connection, self.users.values[code])
+        for code in self._missing(self.item_keys, self.items.codes[part]):
+            self.item_keys[code] = items.ensure(connection, self.items.values[code])
+
+    @staticmethod
+    def _missing(keys: Int64, codes: Int64) -> list[int]:
+        used = np.unique(codes)
+        return [int(code) for code in used[keys[used] == 0]]
+
+
+def _append_chunk(
+    connection: sqlite3.Connection, columns: IngestColumns, keys: _Keys, first: int, last: int
+) -> tuple[int, int]:
+    keys.prepare(connection, slice(first, last))
     before = connection.total_changes
-    connection.executemany(_INSERT, columns.rows(first, last, user_keys, item_keys))
+    connection.executemany(_INSERT, columns.rows(first, last, keys.user_keys, keys.item_keys))
     accepted = connection.total_changes - before
     sequence = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0]
     return accepted, int(sequence)
@@ -185,25 +211,3 @@ _INSERT = (
     "INSERT INTO events (event_id, subject_key, type, item_key, time_ms, quantity, price_micros, channel) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 )
-_SUBJECTS = (
-    "INSERT INTO subjects (kind, external_id, subject_key, created_sequence) "
-    "VALUES (1, ?, ?, (SELECT coalesce(max(sequence), 0) + 1 FROM events)) ON CONFLICT DO NOTHING",
-    "SELECT subject_key FROM subjects WHERE kind = 1 AND external_id = ?",
-)
-_ITEMS = (
-    "INSERT INTO items (item_id, change_sequence) "
-    "VALUES (?, ? + (SELECT coalesce(max(change_sequence), 0) + 1 FROM items)) ON CONFLICT DO NOTHING",
-    "SELECT item_key FROM items WHERE item_id = ?",
-)
-
-
-def _keys(connection: sqlite3.Connection, texts: Texts, part: slice, statements: tuple[str, str]) -> Int64:
-    """Keys by code, for the codes that occur in the rows of ``part``; new texts are given one."""
-    insert, select = statements
-    codes = np.unique(texts.codes[part]).tolist()
-    fresh = (secrets.randbits(62) + 1 for _ in codes) if statements is _SUBJECTS else repeat(0)
-    connection.executemany(insert, zip(map(texts.values.__getitem__, codes), fresh, strict=False))
-    keys = np.zeros(len(texts.values), dtype=np.int64)
-    for code in codes:
-        keys[code] = connection.execute(select, (texts.values[code],)).fetchone()[0]
-    return keys

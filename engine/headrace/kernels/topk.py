@@ -1,27 +1,29 @@
 """Exact scores and the best k of them.
 
-Scores are dot products accumulated in the order of the factors' columns, one fused multiply-add a column, the same
-for one query as for thirty-two: an answer cannot depend on its batch companions. Item factors stand in blocks of
-BLOCK items, transposed, so that the loop over items of one block vectorises.
+A score is a dot product accumulated in the order of the factors' columns, one fused multiply-add a column, so it is the
+same whichever kernel computes it and whoever else is asked about. To find the best of all items, a coarse scan bounds
+every score from 8-bit factors, and only items whose bound reaches the k-th best so far are scored: the answer is exact,
+for a third of the time and a quarter of the memory traffic of scoring everything.
 
-``fastmath={"contract"}`` allows fused multiply-add and nothing else: 1.7 times the speed, at most one rounding a
-column less than the twin.
+``fastmath={"contract"}`` allows fused multiply-add and nothing else: at most one rounding a column less than the twin.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-from headrace.types import Float32, Int32, Int64, UInt32
+from headrace.types import Float32, Int8, Int16, Int32, Int64, UInt32
 
 BLOCK = 128
-"""Items in a block: 128 x 64 float32 fill 32 KiB, which stays in the first-level cache while all queries pass."""
+"""Items in a block of coarse factors, which stand transposed so that the loop over the items of a block vectorises."""
 
 UNROLL = 8
-"""Columns are padded with zeros to a multiple of this."""
+"""Columns of coarse factors are padded with zeros to a multiple of this."""
 
-_STRIP = 16
+_STRIP = 32
 """Items of a block that are looked at together for one that may enter the answer."""
 
 MAX_QUERIES = 32
@@ -31,24 +33,65 @@ Slates = tuple[Int32, Float32, Int32]
 """Output of every kernel here: rows (n, k_max) int32, scores (n, k_max) float32, counts (n,) int32; best first."""
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
-def score_block(block: Float32, query: Float32, out: Float32) -> None:
-    """Dot products of one query with the items of one block.
+class Coarse(NamedTuple):
+    """Item factors in 8 bits: item i's are about ``scale`` times column i of its block.
 
-    block : (d, BLOCK) float32 with d a multiple of UNROLL.
-    query : (d,) float32.
-    out   : (BLOCK,) float32, written in full.
+    blocks : (n_blocks, d', BLOCK) int8; columns of length at most :func:`longest`, zeros beyond the items.
+    scale : of all. max_norm : of an item's factors. max_error : largest distance between factors and their coarse form.
     """
+
+    blocks: Int8
+    scale: float
+    max_norm: float
+    max_error: float
+
+
+@njit(nogil=True, cache=True)
+def longest(d: int) -> float:
+    """Norm to scale a d-vector to before rounding, so that no dot product of two such vectors leaves 16 bits.
+
+    Rounding adds at most sqrt(d) / 2 to a norm, and the product of two norms bounds the dot product.
+    """
+    return 181.0 - 0.5 * np.sqrt(float(d))
+
+
+@njit(nogil=True, cache=True)
+def _coarse_query(query: Float32, coarse: Coarse, out: Int16) -> tuple[float, float]:
+    """Round a query to 16 bits; returns the worth of one unit of coarse score and the most that a score can be off."""
+    norm = 0.0
+    for value in query:
+        norm += float(value) * float(value)
+    norm = np.sqrt(norm)
+    step = norm / longest(query.shape[0])
+    rounded_norm, error = 0.0, 0.0
+    for j in range(query.shape[0]):
+        out[j] = np.int16(np.rint(query[j] / step)) if step > 0.0 else np.int16(0)
+        rounded = step * out[j]
+        rounded_norm += rounded * rounded
+        error += (query[j] - rounded) ** 2
+    # The last term covers the rounding of the exact float32 score itself.
+    slack = np.sqrt(error) * coarse.max_norm + np.sqrt(rounded_norm) * coarse.max_error + 1e-4 * norm * coarse.max_norm
+    return step * coarse.scale, slack
+
+
+@njit(nogil=True, cache=True)
+def _scan_block(block: Int8, query: Int16, out: Int16) -> int:
+    """Coarse scores of one block; returns the highest. Sums wrap around on the way, never in the end."""
     for lane in range(BLOCK):
-        out[lane] = 0.0
+        out[lane] = 0
     for j in range(0, block.shape[0], UNROLL):
         b0, b1, b2, b3 = block[j], block[j + 1], block[j + 2], block[j + 3]
         b4, b5, b6, b7 = block[j + 4], block[j + 5], block[j + 6], block[j + 7]
         x0, x1, x2, x3 = query[j], query[j + 1], query[j + 2], query[j + 3]
         x4, x5, x6, x7 = query[j + 4], query[j + 5], query[j + 6], query[j + 7]
         for lane in range(BLOCK):
-            low = out[lane] + x0 * b0[lane] + x1 * b1[lane] + x2 * b2[lane] + x3 * b3[lane]
-            out[lane] = low + x4 * b4[lane] + x5 * b5[lane] + x6 * b6[lane] + x7 * b7[lane]
+            low = x0 * b0[lane] + x1 * b1[lane] + x2 * b2[lane] + x3 * b3[lane]
+            high = x4 * b4[lane] + x5 * b5[lane] + x6 * b6[lane] + x7 * b7[lane]
+            out[lane] = np.int16(out[lane] + low + high)
+    top = np.int16(-32768)
+    for lane in range(BLOCK):
+        top = max(top, out[lane])
+    return int(top)
 
 
 @njit(nogil=True, cache=True)
@@ -74,16 +117,15 @@ def _place(rows: Int32, scores: Float32, size: int, row: int, score: float) -> N
 
 @njit(nogil=True, cache=True)
 def _push(rows: Int32, scores: Float32, count: int, row: int, score: float) -> int:
-    """Offer one candidate to a heap whose root is the worst kept; rows must come in ascending order."""
+    """Offer one candidate to a heap whose root is the worst kept; returns how many are kept then."""
     if count == rows.shape[0]:
-        if score > scores[0]:
+        if score > scores[0] or (score == scores[0] and row < rows[0]):
             _place(rows, scores, count, row, score)
         return count
     child = count
     while child > 0:
         parent = (child - 1) // 2
-        # equal scores: the newcomer's row is higher, so it is the worse
-        if scores[parent] < score:
+        if scores[parent] < score or (scores[parent] == score and rows[parent] > row):
             break
         rows[child] = rows[parent]
         scores[child] = scores[parent]
@@ -102,65 +144,94 @@ def _sort(rows: Int32, scores: Float32, count: int) -> None:
         _place(rows, scores, size, row, score)
 
 
-@njit(nogil=True, cache=True)
-def _n_above(scores: Float32, first: int, size: int, threshold: float) -> int:
-    n_above = np.int32(0)
-    for lane in range(size):
-        n_above += np.int32(scores[first + lane] > threshold)
-    return n_above  # type: ignore[return-value]
-
-
-@njit(nogil=True, cache=True)
-def _offer_block(scores: Float32, first: int, n_items: int, banned: UInt32, bit: int, heap: Slates) -> float:
-    """Offer the allowed items of one block; returns the score that a later item must exceed."""
-    rows, kept, counts = heap
-    k, count = rows.shape[0], counts[0]
-    threshold = kept[0] if count == k else np.float32(-np.inf)
-    for strip in range(0, BLOCK, _STRIP):
-        if _n_above(scores, strip, _STRIP, threshold) == 0:
-            continue
-        for lane in range(strip, min(strip + _STRIP, n_items - first)):
-            if scores[lane] > threshold and (banned[first + lane] >> np.uint32(bit)) & np.uint32(1) == 0:
-                count = _push(rows, kept, count, first + lane, scores[lane])
-                if count == k:
-                    threshold = kept[0]
-    counts[0] = count
-    return threshold  # type: ignore[return-value]
-
-
-@njit(nogil=True, cache=True)
-def top_rows(blocks: Float32, n_items: int, queries: Float32, limits: Int32, banned: UInt32, slates: Slates) -> None:
-    """The best allowed items of each query over all items; ties go to the lower row.
-
-    blocks  : (n_blocks, d, BLOCK) float32, items in order, lanes beyond n_items of any value.
-    queries : (n, d) float32, n at most MAX_QUERIES.
-    limits  : (n,) int32 in [0, k_max]; a query that wants nothing costs nothing.
-    banned  : (>= n_items,) uint32; bit q of word i bars item i from the answer of query q.
-    slates  : see Slates; counts say how many entries of a row are valid.
-    """
-    rows, scores, counts = slates
-    buffer = np.empty(BLOCK, dtype=np.float32)
-    thresholds = np.full(queries.shape[0], -np.inf, dtype=np.float32)
-    counts[:] = 0
-    for b in range(blocks.shape[0]):
-        for q in range(queries.shape[0]):
-            k = limits[q]
-            if k == 0:
-                continue
-            score_block(blocks[b], queries[q], buffer)
-            if _n_above(buffer, 0, BLOCK, thresholds[q]):
-                heap = (rows[q, :k], scores[q, :k], counts[q : q + 1])
-                thresholds[q] = _offer_block(buffer, b * BLOCK, n_items, banned, q, heap)
-    for q in range(queries.shape[0]):
-        _sort(rows[q], scores[q], counts[q])
-
-
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _dot(a: Float32, b: Float32) -> float:
     total = np.float32(0.0)
     for j in range(b.shape[0]):
         total = total + a[j] * b[j]
     return total  # type: ignore[return-value]
+
+
+@njit(nogil=True, cache=True)
+def _bound(threshold: float, unit: float, slack: float) -> int:
+    """The lowest coarse score whose exact one may reach a threshold."""
+    if unit <= 0.0:
+        return -32768
+    return int(max(-32768.0, min(32767.0, np.floor((threshold - slack) / unit))))
+
+
+@njit(nogil=True, cache=True)
+def _may_enter(coarse_scores: Int16, first: int, bound: int) -> bool:
+    least = np.int16(bound)
+    n_above = np.int16(0)
+    for lane in range(first, first + _STRIP):
+        n_above += np.int16(coarse_scores[lane] >= least)
+    return n_above > 0
+
+
+@njit(nogil=True, cache=True)
+def _offer_block(
+    coarse_scores: Int16,
+    first: int,
+    factors: Float32,
+    query: Float32,
+    banned: UInt32,
+    bit: int,
+    worth: tuple[float, float],
+    heap: Slates,
+) -> int:
+    """Score the items of one block that may enter the heap; returns the bound that others must reach afterwards."""
+    rows, kept, counts = heap
+    k, count = rows.shape[0], counts[0]
+    unit, slack = worth
+    bound = _bound(kept[0], unit, slack) if count == k else -32768
+    n_lanes = min(BLOCK, factors.shape[0] - first)
+    for strip in range(0, n_lanes, _STRIP):
+        if not _may_enter(coarse_scores, strip, bound):
+            continue
+        for lane in range(strip, min(strip + _STRIP, n_lanes)):
+            row = first + lane
+            if coarse_scores[lane] >= bound and (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
+                count = _push(rows, kept, count, row, _dot(factors[row], query))
+                if count == k:
+                    bound = _bound(kept[0], unit, slack)
+    counts[0] = count
+    return bound
+
+
+@njit(nogil=True, cache=True)
+def top_rows(coarse: Coarse, factors: Float32, queries: Float32, limits: Int32, banned: UInt32, slates: Slates) -> None:
+    """The best allowed items of each query over all items; ties go to the lower row.
+
+    coarse  : of the factors.
+    factors : (n_items, d) float32.
+    queries : (n, d') float32, n at most MAX_QUERIES, zero beyond d.
+    limits  : (n,) int32 in [0, k_max]; a query that wants nothing costs nothing.
+    banned  : (>= n_items,) uint32; bit q of word i bars item i from the answer of query q.
+    slates  : see Slates; counts say how many entries of a row are valid.
+    """
+    rows, scores, counts = slates
+    n_blocks, d = coarse.blocks.shape[0], factors.shape[1]
+    coarse_scores = np.empty((n_blocks, BLOCK), dtype=np.int16)
+    tops = np.empty(n_blocks, dtype=np.int32)
+    rounded = np.empty(queries.shape[1], dtype=np.int16)
+    for q in range(queries.shape[0]):
+        counts[q] = 0
+        k = limits[q]
+        if k == 0 or n_blocks == 0:
+            continue
+        worth = _coarse_query(queries[q], coarse, rounded)
+        for b in range(n_blocks):
+            tops[b] = _scan_block(coarse.blocks[b], rounded, coarse_scores[b])
+        # The most promising blocks first, so that the bound is high for all others.
+        first_wave = np.partition(tops, n_blocks - k)[n_blocks - k] if k < n_blocks else np.int32(-32768)
+        heap = (rows[q, :k], scores[q, :k], counts[q : q + 1])
+        bound = -32768
+        for wave in range(2):
+            for b in range(n_blocks):
+                if (tops[b] < first_wave) == (wave == 1) and tops[b] >= bound:
+                    bound = _offer_block(coarse_scores[b], b * BLOCK, factors, queries[q, :d], banned, q, worth, heap)
+        _sort(rows[q], scores[q], counts[q])
 
 
 @njit(nogil=True, cache=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.errors import InvalidRequestError
 from headrace.kernels.topk import MAX_QUERIES, ban, top_rows
-from headrace.recommend.model import to_blocks
+from headrace.recommend.model import to_coarse
 from headrace.types import Float32, Int32, Int64
 
 
@@ -29,7 +29,7 @@ def top_k_all(
     if user_factors.shape[1] != item_factors.shape[1]:
         raise InvalidRequestError("user_factors", user_factors.shape, f"(n_users, {item_factors.shape[1]})")
     n_users, n_items = len(user_factors), len(item_factors)
-    blocks = to_blocks(item_factors)
+    coarse = to_coarse(item_factors)
     items, scores = np.full((n_users, k), -1, dtype=np.int32), np.zeros((n_users, k), dtype=np.float32)
     indptr = np.ascontiguousarray(seen_indptr, dtype=np.int64)
     limits = np.full(MAX_QUERIES, k, dtype=np.int32)
@@ -39,11 +39,13 @@ def top_k_all(
         for first in firsts:
             part = slice(first, min(first + MAX_QUERIES, n_users))
             n = part.stop - first
-            queries = np.zeros((n, blocks.shape[1]), dtype=np.float32)
+            queries = np.zeros((n, coarse.blocks.shape[1]), dtype=np.float32)
             queries[:, : user_factors.shape[1]] = user_factors[part]
             banned[:] = 0
             ban(banned, indptr[first : part.stop + 1], seen_items)
-            top_rows(blocks, n_items, queries, limits[:n], banned, (items[part], scores[part], np.zeros(n, np.int32)))
+            top_rows(
+                coarse, item_factors, queries, limits[:n], banned, (items[part], scores[part], np.zeros(n, np.int32))
+            )
 
     step = MAX_QUERIES * n_threads
     with ThreadPoolExecutor(n_threads) as executor:

@@ -9,10 +9,10 @@ import numpy as np
 
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
-from headrace.kernels.foldin import fold_in
+from headrace.kernels.foldin import PANEL, fold_in
 from headrace.kernels.history import Merged, fold_in_input
 from headrace.kernels.predict import Persons
-from headrace.kernels.topk import BLOCK, UNROLL
+from headrace.kernels.topk import BLOCK, UNROLL, Coarse, longest
 from headrace.state.items import ItemTable
 from headrace.state.users import MAX_HISTORY, UserState
 from headrace.types import Float32, Int32, Int64
@@ -22,17 +22,16 @@ class Model:
     """A snapshot that never changes, but for the log's events and catalog, which its items and users follow.
 
     artifact : the arrays, mapped. log : the log that items and users follow.
-    Attributes: ``blocks`` (n_blocks, d, BLOCK) float32 for kernels.topk, ``gram`` (d, d) float32 with the
-    regularization on its diagonal, ``index`` the Faiss index or None, ``items``, ``users``.
+    Attributes: ``coarse`` for kernels.topk, ``gram`` for
+    kernels.foldin, ``index`` the Faiss index or None, ``items``, ``users``.
     """
 
     def __init__(self, artifact: Artifact, log: EventLog, *, max_history: int = MAX_HISTORY) -> None:
         self.artifact = artifact
         self.version = artifact.version
         self.n_items = len(artifact.item_ids)
-        self.blocks = to_blocks(artifact.item_factors)
-        d = artifact.item_factors.shape[1]
-        self.gram = artifact.gram + np.float32(artifact.manifest.regularization) * np.eye(d, dtype=np.float32)
+        self.coarse = to_coarse(artifact.item_factors)
+        self.gram = _padded_gram(artifact)
         self.index = _read_index(artifact)
         self.exclude_purchased = artifact.manifest.repeat_policy == "exclude_purchased"
         self.items = ItemTable(artifact.item_ids)
@@ -51,16 +50,15 @@ class Model:
 
     def fold_in(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
         """(n, d rounded up to UNROLL) float32 factors of people from their histories; zeros for an empty one."""
-        out = np.empty((len(indptr) - 1, self.blocks.shape[1]), dtype=np.float32)
-        system = np.empty_like(self.gram)
-        fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences, system, out)
+        out = np.empty((len(indptr) - 1, len(self.gram)), dtype=np.float32)
+        fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences, out)
         return out
 
     def read(self, names: Sequence[str], now_ms: int) -> Persons:
         """What bidding asks of people by name (see events.identity): factors, histories, what may be shown."""
         people = self.users.gather(names, now_ms)
         vectors = self.fold_in(*self.fold_in_input(people.merged))
-        embeddings = np.ascontiguousarray(vectors[:, : len(self.gram)])
+        embeddings = np.ascontiguousarray(vectors[:, : self.artifact.item_factors.shape[1]])
         return Persons(embeddings, people.merged, people.banned)
 
     def inverse_norms(self) -> Float32:
@@ -71,12 +69,26 @@ class Model:
         return self._inverse_norms
 
 
-def to_blocks(factors: Float32) -> Float32:
-    """(n_items, d) float32 as (n_blocks, d', BLOCK): items transposed in blocks, both padded with zeros."""
+def to_coarse(factors: Float32) -> Coarse:
+    """The coarse form of (n_items, d) float32 factors, for kernels.topk."""
     n_items, d = factors.shape
-    padded = np.zeros((n_items + -n_items % BLOCK, d + -d % UNROLL), dtype=np.float32)
-    padded[:n_items, :d] = factors
-    return np.ascontiguousarray(padded.reshape(-1, BLOCK, padded.shape[1]).transpose(0, 2, 1))
+    width = d + -d % UNROLL
+    norms = np.linalg.norm(factors, axis=1)
+    max_norm = float(norms.max(initial=0.0))
+    scale = max(max_norm / longest(width), float(np.abs(factors).max(initial=0.0)) / 127.0) or 1.0
+    rounded = np.rint(factors / np.float32(scale)).astype(np.int8)
+    errors = np.linalg.norm(factors - np.float32(scale) * rounded, axis=1)
+    padded = np.zeros((n_items + -n_items % BLOCK, width), dtype=np.int8)
+    padded[:n_items, :d] = rounded
+    blocks = np.ascontiguousarray(padded.reshape(-1, BLOCK, width).transpose(0, 2, 1))
+    return Coarse(blocks, scale, max_norm, float(errors.max(initial=0.0)))
+
+
+def _padded_gram(artifact: Artifact) -> Float32:
+    d = len(artifact.gram)
+    gram = np.eye(d + -d % PANEL, dtype=np.float32)
+    gram[:d, :d] = artifact.gram + np.float32(artifact.manifest.regularization) * np.eye(d, dtype=np.float32)
+    return gram
 
 
 def _read_index(artifact: Artifact) -> Any:

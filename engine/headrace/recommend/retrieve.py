@@ -85,7 +85,7 @@ def _banned(people: People, wanted: Wanted) -> UInt32:
 def _exact(model: Model, vectors: Float32, warm: Bool, limits: Int32, banned: UInt32, found: Found) -> None:
     # A limit of nought makes the scan pass over the cold ones.
     slates = (found.rows, found.scores, found.counts)
-    top_rows(model.blocks, model.n_items, vectors, np.where(warm, limits, np.int32(0)), banned, slates)
+    top_rows(model.coarse, model.artifact.item_factors, vectors, np.where(warm, limits, np.int32(0)), banned, slates)
 
 
 def _approximate(model: Model, vectors: Float32, warm: Bool, limits: Int32, banned: UInt32, found: Found) -> None:
@@ -109,7 +109,9 @@ def _approximate(model: Model, vectors: Float32, warm: Bool, limits: Int32, bann
 def _exact_one(model: Model, vectors: Float32, q: int, k: int, banned: UInt32, found: Found) -> None:
     shifted = (banned >> np.uint32(q)) & np.uint32(1)
     slate = (found.rows[q : q + 1], found.scores[q : q + 1], found.counts[q : q + 1])
-    top_rows(model.blocks, model.n_items, vectors[q : q + 1], np.array([k], dtype=np.int32), shifted, slate)
+    top_rows(
+        model.coarse, model.artifact.item_factors, vectors[q : q + 1], np.array([k], dtype=np.int32), shifted, slate
+    )
 
 
 def _fill(model: Model, n_rows: int, q: int, limit: int, banned: UInt32, found: Found) -> None:

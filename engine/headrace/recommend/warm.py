@@ -29,7 +29,7 @@ def warm(model: Model) -> None:
         merged = model.users.merge(nobody, np.array([0, -1], dtype=np.int32), arena)
     retrieve(model, People(merged, 0, [0, 0], banned, model.n_items), _wanted(one))
     slate = (one.copy(), np.zeros(1, dtype=np.float32), one.copy())
-    query = np.zeros(model.blocks.shape[1], dtype=np.float32)
+    query = np.zeros(model.coarse.blocks.shape[1], dtype=np.float32)
     top_candidates(model.artifact.item_factors, np.zeros(1, dtype=np.int64), query, banned, 0, slate)
     similar(model, 0, 1, banned)
 
