@@ -15,7 +15,7 @@ from headrace.artifacts import ArtifactStore, ArtifactWriter
 from headrace.errors import DataError
 from headrace.events.columns import TrainingColumns
 from headrace.ids import IdTable
-from headrace.kernels.foldin import fold_in
+from headrace.kernels.foldin import PANEL, fold_in
 from headrace.types import Float32, Float64
 from headrace_training.history import (
     PURCHASE,
@@ -270,19 +270,20 @@ def fold_in_all(
 ) -> Float32:
     """Factors of all users by the serving kernel; (n_users, d) float32, zeros without a history."""
     d = items.shape[1]
+    width = -(-d // PANEL) * PANEL
     confidence = history.confidence(purchase_weight)
-    gram = (items.T @ items + regularization * np.eye(d, dtype=np.float32)).astype(np.float32)
-    out = np.zeros((history.n_users, d), dtype=np.float32)
+    gram = np.eye(width, dtype=np.float32)
+    gram[:d, :d] = items.T @ items + regularization * np.eye(d, dtype=np.float32)
+    out = np.zeros((history.n_users, width), dtype=np.float32)
     fold_in(
         gram,
         np.ascontiguousarray(items),
         confidence.indptr.astype(np.int64),
         confidence.indices.astype(np.int32),
         (confidence.data * np.float32(alpha)).astype(np.float32),
-        np.empty((d, d), dtype=np.float32),
         out,
     )
-    return out
+    return np.ascontiguousarray(out[:, :d])
 
 
 def new_version(store: ArtifactStore, now_ms: int) -> str:
