@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_account, limit_of, line_account
-from headrace.bidding.budgets import LedgerMode
+from headrace.bidding.budgets import LedgerMode, SettingsPatch
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
 from headrace.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, PreconditionError
@@ -76,8 +76,10 @@ class CampaignStore:
                 self._sequence = sequence
             newly_owned = self._ledger.owned and not self._mirrored
             if newly_owned:
+                accounts: dict[str, SettingsPatch] = {}
                 for campaign in self._campaigns.values():
-                    self._mirror(campaign, None, "recovery")
+                    accounts |= _accounts(campaign, None)
+                self._ledger.set_accounts(accounts, who="recovery", why="this process now owns the ledger")
             if rows or newly_owned:
                 self._mirrored = self._ledger.owned
                 self._publish()
@@ -172,37 +174,12 @@ class CampaignStore:
 
     def _save(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str, action: str) -> pb.Campaign:
         # money first: a limit that is set twice does no harm, a campaign without accounts would
-        self._mirror(campaign, before, who)
+        self._ledger.set_accounts(_accounts(campaign, before), who=who, why=action)
         row = (self._clock_ms(), who, action, campaign.campaign_id, campaign.SerializeToString(deterministic=True))
         self._sequence = self._store.write(lambda connection: _insert(connection, row))
         self._campaigns[campaign.campaign_id] = campaign
         self._publish()
         return campaign
-
-    def _mirror(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str) -> None:
-        removed = before.line_items if before is not None else []
-        # a line item that went away keeps its books, but may spend no more
-        limits = {line_account(campaign, line.line_item_id): pb.Limits(lifetime_micros=0) for line in removed}
-        limits |= {line_account(campaign, line.line_item_id): line.limits for line in campaign.line_items}
-        # the line items' mode, zone and flight are the campaign's
-        self._ledger.set_account(
-            campaign_account(campaign),
-            who=who,
-            lifetime_micros=_limit(campaign.limits, "lifetime_micros"),
-            daily_micros=_limit(campaign.limits, "daily_micros"),
-            currency=campaign.currency,
-            time_zone=campaign.time_zone,
-            mode=LedgerMode(campaign.ledger_mode),
-            flight_start_ms=campaign.flight_start_ms,
-            flight_end_ms=campaign.flight_end_ms,
-        )
-        for account_id, limit in limits.items():
-            self._ledger.set_account(
-                account_id,
-                who=who,
-                lifetime_micros=_limit(limit, "lifetime_micros"),
-                daily_micros=_limit(limit, "daily_micros"),
-            )
 
     def _publish(self) -> None:
         self.board = build_board(self._sequence, self._campaigns.values(), self._ledger, self._max_bid_cpm)
@@ -210,9 +187,30 @@ class CampaignStore:
             listener(self.board)
 
 
-def _limit(limits: pb.Limits, name: str) -> int | None:
-    limit = limit_of(limits, name)
-    return None if limit == NO_LIMIT else limit
+def _accounts(campaign: pb.Campaign, before: pb.Campaign | None) -> dict[str, SettingsPatch]:
+    """Settings of the campaign's account and its line items', whose mode, zone and flight are the campaign's."""
+    shared: SettingsPatch = {
+        "currency": campaign.currency,
+        "time_zone": campaign.time_zone,
+        "mode": LedgerMode(campaign.ledger_mode),
+        "flight_start_ms": campaign.flight_start_ms,
+        "flight_end_ms": campaign.flight_end_ms,
+    }
+    accounts: dict[str, SettingsPatch] = {campaign_account(campaign): {**shared, **_limits(campaign.limits)}}
+    for line in before.line_items if before is not None else []:
+        # a line item that went away keeps its books, but may spend no more
+        accounts[line_account(campaign, line.line_item_id)] = {"lifetime_micros": 0}
+    for line in campaign.line_items:
+        accounts[line_account(campaign, line.line_item_id)] = _limits(line.limits)
+    return accounts
+
+
+def _limits(limits: pb.Limits) -> SettingsPatch:
+    lifetime, daily = limit_of(limits, "lifetime_micros"), limit_of(limits, "daily_micros")
+    return {
+        "lifetime_micros": None if lifetime == NO_LIMIT else lifetime,
+        "daily_micros": None if daily == NO_LIMIT else daily,
+    }
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:

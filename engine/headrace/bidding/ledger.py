@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -224,6 +224,17 @@ class Ledger(LedgerCore):
         row = self._store.write(lambda connection: put_account(connection, account_id, settings, now_ms, who, why))
         self._refresh()
         return self._books.state(row.number, now_ms - self.config.billing_window_ms)
+
+    def set_accounts(self, patches: Mapping[str, SettingsPatch], *, who: str = "api", why: str = "") -> None:
+        """`set_account` for many, by account id, in one commit: all of them or none."""
+        now_ms = self._clock_ms()
+
+        def job(connection: sqlite3.Connection) -> None:
+            for account_id, patch in patches.items():
+                put_account(connection, account_id, patch, now_ms, who, why)
+
+        self._store.write(job)
+        self._refresh()
 
     def fund(
         self, entry_id: str, advertiser_id: str, amount_micros: int, currency: str = "USD", *, who: str = "api"

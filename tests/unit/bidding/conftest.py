@@ -49,6 +49,10 @@ class PlainLedger:
         self.settings.setdefault(account_id, {}).update(settings)
         self._number(account_id)
 
+    def set_accounts(self, patches, who="api", why=""):
+        for account_id, patch in patches.items():
+            self.set_account(account_id, **patch)
+
     def fund(self, entry_id, advertiser_id, amount_micros, currency, who="api"):
         self.set_account(advertiser_id, currency=currency)
         if entry_id in self.entries:
