@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from headrace.errors import ConfigError, DataError, HeadraceError
+from headrace_training import progress
 from headrace_training.datasets import read_pairs
 from headrace_training.evaluate import latest_times
 from headrace_training.index import choose_index
@@ -277,3 +278,15 @@ def test_settings_from_a_file_with_flags_on_top(tmp_path: Path) -> None:
 def test_settings_refuse_weights_that_teach_nothing() -> None:
     with pytest.raises(ConfigError, match="above 0"):
         FitSettings(event_weights=dict.fromkeys(("view", "cart", "purchase", "share", "click"), 0.0))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_passes_everything_on_and_keeps_stdout_clean(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    assert list(progress.track(range(3), "counting", total=3)) == [0, 1, 2]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("counting: 3 of 3" in err) == (not terminal)

@@ -37,7 +37,7 @@ from headrace_training.settings import FitSettings
 from headrace_training.slate import served_metrics
 
 DAY_MS = 86_400_000
-ALPHAS = (2.0, 10.0, 40.0)
+ALPHAS = (1.0, 2.0, 5.0, 20.0)
 REPEATS_ALLOWED_FROM = 0.2
 LIBRARIES = ("headrace", "numpy", "scipy", "implicit", "faiss-cpu")
 

@@ -22,7 +22,7 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     iterations: int = 15
     """Sweeps of alternating least squares."""
     alpha: float = 0.0
-    """Confidence of an interaction of weight 1; 0 picks one of 2, 10 and 40 on a slice before the last."""
+    """Confidence of an interaction of weight 1; 0 picks one of 1, 2, 5 and 20 on the slice before the last."""
     regularization: float = 10.0
     """Weight of the factors' squared length in the loss."""
     seed: int = 0
