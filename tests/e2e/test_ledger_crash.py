@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Ledger, NoticeOutcome, NoticeType
+from headrace.bidding.ledger import Ledger, NoticeOutcome, NoticeType, Reason
 from headrace.events.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -40,17 +41,23 @@ class Forks:
 
     def run_and_kill(self, folder: Path, seed: int, acks: Path, safe: bool = True) -> None:
         """One life: killed in its first moments, or some time after it said that it is ready."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
         rng = random.Random(seed)
-        self.server.stdin.write(f"{folder} {seed} {acks} {int(safe)}\n")
-        self.server.stdin.flush()
-        child = int(self.server.stdout.readline())
+        child = self.start(folder, seed, acks, safe)
         if rng.random() < 0.2:
             time.sleep(rng.random() * 0.1)
         else:
             wait_until(lambda: acks.exists() and acks.stat().st_size > 0)
             time.sleep(rng.random() * 0.15)
+        self.kill(child)
+
+    def start(self, folder: Path, seed: int, acks: Path, safe: bool = True) -> int:
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(f"{folder} {seed} {acks} {int(safe)}\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    def kill(self, child: int) -> None:
         os.kill(child, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{child}").exists())
 
@@ -115,6 +122,8 @@ def lost_settlements(ledger: Ledger, lines: list[list[str]]) -> list[str]:
 
 def lost_reservations(ledger: Ledger, opened: dict[str, int]) -> list[str]:
     """Reservations whose bill within their price is not backed by money any more, though they never ended."""
+    if not opened:
+        return []
     tokens = sorted(opened)
     before = ledger.accounts()[0]
     outcomes = ledger.notify([1] * len(tokens), tokens, [opened[token] for token in tokens], LATER).tolist()
@@ -131,6 +140,29 @@ def test_kill_at_random_points(tmp_path: Path) -> None:
             folder.mkdir(exist_ok=True)
             processes.run_and_kill(folder, seed, acks)
             assert losses(folder, acks) == []
+
+
+def test_two_processes_on_one_ledger(tmp_path: Path) -> None:
+    acks = tmp_path / "acks"
+    with forks() as processes:
+        child = processes.start(tmp_path, 1, acks)
+        wait_until(lambda: acks.exists() and "open" in acks.read_text())
+        store = Store(tmp_path / "store.db")
+        ledger = Ledger(tmp_path, store, clock_ms=lambda: LATER)
+        assert not ledger.try_acquire()
+        token, cpm = next(line.split()[1:3] for line in acks.read_text().splitlines() if line.startswith("open"))
+        assert ledger.notify([NoticeType.WIN], [token], [int(cpm)], LATER)[0] == NoticeOutcome.ACCEPTED
+        number = np.array([ledger.account_number("a/c/x")], np.int32)
+        _, reasons = ledger.reserve(number, np.array([1], np.int64), ["x"], LATER)
+        assert reasons[0] == Reason.NOT_OWNER
+        processes.kill(child)
+        assert ledger.try_acquire()
+        _, reasons = ledger.reserve(number, np.array([1], np.int64), ["x"], LATER)
+        assert reasons[0] == Reason.OK
+        ledger.tick(LATER)
+        assert ledger.notify([NoticeType.WIN], [token], [int(cpm)], LATER)[0] == NoticeOutcome.DUPLICATE
+        ledger.close()
+        store.close()
 
 
 @pytest.fixture(scope="module")
