@@ -271,3 +271,23 @@ def test_commands_on_nothing_end_with_2(
     assert got == code
     assert out is None
     assert err
+
+
+def test_a_log_of_views_alone_is_measured_on_views(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log", create=True)
+    log.append([event._replace(type=1) for event in shop_events()])
+    events = log.read_columns()
+    log.store.close()
+    artifact = Artifact.open(Fitter(events, SETTINGS, now_ms=0).run(ArtifactStore(tmp_path / "store")))
+    assert artifact.manifest.metrics["recall@20"] > 0.9
+    assert artifact.manifest.repeat_policy == "exclude_purchased"
+    assert artifact.calibration_y.max() < 0.01, "nobody ever bought anything"
+
+
+def test_everything_in_the_last_days_can_be_fitted_still(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log", create=True)
+    log.append([NewEvent("old", "u0", "", 3, "i0", START_MS - 900 * DAY_MS), *shop_events(n_days=20)])
+    events = log.read_columns()
+    log.store.close()
+    artifact = Artifact.open(Fitter(events, SETTINGS, now_ms=0).run(ArtifactStore(tmp_path / "store")))
+    assert np.isfinite(artifact.item_factors).all()

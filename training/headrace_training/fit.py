@@ -16,9 +16,10 @@ from headrace.errors import DataError
 from headrace.events.columns import TrainingColumns
 from headrace.ids import IdTable
 from headrace.kernels.foldin import PANEL, fold_in
-from headrace.types import Float32, Float64
+from headrace.types import Bool, Float32, Float64
 from headrace_training.history import (
     PURCHASE,
+    RETURN,
     History,
     build_history,
     daily_groups,
@@ -98,7 +99,7 @@ class Fitter:
             model, draw_sample(validation, self._bought(self.slices.calibration_ms), self.rng)
         )
         metrics |= served_metrics(
-            validation, self._bought(self.slices.calibration_ms), exclude=policy == "exclude_purchased"
+            validation, self._wanted(self.slices.calibration_ms), exclude=policy == "exclude_purchased"
         )
         say(f"learning from all {len(self.events.times_ms)} events")
         final = self.moment(self.slices.end_ms)
@@ -117,11 +118,11 @@ class Fitter:
         """Unless the settings give one, take the alpha that ranks best on the slice before the validation."""
         if self.settings.alpha:
             return
-        bought = self._bought(self.slices.labels_ms)
+        wanted = self._wanted(self.slices.labels_ms)
         recalls = {}
         for alpha in ALPHAS:
             self.alpha = alpha
-            recalls[alpha] = served_metrics(self.moment(self.slices.labels_ms), bought, exclude=False)["recall@20"]
+            recalls[alpha] = served_metrics(self.moment(self.slices.labels_ms), wanted, exclude=False)["recall@20"]
             say(f"  alpha {alpha:g}: recall@20 {recalls[alpha]:.4f} on the slice before the last")
         self.alpha = max(ALPHAS, key=lambda alpha: recalls[alpha])
 
@@ -171,9 +172,19 @@ class Fitter:
 
     def _bought(self, since_ms: int) -> sp.csr_matrix:
         """What each person bought within one horizon of a moment; (n_users, n_items) float32."""
+        return self._later(since_ms, self.events.types == PURCHASE)
+
+    def _wanted(self, since_ms: int) -> sp.csr_matrix:
+        """What slates are measured on: purchases, or every weighted event in a log without purchases."""
+        types = self.events.types
+        if (types == PURCHASE).any():
+            return self._bought(since_ms)
+        return self._later(since_ms, (types != RETURN) & (type_weights(self.weights)[types] > 0))
+
+    def _later(self, since_ms: int, chosen: Bool) -> sp.csr_matrix:
         events = self.events
         until = since_ms + self.slices.end_ms - self.slices.calibration_ms
-        rows = (events.times_ms >= since_ms) & (events.times_ms < until) & (events.types == PURCHASE)
+        rows = chosen & (events.times_ms >= since_ms) & (events.times_ms < until)
         shape = (len(events.user_names), len(events.item_ids))
         ones = np.ones(int(rows.sum()), dtype=np.float32)
         return sp.csr_matrix((ones, (events.user_idx[rows], events.item_idx[rows])), shape=shape)

@@ -163,7 +163,9 @@ def calibrate(scores: Float64, labels: Float64, weights: Float64) -> tuple[Float
     bin_weight = np.bincount(bins, weights=weights, minlength=n_bins)
     used = bin_weight > 0
     x = np.bincount(bins, weights=weights * scores, minlength=n_bins)[used] / bin_weight[used]
-    y = np.bincount(bins, weights=weights * labels, minlength=n_bins)[used] / bin_weight[used]
+    purchases = np.bincount(bins, weights=weights * labels, minlength=n_bins)[used]
+    # half a purchase where none was seen: rare is not impossible
+    y = np.maximum(purchases, 0.5) / bin_weight[used]
     y = pool_adjacent_violators(y, bin_weight[used].astype(np.float64))
     keep = np.concatenate([[True], np.diff(x) > 1e-9])
     return x[keep], np.clip(y[keep], 0.0, 1.0)
