@@ -45,7 +45,7 @@ from headrace.v1 import bidder_pb2, campaigns_pb2
 
 N_USERS, N_ITEMS, D, HISTORY = 20_000, 20_000, 64, 50
 N_LINES, N_MATCHED, N_PROMOTED = 1_000, 10, 10
-BATCHES = (1, 32)
+BATCHES = (1, 4, 8, 32)
 NOW_MS = 1_700_000_000_000
 
 
@@ -188,11 +188,11 @@ def main() -> None:
         for batch in BATCHES:
             row(f"Bid, known person, batch {batch}", [cpu_us(stack, known, batch) for _ in range(options.rounds)])
         fresh = [call(request(rng, n, 1_000 + n)) for n in range(min(options.calls, N_USERS - 1_000))]
-        part = len(fresh) // (2 * options.rounds)
+        part = len(fresh) // (len(BATCHES) * options.rounds)
         for number, batch in enumerate(BATCHES):
-            parts = [fresh[part * (2 * i + number) :][:part] for i in range(options.rounds)]
+            parts = [fresh[part * (len(BATCHES) * i + number) :][:part] for i in range(options.rounds)]
             row(f"Bid, new person, batch {batch}", [cpu_us(stack, some, batch) for some in parts])
-        for batch in BATCHES:
+        for batch in (BATCHES[0], BATCHES[-1]):
             breakdown(stack, known, batch)
         solves = []
         for second in range(50):
