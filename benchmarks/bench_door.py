@@ -267,7 +267,7 @@ def run(seconds: float, rounds: int) -> dict[str, Any]:
         "Recommend": (whole_server, NOOP, recommend_bodies()),
         "Bid": (whole_server, BID, bid_bodies()),
     }
-    servers = {serve: Served(serve) for serve, _, _ in rows.values()}
+    servers = {serve: Served(serve) for serve in dict.fromkeys(serve for serve, _, _ in rows.values())}
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     check_answers(servers[whole_server].address)
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}

@@ -59,6 +59,7 @@ def test_unknown_exception_keeps_its_text_from_the_caller(caplog: pytest.LogCapt
     ("code", "text", "expected"),
     [
         (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", errors.UnavailableError),
+        (grpc.StatusCode.CANCELLED, "CANCELLED", errors.UnavailableError),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", errors.InvalidRequestError),
         (grpc.StatusCode.UNKNOWN, "", errors.ServerError),

@@ -18,6 +18,7 @@ _BY_CODE: dict[grpc.StatusCode, type[HeadraceError]] = {
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.InvalidRequestError,  # how the transport refuses an oversized message
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    grpc.StatusCode.CANCELLED: errors.UnavailableError,  # how the transport refuses calls while it shuts down
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
 }
 """For texts that name no class: those the transport writes itself."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+NOT_TAKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""No server took the call; CANCELLED is what grpcio's server says of calls that arrive while it shuts down."""
+
 FIRST_PAUSE_S = 0.01
 LONGEST_PAUSE_S = 0.5
 
@@ -88,7 +91,7 @@ class Attempts:
         """
         pause = random.uniform(0.0, self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
-        may_repeat = self._repeatable and failure.code() == grpc.StatusCode.UNAVAILABLE
+        may_repeat = self._repeatable and failure.code() in NOT_TAKEN
         if not may_repeat or pause >= self.left_s():
             raise error_from(failure) from failure
         return pause

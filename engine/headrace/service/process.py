@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 import logging
 import signal
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from headrace.config import Config, ServerConfig
 from headrace.errors import ConfigError, HeadraceError
@@ -15,8 +17,6 @@ from headrace.front import check_door
 from headrace.service.artifacts import ServedArtifact
 from headrace.service.assembly import Assembly
 from headrace.service.server import Server
-
-SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 _log = logging.getLogger("headrace")
 
@@ -31,24 +31,37 @@ def run(config: Config, say: Callable[[str], None]) -> None:
     check_listen(config.server)
     check_door(config.server.door)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # blocked before the first thread starts, so that no thread but this one ever meets them
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     with contextlib.ExitStack() as stack:
         assembly = stack.enter_context(contextlib.closing(Assembly(config)))
+        signals = stack.enter_context(_signals())
         server = Server(assembly.methods(), config)
         address = server.start()
         stack.callback(server.drain)
         stack.enter_context(assembly.following(server.set_serving))
         say(f"headrace serves artifact {assembly.served.current.version} on {address}")
-        _wait(assembly.served)
+        for number in signals:
+            if number != signal.SIGHUP:
+                break
+            threading.Thread(target=_reload, args=(assembly.served,), name="headrace-reload").start()
         # a second signal ends the process at once; the books survive that
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         _log.info("draining")
 
 
-def _wait(served: ServedArtifact) -> None:
-    while signal.sigwait(SIGNALS) == signal.SIGHUP:
-        threading.Thread(target=_reload, args=(served,), name="headrace-reload").start()
+@contextlib.contextmanager
+def _signals() -> Iterator[Iterator[int]]:
+    """Signals as they come, whichever thread the system gives them to: each one's number arrives on a socket."""
+    read, write = socket.socketpair()
+    write.setblocking(False)
+    with read, write:
+        before = signal.set_wakeup_fd(write.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        try:
+            yield (read.recv(1)[0] for _ in itertools.count())
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _reload(served: ServedArtifact) -> None:
