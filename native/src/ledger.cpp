@@ -80,6 +80,7 @@ int Ledger::reserve(const ReserveBatch& batch, int64_t now_ms) {
 
 Reason Ledger::refuse(int32_t account, int64_t cpm, int32_t exchange, int64_t now_ms) const {
     if (closed_ != Reason::kOk) return closed_;
+    if (!tree_.known(account) || exchange < 0) throw std::invalid_argument("reserve: no such account or exchange");
     bool exchange_braked = exchange < static_cast<int32_t>(brake_exchange_.size()) && brake_exchange_[exchange];
     if (brake_all_ || exchange_braked || brake_advertiser_[tree_.root(account)]) return Reason::kBrake;
     if (options_.max_bid_cpm_micros > 0 && cpm > options_.max_bid_cpm_micros) return Reason::kMaxBid;

@@ -52,6 +52,11 @@ void Ledger::restore(const char* bytes, size_t size) {
 }
 
 void Ledger::replay_one(const Record& record, bool counted) {
+    bool names_account = record.kind == RecordKind::kGrant || record.kind == RecordKind::kLease ||
+                         record.kind == RecordKind::kSettle || record.kind == RecordKind::kBase;
+    if (names_account && !tree_.known(record.account)) {
+        throw std::invalid_argument("journal: a record names an account that is not there");
+    }
     switch (record.kind) {
         case RecordKind::kGrant:
         case RecordKind::kLease: {

@@ -319,9 +319,7 @@ def test_maximum_bid_and_spend_rate(tmp_path: Path) -> None:
     desk.reserve(1_000)
     desk.notify(WIN, tokens[2], 10_000)
     assert desk.try_reserve(1_000)[1] == [Reason.BRAKE]
-    desk.ledger.tick(desk.now)
-    desk.ledger.flush()
-    desk.restart()
+    desk.restart(drain=False)
     assert desk.try_reserve(1_000)[1] == [Reason.BRAKE]
     desk.ledger.brake("", "adv", False, "checked", "ann")
     desk.now += 60_000
@@ -511,6 +509,15 @@ def test_a_full_disk_refuses_reservations_and_loses_nothing(desk: Desk) -> None:
     held = desk.line().reserved_micros + desk.line().won_micros + desk.line().billed_micros
     assert held == len(tokens) + 1, "money of an open reservation was lost or doubled"
     assert desk.notify(BILL, tokens[-1], 500) == NoticeOutcome.ACCEPTED
+
+
+def test_a_corrupt_journal_is_named(desk: Desk) -> None:
+    desk.reserve(1_000)
+    desk.ledger.flush()
+    desk.store.write(lambda connection: connection.execute("UPDATE ledger_journal SET records = x'0102'"))
+    desk.ledger._owner.release()
+    with pytest.raises(LedgerError, match="cannot be read"):
+        Ledger(desk.folder, desk.store, clock_ms=lambda: desk.now)
 
 
 def test_no_room_for_the_reservation_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

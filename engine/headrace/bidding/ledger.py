@@ -25,7 +25,7 @@ from headrace.bidding.journal import query_of
 from headrace.bidding.ledger_core import VIEW_MS, LedgerCore, Reason, Reservations
 from headrace.bidding.notices import MAX_CPM_MICROS, NoticeOutcome, NoticeType, queue_notices, read_notices
 from headrace.bidding.recovery import LedgerConfig
-from headrace.bidding.tokens import BODY, SAME_CURRENCY
+from headrace.bidding.tokens import SAME_CURRENCY
 from headrace.errors import InvalidRequestError, LedgerError, NotFoundError, PreconditionError
 from headrace.events.store import Store
 from headrace.types import Int8, Int32, Int64
@@ -73,21 +73,27 @@ class Ledger(LedgerCore):
         self._check_reserve(accounts, cpm, exchanges)
         columns = self.take(accounts, cpm, self.exchange_codes(exchanges), now_ms)
         tokens: list[str | None] = [None] * len(accounts)
-        rows = np.flatnonzero(columns.reasons == Reason.OK)
-        if len(rows):
-            books = self._books
-            bodies = np.zeros(len(rows), BODY)
-            bodies["account"] = accounts[rows]
-            bodies["lease"] = columns.leases[rows]
-            bodies["serial"] = columns.serials[rows]
-            bodies["day"] = columns.days[rows]
-            bodies["cpm"] = cpm[rows]
-            bodies["currency"] = [books.currencies[number] for number in accounts[rows].tolist()]
-            bodies["rate"] = SAME_CURRENCY if rates_micros is None else rates_micros[rows]
-            bodies["exchange"] = [books.exchange_hash(exchanges[row]) for row in rows.tolist()]
-            bodies["issued_ms"] = now_ms
-            for row, token in zip(rows.tolist(), self._keys.sign(bodies), strict=True):
-                tokens[row] = token
+        rows = [row for row, reason in enumerate(columns.reasons.tolist()) if reason == 0]
+        rates = [SAME_CURRENCY] * len(accounts) if rates_micros is None else rates_micros.tolist()
+        currencies, hash_of = self._books.currencies, self._books.exchange_hash
+        numbers, amounts = accounts.tolist(), cpm.tolist()
+        leases, serials, days = (column.tolist() for column in columns[1:])
+        claims = (
+            (
+                numbers[row],
+                leases[row],
+                serials[row],
+                days[row],
+                amounts[row],
+                currencies[numbers[row]],
+                rates[row],
+                hash_of(exchanges[row]),
+                now_ms,
+            )
+            for row in rows
+        )
+        for row, token in zip(rows, self._keys.issue(claims), strict=True):
+            tokens[row] = token
         return tokens, columns.reasons
 
     def _check_reserve(self, accounts: Int32, cpm: Int64, exchanges: Sequence[str]) -> None:
@@ -296,7 +302,8 @@ class Ledger(LedgerCore):
     def currency(self, advertiser_id: str) -> str | None:
         """The one currency of an advertiser's budget; None for an unknown advertiser."""
         number = self._books.numbers.get(advertiser_id)
-        return None if number is None else self._books.rows[number].settings.currency
+        row = self._books.rows[number] if number is not None else find_account(self._query, advertiser_id)
+        return None if row is None else row.settings.currency
 
     def account_number(self, account_id: str) -> int:
         """The account's stable number. Raises NotFoundError."""

@@ -19,7 +19,7 @@ from headrace.bidding.journal import Extra, Journal, archived_lease, create_tabl
 from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices
 from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, recover
 from headrace.bidding.tokens import TokenKeys
-from headrace.errors import HeadraceError, LedgerNotOwnerError, StoreError
+from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
 from headrace.locks import OwnerLock
 from headrace.types import Int8, Int32, Int64
@@ -81,13 +81,21 @@ class LedgerCore:
         return self._owned
 
     def try_acquire(self) -> bool:
-        """Become the owner unless another process is; recovers the state. True when this process owns the ledger."""
+        """Become the owner unless another process is; recovers the state. True when this process owns the ledger.
+
+        Raises LedgerError when the journal cannot be read.
+        """
         with self._lock:
             if not self._owned:
                 if not self._owner.try_acquire():
                     return False
                 self._owned = True
-                self._recover()
+                try:
+                    self._recover()
+                except BaseException:
+                    self._owned = False
+                    self._owner.release()
+                    raise
             return True
 
     def release(self) -> None:
@@ -130,6 +138,8 @@ class LedgerCore:
             recovered = self._store.write(lambda connection: recover(connection, path, self.config, now_ms))
             attach(recovered, path, self._ledger_id)
             self._journal.open(recovered.epoch)
+        except LedgerError:
+            raise
         except (HeadraceError, OSError) as error:
             self._failure = error
             self._retry_at = now_ms + self.config.retry_ms
@@ -275,13 +285,16 @@ class LedgerCore:
             outcomes = np.zeros(len(rows), np.int8)
             ticket = self._settle(books, batch, rows, now_ms, outcomes)
             batch.outcomes[rows] = outcomes
+            tripped = [books.rows[root].account_id for root in books.native.take_tripped()]
 
             def more(connection: sqlite3.Connection, sequence: int) -> None:
                 keep_apart(connection, batch, now_ms)
+                for advertiser_id in tripped:
+                    put_brake(connection, "", advertiser_id, True, (now_ms, "ledger", "spent too much in one minute"))
                 if extra is not None:
                     extra(connection, sequence)
 
-            wanted = more if extra is not None or needs_apart(batch) else None
+            wanted = more if extra is not None or tripped or needs_apart(batch) else None
             committed = self._commit(books, ticket, wanted)
         committed.result()
         if books.native.saw_unknown_lease() and not books.fenced:
@@ -306,7 +319,7 @@ class LedgerCore:
                 now_ms,
                 outcomes,
             )
-        except RuntimeError as error:
+        except (RuntimeError, OverflowError) as error:
             self._journal.broken = True
             self._failure = StoreError(f"notices cannot be settled now: {error}", hint="send them again")
             raise self._failure from error
@@ -314,7 +327,7 @@ class LedgerCore:
     # -- time
 
     def tick(self, now_ms: int) -> None:
-        """What the owner does by time: expiry, changed settings, notices left by others, tripped brakes, snapshots.
+        """What the owner does by time: expiry, changed settings, notices left by others, snapshots.
 
         Call it a few times a second. Does nothing in a process that does not own the ledger.
         """
@@ -325,8 +338,6 @@ class LedgerCore:
             books = self._books
             self._take_settings(books, now_ms)
             self._commit(books, books.native.expire(now_ms))
-            for root in books.native.take_tripped():
-                self._trip(books, root)
             if self._journal.n_records > self.config.snapshot_records:
                 self._condense(now_ms)
         self._apply_pending(now_ms)
@@ -338,11 +349,6 @@ class LedgerCore:
             self.tick(now_ms)
         finally:
             self._lock.release()
-
-    def _trip(self, books: Books, root: int) -> None:
-        by = (self._clock_ms(), "ledger", "the advertiser spent more in a minute than it may")
-        advertiser_id = books.rows[root].account_id
-        self._store.submit(lambda connection: put_brake(connection, "", advertiser_id, True, by))
 
     def _fence(self, reason: str, who: str, why: str) -> None:
         by = (self._clock_ms(), who, why)

@@ -23,6 +23,7 @@ from headrace.bidding.journal import (
     saved_records,
     set_meta,
 )
+from headrace.errors import LedgerError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -125,11 +126,17 @@ def _new_books(query: Query, config: LedgerConfig, now_ms: int) -> Books:
 
 
 def _replay(query: Query, books: Books) -> None:
-    blobs, archived = saved_records(query)
-    for blob in archived:
-        books.native.restore(blob)
-    for blob in blobs:
-        books.native.replay(blob)
+    try:
+        blobs, archived = saved_records(query)
+        for blob in archived:
+            books.native.restore(blob)
+        for blob in blobs:
+            books.native.replay(blob)
+    except (ValueError, IndexError) as error:
+        raise LedgerError(
+            f"the ledger's journal cannot be read: {error}",
+            hint="restore the store from a backup, then fence the ledger",
+        ) from error
 
 
 def _boot() -> int:
