@@ -283,7 +283,7 @@ def prices_for(cpm: int) -> st.SearchStrategy[int | None]:
 
 
 LedgerMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("HEADRACE_LEDGER_LIVES", "60")),
+    max_examples=int(os.environ.get("HEADRACE_LEDGER_LIVES", "40")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
