@@ -1,9 +1,9 @@
 """Exact scores and the best k of them.
 
-A score is a dot product accumulated in the order of the factors' columns, one fused multiply-add a column, so it is the
-same whichever kernel computes it and whoever else is asked about. To find the best of all items, a coarse scan bounds
-every score from 8-bit factors, and only items whose bound reaches the k-th best so far are scored: the answer is exact,
-for a third of the time and a quarter of the memory traffic of scoring everything.
+A score is a dot product whose order of additions is written down (:func:`_dot`), so it is the same to the bit whichever
+kernel computes it and whoever else is asked about. To find the best of all items, a coarse scan bounds every score from
+8-bit factors, and only items whose bound reaches the k-th best so far are scored: the answer is exact, for a third of
+the time and a quarter of the memory traffic of scoring everything.
 
 ``fastmath={"contract"}`` allows fused multiply-add and nothing else: at most one rounding a column less than the twin.
 """
@@ -145,10 +145,22 @@ def _sort(rows: Int32, scores: Float32, count: int) -> None:
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _dot(a: Float32, b: Float32) -> float:
-    total = np.float32(0.0)
-    for j in range(b.shape[0]):
-        total = total + a[j] * b[j]
+def _dot(items: Float32, row: int, query: Float32) -> float:
+    """The score: eight sums over every eighth column, added up in pairs, then what is left of the columns."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
+    whole = items.shape[1] - items.shape[1] % 8
+    for j in range(0, whole, 8):
+        s0 = s0 + items[row, j] * query[j]
+        s1 = s1 + items[row, j + 1] * query[j + 1]
+        s2 = s2 + items[row, j + 2] * query[j + 2]
+        s3 = s3 + items[row, j + 3] * query[j + 3]
+        s4 = s4 + items[row, j + 4] * query[j + 4]
+        s5 = s5 + items[row, j + 5] * query[j + 5]
+        s6 = s6 + items[row, j + 6] * query[j + 6]
+        s7 = s7 + items[row, j + 7] * query[j + 7]
+    total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+    for j in range(whole, items.shape[1]):
+        total = total + items[row, j] * query[j]
     return total  # type: ignore[return-value]
 
 
@@ -161,10 +173,10 @@ def _bound(threshold: float, unit: float, slack: float) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _may_enter(coarse_scores: Int16, first: int, bound: int) -> bool:
+def _may_enter(coarse_scores: Int16, bound: int) -> bool:
     least = np.int16(bound)
     n_above = np.int16(0)
-    for lane in range(first, first + _STRIP):
+    for lane in range(_STRIP):
         n_above += np.int16(coarse_scores[lane] >= least)
     return n_above > 0
 
@@ -187,12 +199,12 @@ def _offer_block(
     bound = _bound(kept[0], unit, slack) if count == k else -32768
     n_lanes = min(BLOCK, factors.shape[0] - first)
     for strip in range(0, n_lanes, _STRIP):
-        if not _may_enter(coarse_scores, strip, bound):
+        if not _may_enter(coarse_scores[strip : strip + _STRIP], bound):
             continue
         for lane in range(strip, min(strip + _STRIP, n_lanes)):
             row = first + lane
             if coarse_scores[lane] >= bound and (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
-                count = _push(rows, kept, count, row, _dot(factors[row], query))
+                count = _push(rows, kept, count, row, _dot(factors, row, query))
                 if count == k:
                     bound = _bound(kept[0], unit, slack)
     counts[0] = count
@@ -211,7 +223,7 @@ def top_rows(coarse: Coarse, factors: Float32, queries: Float32, limits: Int32, 
     slates  : see Slates; counts say how many entries of a row are valid.
     """
     rows, scores, counts = slates
-    n_blocks, d = coarse.blocks.shape[0], factors.shape[1]
+    n_blocks = coarse.blocks.shape[0]
     coarse_scores = np.empty((n_blocks, BLOCK), dtype=np.int16)
     tops = np.empty(n_blocks, dtype=np.int32)
     rounded = np.empty(queries.shape[1], dtype=np.int16)
@@ -230,7 +242,7 @@ def top_rows(coarse: Coarse, factors: Float32, queries: Float32, limits: Int32, 
         for wave in range(2):
             for b in range(n_blocks):
                 if (tops[b] < first_wave) == (wave == 1) and tops[b] >= bound:
-                    bound = _offer_block(coarse_scores[b], b * BLOCK, factors, queries[q, :d], banned, q, worth, heap)
+                    bound = _offer_block(coarse_scores[b], b * BLOCK, factors, queries[q], banned, q, worth, heap)
         _sort(rows[q], scores[q], counts[q])
 
 
@@ -248,10 +260,9 @@ def top_candidates(
     """
     rows, scores, counts = slate
     counts[0] = 0
-    d = factors.shape[1]
     for row in candidates:
         if (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
-            counts[0] = _push(rows, scores, counts[0], row, _dot(factors[row], query[:d]))
+            counts[0] = _push(rows, scores, counts[0], row, _dot(factors, row, query))
     _sort(rows, scores, counts[0])
 
 
@@ -269,6 +280,55 @@ def top_scores(scores: Float32, banned: UInt32, bit: int, slate: Slates) -> None
         if (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
             counts[0] = _push(rows, kept, counts[0], row, scores[row])
     _sort(rows, kept, counts[0])
+
+
+@njit(nogil=True, cache=True)
+def _at_least(line: Float32, k: int, tops: Float32) -> float:
+    """A score that k entries of the line reach: the k-th of the highest in every len(tops)-th column."""
+    n_tops = tops.shape[0]
+    if k > n_tops or line.shape[0] < 2 * n_tops:
+        return np.float32(-np.inf)  # type: ignore[return-value]
+    tops[:] = -np.inf
+    for first in range(0, line.shape[0] - n_tops + 1, n_tops):
+        part = line[first : first + n_tops]
+        for i in range(n_tops):
+            value = part[i]
+            tops[i] = value if value > tops[i] else tops[i]
+    return np.partition(tops, n_tops - k)[n_tops - k]  # type: ignore[no-any-return]
+
+
+@njit(nogil=True, cache=True)
+def top_unseen(scores: Float32, seen_indptr: Int64, seen: Int32, slates: Slates) -> None:
+    """The best k entries of each row of scores but those seen; ties go to the lower index.
+
+    scores      : (n, n_items) float32, finite; overwritten at what is seen.
+    seen_indptr : (n + 1,) int64 into seen; need not begin with 0.
+    seen        : int32 columns.
+    slates      : see Slates, with k_max = k; only what counts cover is written.
+    """
+    rows, kept, counts = slates
+    k = rows.shape[1]
+    tops = np.empty(256, dtype=np.float32)
+    for q in range(scores.shape[0]):
+        line, mine, best = scores[q], rows[q], kept[q]
+        for p in range(seen_indptr[q], seen_indptr[q + 1]):
+            line[seen[p]] = -np.inf
+        count = 0
+        least = _at_least(line, k, tops)
+        for first in range(0, line.shape[0], _STRIP):
+            strip = line[first : min(first + _STRIP, line.shape[0])]
+            n_above = np.int32(0)
+            for i in range(strip.shape[0]):
+                n_above += np.int32(strip[i] >= least)
+            if n_above == 0:
+                continue
+            for i in range(strip.shape[0]):
+                if strip[i] >= least and strip[i] > -np.inf:
+                    count = _push(mine, best, count, first + i, strip[i])
+                    if count == k:
+                        least = best[0]
+        counts[q] = count
+        _sort(mine, best, count)
 
 
 @njit(nogil=True, cache=True)

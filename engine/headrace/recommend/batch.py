@@ -7,20 +7,26 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from headrace.errors import InvalidRequestError
-from headrace.kernels.topk import MAX_QUERIES, ban, top_rows
-from headrace.recommend.model import to_coarse
+from headrace.kernels.topk import top_unseen
 from headrace.types import Float32, Int32, Int64
+
+TILE_BYTES = 24 << 20
+"""Scores held at once by a thread; more would not be faster."""
+
+_MAX_TILE_USERS = 256
 
 
 def top_k_all(
     user_factors: Float32, item_factors: Float32, seen_indptr: Int64, seen_items: Int32, k: int, *, n_threads: int = 1
 ) -> tuple[Int32, Float32]:
-    """The k best unseen items of each user, score descending, then index ascending, scored as serving scores.
+    """The k best unseen items of each user, score descending, then index ascending.
 
-    user_factors, item_factors : (n_users, d), (n_items, d) float32.
+    Scores are matrix products, which may round otherwise than a served answer's.
+
+    user_factors, item_factors : (n_users, d), (n_items, d) float32, finite.
     seen_indptr, seen_items : CSR of the items that a user must not get, (n_users + 1,) int64 and int32.
     Returns items (n_users, k) int32 and scores float32; -1 and 0 where a user has fewer than k unseen items.
-    Beside inputs and outputs it needs one copy of the item factors and 4 bytes an item and thread.
+    Beside inputs and outputs it needs TILE_BYTES, or four bytes an item if that is more, for each thread.
 
     Raises InvalidRequestError when k is not positive or the factors differ in width.
     """
@@ -29,25 +35,21 @@ def top_k_all(
     if user_factors.shape[1] != item_factors.shape[1]:
         raise InvalidRequestError("user_factors", user_factors.shape, f"(n_users, {item_factors.shape[1]})")
     n_users, n_items = len(user_factors), len(item_factors)
-    coarse = to_coarse(item_factors)
     items, scores = np.full((n_users, k), -1, dtype=np.int32), np.zeros((n_users, k), dtype=np.float32)
-    indptr = np.ascontiguousarray(seen_indptr, dtype=np.int64)
-    limits = np.full(MAX_QUERIES, k, dtype=np.int32)
+    indptr, seen = np.ascontiguousarray(seen_indptr, np.int64), np.ascontiguousarray(seen_items, np.int32)
+    transposed = np.ascontiguousarray(item_factors).T
+    step = max(1, min(_MAX_TILE_USERS, TILE_BYTES // max(1, 4 * n_items)))
 
     def work(firsts: range) -> None:
-        banned = np.zeros(n_items, dtype=np.uint32)
+        tile = np.empty((step, n_items), dtype=np.float32)
         for first in firsts:
-            part = slice(first, min(first + MAX_QUERIES, n_users))
+            part = slice(first, min(first + step, n_users))
             n = part.stop - first
-            queries = np.zeros((n, coarse.blocks.shape[1]), dtype=np.float32)
-            queries[:, : user_factors.shape[1]] = user_factors[part]
-            banned[:] = 0
-            ban(banned, indptr[first : part.stop + 1], seen_items)
-            top_rows(
-                coarse, item_factors, queries, limits[:n], banned, (items[part], scores[part], np.zeros(n, np.int32))
+            np.matmul(user_factors[part], transposed, out=tile[:n])
+            top_unseen(
+                tile[:n], indptr[first : part.stop + 1], seen, (items[part], scores[part], np.zeros(n, np.int32))
             )
 
-    step = MAX_QUERIES * n_threads
     with ThreadPoolExecutor(n_threads) as executor:
-        list(executor.map(work, (range(MAX_QUERIES * i, n_users, step) for i in range(n_threads))))
+        list(executor.map(work, (range(step * i, n_users, step * n_threads) for i in range(n_threads))))
     return items, scores
