@@ -85,7 +85,8 @@ def losses(folder: Path, acks: Path) -> list[str]:
     """What was answered and is not there any more, after reopening the ledger; empty when all is well."""
     if not acks.exists():
         return []
-    lines = [line.split() for line in acks.read_text().splitlines()]
+    whole, _, _ = acks.read_text().rpartition("\n")  # a kill may cut the last line
+    lines = [line.split() for line in whole.splitlines()]
     store = Store(folder / "store.db", "CREATE TABLE IF NOT EXISTS acknowledged(n INTEGER PRIMARY KEY) STRICT;")
     ledger = Ledger(folder, store, clock_ms=lambda: LATER)
     try:
