@@ -19,7 +19,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of public data sets; a test that needs it is skipped where it is absent, and fails where it was promised."""
+    """The folder of public data sets; tests that need it are skipped where it is absent, unless it was promised."""
     named = os.environ.get("HEADRACE_DATA")
     root = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
     if not root.is_dir():

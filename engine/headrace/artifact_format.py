@@ -46,6 +46,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Confidence weight of one event, by lower-case event type."""
     alpha: float
     regularization: float
+    repeat_boost: float = 0.0
+    """Lift of bought items, see kernels.repeats; 0 for none."""
+    repeat_days: float = 60.0
+    """Days after which that lift has fallen to 1/e."""
     probability_bias: float
     horizon_days: float
     """The probability model speaks of a purchase within so many days."""

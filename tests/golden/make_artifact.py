@@ -57,6 +57,8 @@ def golden_manifest() -> Manifest:
         libraries={"headrace": "0.1.0"},
         repeat_policy="allow",
         repeat_rate=0.25,
+        repeat_boost=0.5,
+        repeat_days=30.0,
         event_weights={"purchase": 1.0, "view": 0.25},
         alpha=8.0,
         regularization=0.125,

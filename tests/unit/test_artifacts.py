@@ -13,6 +13,7 @@ from types import ModuleType
 import msgspec
 import numpy as np
 import pytest
+
 from headrace.artifacts import Artifact, ArtifactStore, Manifest, open_artifact
 from headrace.errors import (
     ArtifactCorruptError,

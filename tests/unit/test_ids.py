@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from headrace.errors import InvalidRequestError
-from headrace.ids import IdTable, id_hash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from headrace.errors import InvalidRequestError
+from headrace.ids import IdTable, id_hash
 
 
 @settings(max_examples=50, deadline=None)

@@ -70,6 +70,29 @@ def expected(artifact: Artifact, user: str, k: int, *, exclude_purchased: bool) 
     return artifact.item_ids.ids(best.tolist()), scores
 
 
+@pytest.mark.parametrize("boost", [0.1, 1.0, 30.0])
+def test_what_a_person_bought_is_lifted_and_nothing_else(make: Make, factories: ModuleType, boost: float) -> None:
+    artifact = factories.make_artifact(repeat_policy="allow", repeat_boost=boost, repeat_days=40.0)
+    recommender, n = make(artifact), len(artifact.item_ids)
+    for user in ("u0", "u7", "u23"):
+        plain, scores = expected(artifact, user, n, exclude_purchased=False)
+        total = dict(zip(plain, scores.tolist(), strict=True))
+        user_idx = artifact.user_ids.find(user)
+        span = slice(artifact.history_indptr[user_idx], artifact.history_indptr[user_idx + 1])
+        last_ms = artifact.history_times_ms[span].max()
+        for p in range(span.start, span.stop):
+            if artifact.history_types[p] == PURCHASE:
+                age_days = (last_ms - artifact.history_times_ms[p]) / 86_400_000
+                lift = boost * np.log1p(artifact.history_weights[p]) * np.exp(-age_days / 40.0)
+                total[artifact.item_ids.id(int(artifact.history_items[p]))] += float(lift)
+        answer = ask(recommender, user_id=user, limit=12)
+        assert answer.item_ids == sorted(total, key=lambda item: -total[item])[:12]
+        assert len(set(ask(recommender, user_id=user, limit=n).rows)) == n
+        bought = {item for item, score in zip(plain, scores.tolist(), strict=True) if total[item] != score}
+        without = ask(recommender, user_id=user, limit=n, exclude_purchased=True)
+        assert bought.isdisjoint(without.item_ids)
+
+
 @pytest.mark.parametrize("exclude_purchased", [False, True])
 @pytest.mark.parametrize("d", [8, 13])
 def test_a_known_user_gets_the_best_of_a_dense_computation(make: Make, d: int, exclude_purchased: bool) -> None:

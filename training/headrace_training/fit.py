@@ -35,7 +35,7 @@ from headrace_training.neighbours import neighbour_arrays
 from headrace_training.probability import Moment, ProbabilityModel, calibration_report, draw_sample, fit_probability
 from headrace_training.progress import say
 from headrace_training.settings import FitSettings
-from headrace_training.slate import served_metrics
+from headrace_training.slate import NO_REPEAT, choose_repeat, served_metrics
 
 DAY_MS = 86_400_000
 ALPHAS = (1.0, 2.0, 5.0, 20.0)
@@ -82,12 +82,13 @@ class Fitter:
         self.slices = make_slices(events, settings.horizon_days)
         self.landscape = observed_landscape(auctions) if auctions else None
         self.alpha = settings.alpha
+        self.repeat = NO_REPEAT
         self.rng = np.random.default_rng(settings.seed)
 
     def run(self, store: ArtifactStore, name: str = "") -> Path:
         """Learn everything and write one version; returns its directory. ArtifactError if it cannot be."""
         name = name or new_version(store, self.now_ms)
-        self.choose_alpha()
+        self.choose()
         say("learning the probability model")
         rate = repeat_rate(self.events)
         policy = self.settings.repeat_policy
@@ -99,7 +100,7 @@ class Fitter:
             model, draw_sample(validation, self._bought(self.slices.calibration_ms), self.rng)
         )
         metrics |= served_metrics(
-            validation, self._wanted(self.slices.calibration_ms), exclude=policy == "exclude_purchased"
+            validation, self._wanted(self.slices.calibration_ms), self.repeat, exclude=policy == "exclude_purchased"
         )
         say(f"learning from all {len(self.events.times_ms)} events")
         final = self.moment(self.slices.end_ms)
@@ -114,17 +115,20 @@ class Fitter:
                 faiss.write_index(index.index, str(writer.index_path))
             return writer.finish(self._manifest(name, metrics, model, index, rate, policy))
 
-    def choose_alpha(self) -> None:
-        """Unless the settings give one, take the alpha that ranks best on the slice before the validation."""
-        if self.settings.alpha:
-            return
+    def choose(self) -> None:
+        """Take the alpha, unless the settings give one, and the lift of repeats that rank best on the slice before the
+        validation."""
         wanted = self._wanted(self.slices.labels_ms)
-        recalls = {}
-        for alpha in ALPHAS:
+        found: list[tuple[float, float, Moment]] = []
+        for alpha in (self.settings.alpha,) if self.settings.alpha else ALPHAS:
             self.alpha = alpha
-            recalls[alpha] = served_metrics(self.moment(self.slices.labels_ms), wanted, exclude=False)["recall@20"]
-            say(f"  alpha {alpha:g}: recall@20 {recalls[alpha]:.4f} on the slice before the last")
-        self.alpha = max(ALPHAS, key=lambda alpha: recalls[alpha])
+            moment = self.moment(self.slices.labels_ms)
+            recall = served_metrics(moment, wanted, NO_REPEAT, exclude=False)["recall@20"]
+            say(f"  alpha {alpha:g}: recall@20 {recall:.4f} on the slice before the last")
+            found.append((recall, alpha, moment))
+        _, self.alpha, moment = max(found, key=lambda entry: entry[0])
+        self.repeat = choose_repeat(moment, wanted)
+        say(f"  repeats: lifted by {self.repeat.boost:g} over {self.repeat.days:g} days")
 
     def _probability(self) -> tuple[ProbabilityModel, dict[str, float]]:
         slices = self.slices
@@ -260,6 +264,8 @@ class Fitter:
             event_weights=self.weights,
             alpha=self.alpha,
             regularization=settings.regularization,
+            repeat_boost=self.repeat.boost,
+            repeat_days=self.repeat.days,
             probability_bias=model.bias,
             horizon_days=self.slices.horizon_days,
             landscape_exchanges=self.landscape[0] if self.landscape else [""],

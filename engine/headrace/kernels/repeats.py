@@ -43,7 +43,7 @@ def _dot(a: Float32, b: Float32) -> float:
     total = np.float32(0.0)
     for j in range(b.shape[0]):
         total = total + a[j] * b[j]
-    return total
+    return float(total)
 
 
 @njit(nogil=True, cache=True)

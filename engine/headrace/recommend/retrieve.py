@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.kernels.history import purchased_rows
+from headrace.kernels.repeats import merge_repeats, repeat_lifts
 from headrace.kernels.topk import MAX_QUERIES, ban, take_allowed, top_candidates, top_rows
 from headrace.recommend.model import Model
 from headrace.state.users import People
@@ -62,13 +63,29 @@ def retrieve(model: Model, people: People, wanted: Wanted) -> Found:
     )
     if warm.any():
         vectors = model.fold_in(indptr, rows, confidences)
+        lifted = _lifted(model, people, warm & (wanted.exclude_purchased == 0))
+        allowed, banned = banned, banned.copy()
+        ban(banned, lifted[0], lifted[1])
         if model.index is None:
             _exact(model, vectors, warm, wanted.limits, banned, found)
         else:
             _approximate(model, vectors, warm, wanted.limits, banned, found)
+        slates = (found.rows, found.scores, found.counts)
+        merge_repeats(lifted, model.artifact.item_factors, vectors, allowed, wanted.limits, slates)
     for q in np.flatnonzero(found.counts < wanted.limits).tolist():
         _fill(model, people.n_rows, q, int(wanted.limits[q]), banned, found)
     return found
+
+
+def _lifted(model: Model, people: People, wanted: Bool) -> tuple[Int64, Int32, Float32]:
+    """What people bought before, kept out of the search for the rest and merged with it afterwards."""
+    size = len(people.merged.rows)
+    out = (np.zeros(len(wanted) + 1, np.int64), np.empty(size, np.int32), np.empty(size, np.float32))
+    manifest = model.artifact.manifest
+    if manifest.repeat_boost > 0 and wanted.any():
+        chosen = wanted.astype(np.int8)
+        repeat_lifts(people.merged, chosen, model.n_items, manifest.repeat_boost, manifest.repeat_days, out)
+    return out
 
 
 def _banned(people: People, wanted: Wanted) -> UInt32:

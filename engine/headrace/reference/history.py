@@ -48,7 +48,7 @@ class Person:
 
 
 def merge(entries: Sequence[Entry], type_weights: Sequence[float]) -> Person:
-    """All entries of a person with one record an item; purchases less returns weigh a purchase each, at least nothing."""
+    """All entries of a person with one record an item; purchases less returns weigh one purchase each, at least 0."""
     person = Person()
     for row, kind, count, time_ms in entries:
         item = person.items.setdefault(row, Item())
