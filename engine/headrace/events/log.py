@@ -16,7 +16,7 @@ import numpy as np
 
 from headrace.events import columns, ingest, items
 from headrace.events.columns import EventColumns, TrainingColumns
-from headrace.events.identity import ensure_subject, erase_subject, erasure_mark, split_name, subject_name
+from headrace.events.identity import ensure_subject, erase_subject, split_name, subject_name
 from headrace.events.ingest import Texts
 from headrace.events.items import CatalogItem, ItemChange
 from headrace.events.schema import LOGIN, STATEMENTS
@@ -162,9 +162,9 @@ class EventLog:
         """Names of those subjects that still have one."""
         return columns.names_of(self.store, subject_keys)
 
-    def is_erased(self, name: str) -> bool:
-        """True when the name was erased at any time."""
-        return bool(self.store.read("SELECT 1 FROM erasures WHERE mark = ?", (erasure_mark(self.log_id, name),)))
+    def erasures(self) -> frozenset[bytes]:
+        """Marks (identity.erasure_mark) of all names erased at any time."""
+        return frozenset(row[0] for row in self.store.read("SELECT mark FROM erasures"))
 
     def upsert_items(self, catalog_items: Sequence[CatalogItem]) -> int:
         """Create or replace catalog items durably, all or none; returns their number."""

@@ -181,6 +181,18 @@ def _add(
 
 
 @njit(nogil=True, cache=True)
+def n_entries(indptr: Int64, length: Int32, user_idx: Int32, slots: Int32) -> int:
+    """Entries of n people in the artifact's histories and in the arena together; arguments as for :func:`gather`."""
+    total = 0
+    for person in range(user_idx.shape[0]):
+        if user_idx[person] >= 0:
+            total += indptr[user_idx[person] + 1] - indptr[user_idx[person]]
+        if slots[person] >= 0:
+            total += length[slots[person]]
+    return total
+
+
+@njit(nogil=True, cache=True)
 def gather(
     history: Csr, arena: Arena, user_idx: Int32, slots: Int32, type_weights: Float32, where: Int32, out: Merged
 ) -> None:

@@ -10,6 +10,7 @@ the time and a quarter of the memory traffic of scoring everything.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +24,8 @@ BLOCK = 128
 UNROLL = 8
 """Columns of coarse factors are padded with zeros to a multiple of this."""
 
-_STRIP = 32
-"""Items of a block that are looked at together for one that may enter the answer."""
+_STRIP = 128
+"""Scores that are looked at together for one that may enter the answer; fewer are not vectorised."""
 
 MAX_QUERIES = 32
 """Queries in one pass: one bit each of a word of ``banned``."""
@@ -52,7 +53,7 @@ def longest(d: int) -> float:
 
     Rounding adds at most sqrt(d) / 2 to a norm, and the product of two norms bounds the dot product.
     """
-    return 181.0 - 0.5 * np.sqrt(float(d))
+    return 181.0 - 0.5 * math.sqrt(d)
 
 
 @njit(nogil=True, cache=True)
@@ -90,7 +91,8 @@ def _scan_block(block: Int8, query: Int16, out: Int16) -> int:
             out[lane] = np.int16(out[lane] + low + high)
     top = np.int16(-32768)
     for lane in range(BLOCK):
-        top = max(top, out[lane])
+        value = out[lane]
+        top = value if value > top else top
     return int(top)
 
 
@@ -173,15 +175,6 @@ def _bound(threshold: float, unit: float, slack: float) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _may_enter(coarse_scores: Int16, bound: int) -> bool:
-    least = np.int16(bound)
-    n_above = np.int16(0)
-    for lane in range(_STRIP):
-        n_above += np.int16(coarse_scores[lane] >= least)
-    return n_above > 0
-
-
-@njit(nogil=True, cache=True)
 def _offer_block(
     coarse_scores: Int16,
     first: int,
@@ -197,16 +190,12 @@ def _offer_block(
     k, count = rows.shape[0], counts[0]
     unit, slack = worth
     bound = _bound(kept[0], unit, slack) if count == k else -32768
-    n_lanes = min(BLOCK, factors.shape[0] - first)
-    for strip in range(0, n_lanes, _STRIP):
-        if not _may_enter(coarse_scores[strip : strip + _STRIP], bound):
-            continue
-        for lane in range(strip, min(strip + _STRIP, n_lanes)):
-            row = first + lane
-            if coarse_scores[lane] >= bound and (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
-                count = _push(rows, kept, count, row, _dot(factors, row, query))
-                if count == k:
-                    bound = _bound(kept[0], unit, slack)
+    for lane in range(min(BLOCK, factors.shape[0] - first)):
+        row = first + lane
+        if coarse_scores[lane] >= bound and (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
+            count = _push(rows, kept, count, row, _dot(factors, row, query))
+            if count == k:
+                bound = _bound(kept[0], unit, slack)
     counts[0] = count
     return bound
 
@@ -298,37 +287,51 @@ def _at_least(line: Float32, k: int, tops: Float32) -> float:
 
 
 @njit(nogil=True, cache=True)
-def top_unseen(scores: Float32, seen_indptr: Int64, seen: Int32, slates: Slates) -> None:
-    """The best k entries of each row of scores but those seen; ties go to the lower index.
+def _reaches(strip: Float32, least: float) -> bool:
+    n_above = np.int32(0)
+    for i in range(_STRIP):
+        n_above += np.int32(strip[i] >= least)
+    return bool(n_above > 0)
 
-    scores      : (n, n_items) float32, finite; overwritten at what is seen.
+
+@njit(nogil=True, cache=True)
+def offer_tile(scores: Float32, first_item: int, seen_indptr: Int64, seen: Int32, heaps: Slates) -> None:
+    """Offer a tile of scores to one heap a row, but for what is seen; :func:`sort_heaps` ends the last tile's work.
+
+    scores      : (n, m) float32, finite, of the items first_item …; overwritten at what is seen.
     seen_indptr : (n + 1,) int64 into seen; need not begin with 0.
-    seen        : int32 columns.
-    slates      : see Slates, with k_max = k; only what counts cover is written.
+    seen        : int32 items, in any order.
+    heaps       : as Slates, with k_max = k and counts that are 0 before the first tile; rows come in ascending order.
     """
-    rows, kept, counts = slates
+    rows, kept, counts = heaps
     k = rows.shape[1]
     tops = np.empty(256, dtype=np.float32)
     for q in range(scores.shape[0]):
         line, mine, best = scores[q], rows[q], kept[q]
         for p in range(seen_indptr[q], seen_indptr[q + 1]):
-            line[seen[p]] = -np.inf
-        count = 0
-        least = _at_least(line, k, tops)
+            column = seen[p] - first_item
+            if 0 <= column < line.shape[0]:
+                line[column] = -np.inf
+        count = counts[q]
+        least = best[0] if count == k else _at_least(line, k, tops)
+        whole = line.shape[0] - line.shape[0] % _STRIP
         for first in range(0, line.shape[0], _STRIP):
-            strip = line[first : min(first + _STRIP, line.shape[0])]
-            n_above = np.int32(0)
-            for i in range(strip.shape[0]):
-                n_above += np.int32(strip[i] >= least)
-            if n_above == 0:
+            if first < whole and not _reaches(line[first : first + _STRIP], least):
                 continue
-            for i in range(strip.shape[0]):
-                if strip[i] >= least and strip[i] > -np.inf:
-                    count = _push(mine, best, count, first + i, strip[i])
+            for i in range(first, min(first + _STRIP, line.shape[0])):
+                if line[i] >= least and line[i] > -np.inf:
+                    count = _push(mine, best, count, first_item + i, line[i])
                     if count == k:
                         least = best[0]
         counts[q] = count
-        _sort(mine, best, count)
+
+
+@njit(nogil=True, cache=True)
+def sort_heaps(heaps: Slates) -> None:
+    """Turn every row's heap into a list, best first."""
+    rows, kept, counts = heaps
+    for q in range(rows.shape[0]):
+        _sort(rows[q], kept[q], counts[q])
 
 
 @njit(nogil=True, cache=True)

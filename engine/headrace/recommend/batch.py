@@ -7,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from headrace.errors import InvalidRequestError
-from headrace.kernels.topk import top_unseen
+from headrace.kernels.topk import offer_tile, sort_heaps
 from headrace.types import Float32, Int32, Int64
 
-TILE_BYTES = 24 << 20
-"""Scores held at once by a thread; more would not be faster."""
-
-_MAX_TILE_USERS = 256
+TILE_USERS, TILE_ITEMS = 256, 2048
+"""Scores held at once by a thread: 2 MiB, so that they are still in its cache when the best are picked."""
 
 
 def top_k_all(
@@ -26,7 +24,7 @@ def top_k_all(
     user_factors, item_factors : (n_users, d), (n_items, d) float32, finite.
     seen_indptr, seen_items : CSR of the items that a user must not get, (n_users + 1,) int64 and int32.
     Returns items (n_users, k) int32 and scores float32; -1 and 0 where a user has fewer than k unseen items.
-    Beside inputs and outputs it needs TILE_BYTES, or four bytes an item if that is more, for each thread.
+    Beside inputs and outputs it needs one tile of scores for each thread.
 
     Raises InvalidRequestError when k is not positive or the factors differ in width.
     """
@@ -37,19 +35,22 @@ def top_k_all(
     n_users, n_items = len(user_factors), len(item_factors)
     items, scores = np.full((n_users, k), -1, dtype=np.int32), np.zeros((n_users, k), dtype=np.float32)
     indptr, seen = np.ascontiguousarray(seen_indptr, np.int64), np.ascontiguousarray(seen_items, np.int32)
-    transposed = np.ascontiguousarray(item_factors).T
-    step = max(1, min(_MAX_TILE_USERS, TILE_BYTES // max(1, 4 * n_items)))
+    item_factors = np.ascontiguousarray(item_factors)
 
     def work(firsts: range) -> None:
-        tile = np.empty((step, n_items), dtype=np.float32)
+        tile = np.empty(TILE_USERS * TILE_ITEMS, dtype=np.float32)
         for first in firsts:
-            part = slice(first, min(first + step, n_users))
+            part = slice(first, min(first + TILE_USERS, n_users))
             n = part.stop - first
-            np.matmul(user_factors[part], transposed, out=tile[:n])
-            top_unseen(
-                tile[:n], indptr[first : part.stop + 1], seen, (items[part], scores[part], np.zeros(n, np.int32))
-            )
+            heaps = (items[part], scores[part], np.zeros(n, dtype=np.int32))
+            for first_item in range(0, n_items, TILE_ITEMS):
+                some = item_factors[first_item : first_item + TILE_ITEMS]
+                out = tile[: n * len(some)].reshape(n, len(some))
+                np.matmul(user_factors[part], some.T, out=out)
+                offer_tile(out, first_item, indptr[first : part.stop + 1], seen, heaps)
+            sort_heaps(heaps)
 
+    step = TILE_USERS * n_threads
     with ThreadPoolExecutor(n_threads) as executor:
-        list(executor.map(work, (range(step * i, n_users, step * n_threads) for i in range(n_threads))))
+        list(executor.map(work, (range(TILE_USERS * i, n_users, step) for i in range(n_threads))))
     return items, scores

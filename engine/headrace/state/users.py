@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from headrace.artifacts import Artifact
 from headrace.events.columns import EventColumns
+from headrace.events.identity import erasure_mark
 from headrace.events.log import EventLog
 from headrace.events.schema import ERASE, LOGIN, PURCHASE, RETURN, TYPE_NAMES
-from headrace.kernels.history import Arena, Csr, Merged, append_events, gather, repack
+from headrace.kernels.history import Arena, Csr, Merged, append_events, gather, n_entries, repack
 from headrace.state.items import ItemTable
 from headrace.types import Float32, Int8, Int32, Int64, UInt32
 
@@ -79,6 +80,7 @@ class UserState:
         self._name_of_slot: list[str] = []
         self._key_of_slot: list[int] = []
         self._user_idx_of_slot: list[int] = []
+        self._erasures = log.erasures()
         self.lock = threading.RLock()
 
     def catch_up(self) -> int:
@@ -124,7 +126,7 @@ class UserState:
         """Whether the artifact's row is this person's, and not that of one erased since under the same name."""
         if self._same_log:
             return key != 0 and created_sequence <= self.artifact.manifest.log_sequence
-        return not self.log.is_erased(name)
+        return erasure_mark(self.log.log_id, name) not in self._erasures if self._erasures else True
 
     def _add_slot(self, name: str, key: int, user_idx: int) -> int:
         slot = len(self._name_of_slot)
@@ -139,6 +141,8 @@ class UserState:
         return slot
 
     def _apply(self, events: EventColumns) -> None:
+        if (events.types == ERASE).any():
+            self._erasures = self.log.erasures()
         self._name_subjects(events)
         special = np.flatnonzero(events.types >= LOGIN)
         first = 0
@@ -242,10 +246,7 @@ class UserState:
         """Histories from the artifact's users and an arena's slots, -1 for none; the caller holds the lock."""
         if len(self._where) < self.items.n_rows:
             self._where = np.full(2 * self.items.n_rows, -1, dtype=np.int32)
-        indptr = self._history.indptr
-        sizes = np.where(users >= 0, indptr[users + 1] - indptr[np.maximum(users, 0)], 0)
-        sizes += np.where(slots >= 0, arena.length[slots], 0)
-        out = _merged(len(users), int(sizes.sum()))
+        out = _merged(len(users), n_entries(self._history.indptr, arena.length, users, slots))
         gather(self._history, arena, users, slots, self.type_weights, self._where, out)
         return out
 
