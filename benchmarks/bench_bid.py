@@ -33,6 +33,7 @@ from headrace.bidding.ledger import Ledger
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel, resolve_items
 from headrace.bidding.settings import BiddingConfig
+from headrace.clock import RequestClock
 from headrace.events.log import EventLog
 from headrace.events.store import Store
 from headrace.front import Call
@@ -76,7 +77,7 @@ class Stack:
         self.engine = BiddingEngine(
             self.ledger, campaigns.board, self.bid_model, self.people, self.people.find_item, config
         )
-        self.service = BidderService(self.engine, self.ledger, config, lambda: NOW_MS)
+        self.service = BidderService(self.engine, self.ledger, config, RequestClock(NOW_MS))
         self.method = self.service.methods()[0]
         self.engine.warm(NOW_MS)
 

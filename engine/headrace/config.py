@@ -42,6 +42,8 @@ class ServerConfig:
     insecure: bool = False
     # Which transport takes the calls: "grpcio", "native", or "auto" for the fastest that is built.
     door: Literal["auto", "native", "grpcio"] = "auto"
+    # What time it is: the machine's, or, to replay a past day, the latest time that a bid request named.
+    clock: Literal["system", "requests"] = "system"
     # Threads that answer calls; 0 means one for each core that the process may use.
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
     # Threads that wait for the disk (events, campaigns, notices), so that reads and bids never do.

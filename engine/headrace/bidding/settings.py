@@ -18,6 +18,8 @@ class BiddingConfig:
     max_tries: Annotated[int, Meta(ge=1, le=16)] = 4
     # Milliseconds that a request's time may lie ahead of the server's clock.
     max_ahead_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 300_000
+    # Milliseconds that it may lie behind.
+    max_behind_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 300_000
     # Milliseconds of the requests' time between two solutions of the pacer.
     solve_every_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 1_000
     # Impressions after which the pacer solves even sooner.

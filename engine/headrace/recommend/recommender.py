@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
@@ -148,7 +149,7 @@ class Recommender:
         people = model.users.gather(names, now_ms)
         found = retrieve(model, people, _wanted(model, queries, people.n_rows))
         rows, scores = found.rows.tolist(), found.scores.tolist()
-        counts, tiers = found.counts.tolist(), found.tiers.tolist()
+        counts, tiers = found.counts.tolist(), found.tiers
         answers: list[Answer | HeadraceError] = []
         for q, query in enumerate(queries):
             if query.min_sequence > people.sequence:
@@ -182,13 +183,12 @@ def _rows_of(model: Model, item_ids: Sequence[str], n_rows: int) -> list[int]:
 def _wanted(model: Model, queries: Sequence[Query], n_rows: int) -> Wanted:
     default = model.exclude_purchased
     excluded = [_rows_of(model, query.exclude_item_ids, n_rows) if query.exclude_item_ids else [] for query in queries]
-    indptr = np.zeros(len(queries) + 1, dtype=np.int64)
-    np.cumsum([len(rows) for rows in excluded], out=indptr[1:])
+    starts = [0, *accumulate(map(len, excluded))]
     purchased = [default if query.exclude_purchased is None else query.exclude_purchased for query in queries]
     return Wanted(
         limits=np.array([query.limit for query in queries], dtype=np.int32),
         exclude_purchased=np.array(purchased, dtype=np.int8),
-        excluded_indptr=indptr,
+        excluded_indptr=np.array(starts, dtype=np.int64),
         excluded_rows=np.array([row for rows in excluded for row in rows], dtype=np.int32),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from headrace.kernels.repeats import merge_repeats, repeat_lifts
 from headrace.kernels.topk import MAX_QUERIES, ban, take_allowed, top_candidates, top_rows
 from headrace.recommend.model import Model
 from headrace.state.users import People
-from headrace.types import Bool, Float32, Int8, Int32, Int64, UInt32
+from headrace.types import Float32, Int8, Int32, Int64, UInt32
 
 EXACT, APPROXIMATE, POPULAR = 1, 2, 3
 """Tiers, numbered as in recommender.proto."""
@@ -36,12 +37,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Slates of n people: rows (n, k) int32, scores (n, k) float32, counts (n,) int32, tiers (n,) int8."""
+    """Slates of n people: rows (n, k) int32, scores (n, k) float32, counts (n,) int32 of valid entries, tiers."""
 
     rows: Int32
     scores: Float32
     counts: Int32
-    tiers: Int8
+    tiers: list[int]
 
 
 def retrieve(model: Model, people: People, wanted: Wanted) -> Found:
@@ -99,17 +100,20 @@ def _banned(people: People, wanted: Wanted) -> UInt32:
     return banned
 
 
-def _exact(model: Model, vectors: Float32, warm: Bool, limits: Int32, banned: UInt32, found: Found) -> None:
-    # A limit of nought makes the scan pass over the cold ones.
+def _exact(model: Model, vectors: Float32, warm: list[bool], limits: Int32, banned: UInt32, found: Found) -> None:
     slates = (found.rows, found.scores, found.counts)
-    top_rows(model.coarse, model.artifact.item_factors, vectors, np.where(warm, limits, np.int32(0)), banned, slates)
+    if not all(warm):  # a limit of nought makes the scan pass over the cold ones
+        limits = np.where(warm, limits, np.int32(0))
+    top_rows(model.coarse, model.artifact.item_factors, vectors, limits, banned, slates)
 
 
-def _approximate(model: Model, vectors: Float32, warm: Bool, limits: Int32, banned: UInt32, found: Found) -> None:
+def _approximate(
+    model: Model, vectors: Float32, warm: list[bool], limits: list[int], banned: UInt32, found: Found
+) -> None:
     factors = model.artifact.item_factors
     d = factors.shape[1]
-    for q in np.flatnonzero(warm).tolist():
-        k = int(limits[q])
+    for q in [q for q, each in enumerate(warm) if each]:
+        k = limits[q]
         slate = (found.rows[q, :k], found.scores[q, :k], found.counts[q : q + 1])
         for ask in (_CANDIDATES * k, _CANDIDATES * _CANDIDATES * _CANDIDATES * k):
             # One at a time: Faiss rounds differently, and may visit other lists, when it searches for many at once.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
+from headrace.clock import Clock, RequestClock, SystemClock
 from headrace.config import Config
 from headrace.errors import ConfigError
 from headrace.events.log import EventLog
@@ -37,11 +37,6 @@ BIDDER = "headrace.v1.BidderService"
 _log = logging.getLogger("headrace.service")
 
 
-def clock_ms() -> int:
-    """Now, ms since 1970 UTC."""
-    return time.time_ns() // 1_000_000
-
-
 class Assembly:
     """The parts of one serving process, ready to answer once built.
 
@@ -58,11 +53,13 @@ class Assembly:
         if not config.server.artifact:
             raise ConfigError("server.artifact", "", "an artifact folder", "say --artifact DIR")
         first, data = open_artifact(config.server.artifact), Path(config.server.data)
+        requests = config.server.clock == "requests"
+        self._clock: Clock = RequestClock(first.manifest.trained_until_ms) if requests else SystemClock()
         store = Store(data / DATABASE)
         undo.callback(store.close)
         self._event_log = EventLog(store)
         model = self._model(first)
-        self._recommender = Recommender(model, self._event_log, clock_ms)
+        self._recommender = Recommender(model, self._event_log, self._clock)
         undo.callback(self._recommender.close)
         self._recommender.start()
         self._build_bidding(store, data, model, undo)
@@ -72,10 +69,10 @@ class Assembly:
         config = self._config
         max_bid_cpm = config.bidding.max_bid_cpm_micros
         ledger_config = replace(config.ledger, max_bid_cpm_micros=config.ledger.max_bid_cpm_micros or max_bid_cpm)
-        self._ledger = Ledger(data, store, clock_ms=clock_ms, config=ledger_config)
+        self._ledger = Ledger(data, store, clock_ms=self._clock, config=ledger_config)
         undo.callback(self._ledger.close)
         self._ledger.try_acquire()
-        self._campaigns = CampaignStore(store, self._ledger, max_bid_cpm=max_bid_cpm, clock_ms=clock_ms)
+        self._campaigns = CampaignStore(store, self._ledger, max_bid_cpm=max_bid_cpm, clock_ms=self._clock)
         people = KnownPeople(model)
         self._bidding = BiddingEngine(
             self._ledger,
@@ -86,7 +83,7 @@ class Assembly:
             config.bidding,
         )
         self._campaigns.subscribe(self._bidding.set_board)
-        self._bidding.warm(clock_ms())
+        self._bidding.warm(self._clock())
 
     def _model(self, artifact: Artifact) -> Model:
         model = Model(artifact, self._event_log)
@@ -104,7 +101,7 @@ class Assembly:
         """All RPCs."""
         return [
             *RecommenderService(self._recommender).methods(),
-            *BidderService(self._bidding, self._ledger, self._config.bidding, clock_ms).methods(),
+            *BidderService(self._bidding, self._ledger, self._config.bidding, self._clock).methods(),
             *EventsService(self._recommender).methods(),
             *CampaignsService(self._campaigns, self._bidding, self._ledger).methods(),
             *CatalogService(self._recommender).methods(),
@@ -132,7 +129,7 @@ class Assembly:
         while not over.wait(self._config.server.ledger_retry_ms / 1000):
             try:
                 self._ledger.try_acquire()
-                self._ledger.tick(clock_ms())
+                self._ledger.tick(self._clock())
                 self._campaigns.refresh()
                 self._bidding.refresh_items()
             except Exception:  # a disk that fails now may work again

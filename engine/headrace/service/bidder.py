@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from headrace.bidding.ledger import Ledger
 from headrace.bidding.requests import BidRequests
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.validation import DEFAULT_CURRENCY, check_micros, check_text, checked_currency
+from headrace.clock import Clock
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.events.identity import subject_name
 from headrace.front import Call
@@ -36,16 +37,14 @@ _NOTICE_TYPES = frozenset(pb.NoticeType.values()) - {pb.NOTICE_TYPE_UNSPECIFIED}
 class BidderService:
     """Bid, BidBatch and Notify.
 
-    clock_ms : now, ms since 1970 UTC; the time of requests that carry none.
+    clock : now; the time of requests that carry none, and what the time of others may not stray from.
     """
 
-    def __init__(
-        self, engine: BiddingEngine, ledger: Ledger, config: BiddingConfig, clock_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, engine: BiddingEngine, ledger: Ledger, config: BiddingConfig, clock: Clock) -> None:
         self._engine = engine
         self._ledger = ledger
         self._config = config
-        self._clock_ms = clock_ms
+        self._clock = clock
 
     def methods(self) -> list[Method]:
         """The RPCs of the service."""
@@ -58,7 +57,7 @@ class BidderService:
 
     def bid(self, requests: Sequence[pb.BidRequest], calls: Sequence[Call]) -> list[pb.BidResponse | HeadraceError]:
         """Answer n bid requests."""
-        now_ms = self._clock_ms()
+        now_ms = self._see(requests)
         errors = [self._error_of(request, now_ms) for request in requests]
         good = [i for i, error in enumerate(errors) if error is None]
         deadlines = [calls[i].deadline for i in good]
@@ -69,9 +68,8 @@ class BidderService:
         self, requests: Sequence[pb.BidBatchRequest], calls: Sequence[Call]
     ) -> list[pb.BidBatchResponse | HeadraceError]:
         """Answer n batches; one bad request fails its whole batch, before anything of it is reserved."""
-        now_ms = self._clock_ms()
         return [
-            self._answer_batch(batch.requests, call.deadline, now_ms)
+            self._answer_batch(batch.requests, call.deadline, self._see(batch.requests))
             for batch, call in zip(requests, calls, strict=True)
         ]
 
@@ -96,10 +94,14 @@ class BidderService:
         types = [notice.type for notice in notices]
         tokens = [notice.token for notice in notices]
         prices = [notice.price_cpm_micros if notice.HasField("price_cpm_micros") else None for notice in notices]
-        outcomes = self._ledger.notify(types, tokens, prices, self._clock_ms()).tolist()
+        outcomes = self._ledger.notify(types, tokens, prices, self._clock()).tolist()
         good = [i for i, outcome in enumerate(outcomes) if outcome == pb.NOTICE_OUTCOME_ACCEPTED]
         self._engine.learn([types[i] for i in good], [tokens[i] for i in good], [prices[i] for i in good])
         return list(outcomes)
+
+    def _see(self, requests: Sequence[pb.BidRequest]) -> int:
+        self._clock.see(max((request.time_ms for request in requests), default=0))
+        return self._clock()
 
     def _answer_batch(
         self, requests: Sequence[pb.BidRequest], deadline: float, now_ms: int
@@ -121,10 +123,18 @@ class BidderService:
 
     def _error_of(self, request: pb.BidRequest, now_ms: int) -> InvalidRequestError | None:
         try:
-            _check_request(request, now_ms + self._config.max_ahead_ms)
+            _check_request(request)
+            self._check_time(request.time_ms, now_ms)
         except InvalidRequestError as error:
             return error
         return None
+
+    def _check_time(self, time_ms: int, now_ms: int) -> None:
+        """A budget day is the request's: a sender must not be able to choose one."""
+        earliest, latest = now_ms - self._config.max_behind_ms, now_ms + self._config.max_ahead_ms
+        if time_ms and not earliest <= time_ms <= latest:
+            hint = "zero is now; check the sender's clock, or replay a past day with server.clock = requests"
+            raise InvalidRequestError("time_ms", time_ms, f"{earliest} to {latest}, ms since 1970 UTC", hint)
 
 
 def _columns(requests: Sequence[pb.BidRequest], deadlines: Sequence[float], now_ms: int) -> BidRequests:
@@ -175,7 +185,7 @@ def _responses(requests: Sequence[pb.BidRequest], decisions: Decisions) -> list[
     return responses
 
 
-def _check_request(request: pb.BidRequest, latest_ms: int) -> None:
+def _check_request(request: pb.BidRequest) -> None:
     check_text("bid_request_id", request.bid_request_id, 128)
     check_text("user_id", request.user_id, 256, empty=True)
     check_text("anonymous_id", request.anonymous_id, 256, empty=True)
@@ -188,10 +198,6 @@ def _check_request(request: pb.BidRequest, latest_ms: int) -> None:
         raise InvalidRequestError("country", request.country, "ISO 3166-1 alpha-2 in upper case, or nothing")
     if request.currency:
         checked_currency(request.currency)
-    if not 0 <= request.time_ms <= latest_ms:
-        raise InvalidRequestError(
-            "time_ms", request.time_ms, f"0 to {latest_ms}, ms since 1970 UTC", "zero is now; check the sender's clock"
-        )
     if request.auction_type not in _AUCTION_TYPES:
         raise InvalidRequestError("auction_type", request.auction_type, "a value of the contract's list")
     _check_words("categories", request.categories, MAX_CATEGORIES)

@@ -176,6 +176,19 @@ def _path(name):
     return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
+class PathClock:
+    """The path's own time, whatever requests say."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self) -> int:
+        return self._path.now_ms
+
+    def see(self, time_ms: int) -> None:
+        pass
+
+
 class Path:
     """One bidding path under test; ``now_ms`` and ``monotonic_s`` are its clocks."""
 
@@ -186,7 +199,7 @@ class Path:
         self.ledger = ledger
         self.store = Store(folder / "headrace.db")
         self.artifact = artifact
-        clock = lambda: self.now_ms  # noqa: E731
+        clock = PathClock(self)
         self.campaigns = CampaignStore(self.store, ledger, max_bid_cpm=self.config.max_bid_cpm_micros, clock_ms=clock)
         self.engine = BiddingEngine(
             ledger,

@@ -66,7 +66,16 @@ def test_targeting_that_fits_bids(path, make, targeting, asked):
 def test_hours_are_those_of_the_campaigns_zone(path, make):
     path.create(time_zone="Asia/Kolkata", lines=[make.line_item(targeting={"hours": [17]})])
     assert path.bid_one().token  # 12:00 UTC is 17:30
-    assert reason_of(path, time_ms=make.noon_ms - 31 * 60_000) == pb.NO_BID_REASON_NO_MATCH
+    path.now_ms = make.noon_ms - 31 * 60_000
+    assert reason_of(path, time_ms=path.now_ms) == pb.NO_BID_REASON_NO_MATCH
+
+
+@pytest.mark.parametrize("stray_ms", [-300_001, 300_001])
+def test_a_sender_cannot_choose_the_budget_day(path, make, stray_ms):
+    path.create()
+    with pytest.raises(InvalidRequestError, match="time_ms"):
+        path.bid_one(time_ms=make.noon_ms + stray_ms)
+    assert path.bid_one(time_ms=make.noon_ms + stray_ms // 300_001 * 300_000).token
 
 
 def test_another_currency(path):
