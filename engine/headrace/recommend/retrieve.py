@@ -12,7 +12,7 @@ from headrace.kernels.repeats import merge_repeats, repeat_lifts
 from headrace.kernels.topk import MAX_QUERIES, ban, take_allowed, top_candidates, top_rows
 from headrace.recommend.model import Model
 from headrace.state.users import People
-from headrace.types import Float32, Int8, Int32, Int64, UInt32
+from headrace.types import Bool, Float32, Int8, Int32, Int64, UInt32
 
 EXACT, APPROXIMATE, POPULAR = 1, 2, 3
 """Tiers, numbered as in recommender.proto."""
@@ -50,43 +50,59 @@ def retrieve(model: Model, people: People, wanted: Wanted) -> Found:
 
     Each person's slate follows from their own history and wishes alone, bit for bit.
     """
-    n = len(wanted.limits)
+    limits = wanted.limits.tolist()
+    n, k = len(limits), max(limits, default=0)
     assert n <= MAX_QUERIES
     indptr, rows, confidences = model.fold_in_input(people.merged)
-    warm = np.diff(indptr) > 0
-    banned = _banned(people, wanted)
-    k = int(wanted.limits.max(initial=0))
+    warm = [first < last for first, last in pairwise(indptr.tolist())]
+    personal = EXACT if model.index is None else APPROXIMATE
     found = Found(
-        rows=np.full((n, k), -1, dtype=np.int32),
-        scores=np.zeros((n, k), dtype=np.float32),
+        rows=np.empty((n, k), dtype=np.int32),
+        scores=np.empty((n, k), dtype=np.float32),
         counts=np.zeros(n, dtype=np.int32),
-        tiers=np.where(warm, np.int8(EXACT if model.index is None else APPROXIMATE), np.int8(POPULAR)),
+        tiers=[personal if each else POPULAR for each in warm],
     )
-    if warm.any():
+    banned = _banned(people, wanted)
+    if any(warm):
         vectors = model.fold_in(indptr, rows, confidences)
-        lifted = _lifted(model, people, warm & (wanted.exclude_purchased == 0))
-        allowed, banned = banned, banned.copy()
-        ban(banned, lifted[0], lifted[1])
-        if model.index is None:
-            _exact(model, vectors, warm, wanted.limits, banned, found)
+        lifted = np.array(warm) & (wanted.exclude_purchased == 0) if model.artifact.manifest.repeat_boost > 0 else None
+        if lifted is None or not lifted.any():
+            _search(model, vectors, warm, wanted.limits, banned, found)
         else:
-            _approximate(model, vectors, warm, wanted.limits, banned, found)
-        slates = (found.rows, found.scores, found.counts)
-        merge_repeats(lifted, model.artifact.item_factors, vectors, allowed, wanted.limits, slates)
-    for q in np.flatnonzero(found.counts < wanted.limits).tolist():
-        _fill(model, people.n_rows, q, int(wanted.limits[q]), banned, found)
+            _search_lifted(model, people, vectors, lifted, wanted.limits, banned, found)
+    for q, count in enumerate(found.counts.tolist()):
+        if count < limits[q]:
+            _fill(model, people.n_rows, q, limits[q], banned, found)
     return found
 
 
-def _lifted(model: Model, people: People, wanted: Bool) -> tuple[Int64, Int32, Float32]:
-    """What people bought before, kept out of the search for the rest and merged with it afterwards."""
-    size = len(people.merged.rows)
-    out = (np.zeros(len(wanted) + 1, np.int64), np.empty(size, np.int32), np.empty(size, np.float32))
-    manifest = model.artifact.manifest
-    if manifest.repeat_boost > 0 and wanted.any():
-        chosen = wanted.astype(np.int8)
-        repeat_lifts(people.merged, chosen, model.n_items, manifest.repeat_boost, manifest.repeat_days, out)
-    return out
+def _search_lifted(
+    model: Model, people: People, vectors: Float32, lifted: Bool, limits: Int32, banned: UInt32, found: Found
+) -> None:
+    """Search without what the people in ``lifted`` bought before, then merge that in with its lift.
+
+    ``banned`` bars the lifted items too when this returns: those that may be shown have had their chance.
+    """
+    manifest, size = model.artifact.manifest, len(people.merged.rows)
+    lifts = (np.zeros(len(limits) + 1, np.int64), np.empty(size, np.int32), np.empty(size, np.float32))
+    chosen = lifted.astype(np.int8)
+    repeat_lifts(people.merged, chosen, model.n_items, manifest.repeat_boost, manifest.repeat_days, lifts)
+    allowed = banned.copy()
+    ban(banned, lifts[0], lifts[1])
+    warm = [tier != POPULAR for tier in found.tiers]
+    _search(model, vectors, warm, limits, banned, found)
+    slates = (found.rows, found.scores, found.counts)
+    merge_repeats(lifts, model.artifact.item_factors, vectors, allowed, limits, slates)
+
+
+def _search(model: Model, vectors: Float32, warm: list[bool], limits: Int32, banned: UInt32, found: Found) -> None:
+    if not all(warm):  # a limit of nought makes a search pass over the cold ones
+        limits = np.where(warm, limits, np.int32(0))
+    if model.index is None:
+        slates = (found.rows, found.scores, found.counts)
+        top_rows(model.coarse, model.artifact.item_factors, vectors, limits, banned, slates)
+    else:
+        _approximate(model, vectors, limits.tolist(), banned, found)
 
 
 def _banned(people: People, wanted: Wanted) -> UInt32:
@@ -100,20 +116,12 @@ def _banned(people: People, wanted: Wanted) -> UInt32:
     return banned
 
 
-def _exact(model: Model, vectors: Float32, warm: list[bool], limits: Int32, banned: UInt32, found: Found) -> None:
-    slates = (found.rows, found.scores, found.counts)
-    if not all(warm):  # a limit of nought makes the scan pass over the cold ones
-        limits = np.where(warm, limits, np.int32(0))
-    top_rows(model.coarse, model.artifact.item_factors, vectors, limits, banned, slates)
-
-
-def _approximate(
-    model: Model, vectors: Float32, warm: list[bool], limits: list[int], banned: UInt32, found: Found
-) -> None:
+def _approximate(model: Model, vectors: Float32, limits: list[int], banned: UInt32, found: Found) -> None:
     factors = model.artifact.item_factors
     d = factors.shape[1]
-    for q in [q for q, each in enumerate(warm) if each]:
-        k = limits[q]
+    for q, k in enumerate(limits):
+        if not k:
+            continue
         slate = (found.rows[q, :k], found.scores[q, :k], found.counts[q : q + 1])
         for ask in (_CANDIDATES * k, _CANDIDATES * _CANDIDATES * _CANDIDATES * k):
             # One at a time: Faiss rounds differently, and may visit other lists, when it searches for many at once.
@@ -124,15 +132,9 @@ def _approximate(
                 break
         else:
             found.tiers[q] = EXACT
-            _exact_one(model, vectors, q, k, banned, found)
-
-
-def _exact_one(model: Model, vectors: Float32, q: int, k: int, banned: UInt32, found: Found) -> None:
-    shifted = (banned >> np.uint32(q)) & np.uint32(1)
-    slate = (found.rows[q : q + 1], found.scores[q : q + 1], found.counts[q : q + 1])
-    top_rows(
-        model.coarse, model.artifact.item_factors, vectors[q : q + 1], np.array([k], dtype=np.int32), shifted, slate
-    )
+            own = (banned >> np.uint32(q)) & np.uint32(1)
+            slates = (found.rows[q : q + 1], found.scores[q : q + 1], found.counts[q : q + 1])
+            top_rows(model.coarse, factors, vectors[q : q + 1], np.array([k], dtype=np.int32), own, slates)
 
 
 def _fill(model: Model, n_rows: int, q: int, limit: int, banned: UInt32, found: Found) -> None:
