@@ -64,8 +64,9 @@ def _short(argument: str | Path) -> str:
 @contextmanager
 def server(artifact: Path, data: Path) -> Iterator[Client]:
     """``headrace serve`` on a free port; stopped by SIGTERM, and its exit code must be 0."""
-    say("$ headrace serve --artifact demo/out/store --data demo/out/data")
+    say("$ headrace serve --artifact demo/out/store --data demo/out/data --config demo/serve.toml")
     command = [str(BIN / "headrace"), "serve", "--artifact", str(artifact), "--data", str(data)]
+    command += ["--config", str(HERE / "serve.toml")]
     process = subprocess.Popen([*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -134,14 +135,14 @@ def recommend(client: Client, shop: Shop, people: Sequence[str]) -> None:
 def record(client: Client, shop: Shop, person: str, item_id: str, now: dt.datetime) -> None:
     heading(5, "An event changes the next answer")
     before = client.recommend(person, limit=5, include_attributes=True)
-    say(f"   {shop.person} {person} puts “{shop.names.get(item_id, item_id)}” into the cart")
+    say(f"   {shop.person} {person} buys “{shop.names.get(item_id, item_id)}” for the first time")
     answer = client.record_events(
         [
             events_pb2.Event(
-                event_id="demo-cart-1",
+                event_id="demo-purchase-1",
                 user_id=person,
                 item_id=item_id,
-                type=events_pb2.EVENT_TYPE_CART,
+                type=events_pb2.EVENT_TYPE_PURCHASE,
                 time_ms=int(now.timestamp() * 1000),
                 request_id=before.request_id,
             )
@@ -166,7 +167,7 @@ def fill_catalog(client: Client, shop: Shop) -> None:
 
 
 def promoted(shop: Shop, history: pa.Table) -> dict[str, list[str]]:
-    """Two campaigns: the best sellers of the two best-selling categories, or of the shop where it has no categories."""
+    """Two campaigns: the best sellers of the two best-selling broad categories, or of a shop without categories."""
     counts = (
         history.group_by(shop.columns["item"]).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])
     )
@@ -176,10 +177,15 @@ def promoted(shop: Shop, history: pa.Table) -> dict[str, list[str]]:
     by_category: dict[str, list[str]] = collections.defaultdict(list)
     for item in sellers:
         by_category[shop.categories[item]].append(item)
-    return {
-        re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"): items[:20]
-        for name, items in list(by_category.items())[1:3]
-    }
+    broad = [(name, items) for name, items in by_category.items() if len(items) >= 20][:2]
+    return {re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"): items[:20] for name, items in broad}
+
+
+def never_bought(shop: Shop, history: pa.Table, person: str) -> str:
+    """A best seller that is new to the person."""
+    users, items = history[shop.columns["user"]], history[shop.columns["item"]]
+    bought = {str(item) for item in items.filter(pc.equal(pc.cast(users, pa.string()), person)).to_pylist()}
+    return next(item for group in promoted(shop, history).values() for item in group if item not in bought)
 
 
 def create_campaigns(client: Client, shop: Shop, history: pa.Table, day: dt.datetime, n_impressions: int) -> list[str]:
@@ -268,7 +274,7 @@ def main() -> None:
     with server(OUT / "store", OUT / "data") as client:
         fill_catalog(client, shop)
         recommend(client, shop, people)
-        record(client, shop, people[0], next(iter(promoted(shop, history).values()))[7], day)
+        record(client, shop, people[0], never_bought(shop, history, people[0]), day)
         outcome = bid(client, shop, history, day)
     write_report(shop, manifest, rows, outcome)
     say(f"\nDone in {time.monotonic() - began:.0f} s; the plots are in {os.path.relpath(HERE / 'report.html')}")
