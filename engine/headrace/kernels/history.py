@@ -153,9 +153,8 @@ def repack(arena: Arena, out: Arena) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _add(
-    out: Merged, person: int, where: Int32, entry: int, row: int, kind: int, count: float, weight: float, time_ms: int
-) -> int:
+def _add(out: Merged, person: int, where: Int32, entry: int, what: tuple[int, int, float, float, int]) -> int:
+    row, kind, count, weight, time_ms = what
     position = where[row]
     if position < 0:
         position = entry
@@ -217,13 +216,15 @@ def gather(
                 weight = abs(history.weights[p])
                 unit = type_weights[_PURCHASE] if kind == _RETURN else type_weights[kind]
                 count = weight / unit if unit > 0.0 else np.float32(0.0)
-                entry = _add(out, person, where, entry, history.rows[p], kind, count, weight, history.times_ms[p])
+                what = (history.rows[p], kind, count, weight, history.times_ms[p])
+                entry = _add(out, person, where, entry, what)
         slot = slots[person]
         if slot >= 0:
             for p in range(arena.start[slot], arena.start[slot] + arena.length[slot]):
                 kind, count = arena.types[p], arena.counts[p]
                 weight = count * type_weights[kind]
-                entry = _add(out, person, where, entry, arena.rows[p], kind, count, weight, arena.times_ms[p])
+                what = (arena.rows[p], kind, count, weight, arena.times_ms[p])
+                entry = _add(out, person, where, entry, what)
         for p in range(first, entry):
             where[out.rows[p]] = -1
             # counts of the artifact are quotients of float32: what a full return leaves may differ from nothing
