@@ -1,4 +1,4 @@
-"""Builds the one extension module, ``headrace._native``, from ``native/`` with nanobind; all else is in pyproject.toml."""
+"""Builds the extension ``headrace._native`` from ``native/`` with nanobind; all else is in pyproject.toml."""
 
 from pathlib import Path
 

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 import market
 import report
 from headrace import Client
+from headrace.client import Slate
 from headrace.v1 import campaigns_pb2, catalog_pb2, events_pb2
 from shop import Shop, complete_journey, online_retail
 
@@ -134,7 +135,7 @@ def recommend(client: Client, shop: Shop, people: Sequence[str]) -> None:
 
 def record(client: Client, shop: Shop, person: str, item_id: str, now: dt.datetime) -> None:
     heading(5, "An event changes the next answer")
-    before = client.recommend(person, limit=5, include_attributes=True)
+    before = client.recommend(person, limit=1000, include_attributes=True)
     say(f"   {shop.person} {person} buys “{shop.names.get(item_id, item_id)}” for the first time")
     answer = client.record_events(
         [
@@ -148,13 +149,19 @@ def record(client: Client, shop: Shop, person: str, item_id: str, now: dt.dateti
             )
         ]
     )
-    after = client.recommend(person, limit=5, include_attributes=True, min_sequence=answer.sequence)
+    after = client.recommend(person, limit=1000, include_attributes=True, min_sequence=answer.sequence)
+    say(f"   its place in their slate: {place(before, item_id)} before, {place(after, item_id)} now; the first of it:")
     old = {item.item_id: item.score for item in before.items}
-    for item in after.items:
-        change = f"was {old[item.item_id]:6.3f}" if item.item_id in old else "new in the slate"
+    for item in after.items[:5]:
+        change = f"was {old[item.item_id]:6.3f}" if item.item_id in old else "was further down"
         say(f"      {item.score:6.3f}  ({change})  {item.attributes.get('name', item.item_id)}")
     if [(item.item_id, item.score) for item in after.items] == [(item.item_id, item.score) for item in before.items]:
         raise SystemExit("the answer did not change")
+
+
+def place(slate: Slate, item_id: str) -> str:
+    ids = [item.item_id for item in slate.items]
+    return str(ids.index(item_id) + 1) if item_id in ids else "none of the first 1000"
 
 
 def fill_catalog(client: Client, shop: Shop) -> None:
