@@ -23,6 +23,7 @@ $(VENV)/.requirements: requirements.lock .ci/system-packages
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.requirements $(SOURCES)
+	HEADRACE_NO_NATIVE=$$(command -v g++ >/dev/null || echo 1) \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
 	@touch $@
 
@@ -44,10 +45,13 @@ accuracy: setup
 	$(BIN)/python benchmarks/bench_evaluate.py
 
 crash: setup
-	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e -k crash
+	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py
 
 bench: setup
-	$(BIN)/python -m pytest -q benchmarks --benchmark-only
+	$(BIN)/python -m pytest -q benchmarks/bench_recommend.py --benchmark-columns=median,iqr,min,rounds
+	$(BIN)/python benchmarks/bench_ledger.py
+	$(BIN)/python benchmarks/bench_bid.py
+	$(BIN)/python benchmarks/bench_door.py
 
 proto: setup
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=engine --pyi_out=engine $$(find proto -name '*.proto' | sort)

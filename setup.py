@@ -1,5 +1,6 @@
 """Builds the extension ``headrace._native`` from ``native/`` with nanobind; all else is in pyproject.toml."""
 
+import os
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -34,6 +35,7 @@ setup(
     packages=[name for root in ROOTS.values() for name in find_packages(root)],
     package_dir={name: f"{root}/{name}" for name, root in ROOTS.items()},
     package_data={"headrace": ["py.typed", "*.pyi", "v1/*.pyi"], "headrace_training": ["py.typed"]},
-    ext_modules=[native],
+    # without a compiler training still works; `headrace serve` says what is missing
+    ext_modules=[] if os.environ.get("HEADRACE_NO_NATIVE") else [native],
     cmdclass={"build_ext": BuildNative},
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve recommendations and bids until SIGTERM or Ctrl-C; SIGHUP swaps to the newest artifact."""
+    if find_spec("headrace._native") is None:
+        hint = "install g++ and python3-dev, then install headrace again; headrace-train works without it"
+        raise ConfigError("the compiled core headrace._native is not built", hint=hint)
     from headrace.config import load_config
     from headrace.service.process import run
 
