@@ -16,8 +16,10 @@ WANTED_RECALL = 0.98
 N_QUERIES = 256
 K = 20
 HNSW_LINKS = 32
+HNSW_CONSTRUCTION = 120
+"""Candidates while building: at 40 some items stay out of reach, whatever the effort of a search."""
 HNSW_SEARCHES = (32, 64, 128, 256, 512)
-IVF_PROBES = (4, 8, 16, 32, 64, 128)
+IVF_PROBES = (8, 16, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def _tune(faiss: Any, kind: Literal["hnsw", "ivf"], items: Float32, queries: Flo
     d = items.shape[1]
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(d, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = HNSW_CONSTRUCTION
         efforts: tuple[int, ...] = HNSW_SEARCHES
     else:
         n_lists = int(4 * np.sqrt(len(items)))
