@@ -103,16 +103,17 @@ def fit() -> dict[str, object]:
     return train("show", "--store", OUT / "store")
 
 
-def held_out(shop: Shop) -> list[tuple[str, dict[str, float]]]:
-    """Recall and ndcg of the served model and the baselines on the weeks after the split."""
+def held_out(shop: Shop, alpha: float) -> list[tuple[str, dict[str, float]]]:
+    """Recall and ndcg of the served model, with the alpha that its training chose, and of the baselines."""
     from headrace_training.evaluate_log import evaluate_log
     from headrace_training.ingest import open_log
+    from headrace_training.settings import FitSettings
 
     heading(3, f"The weeks from {shop.split:%Y-%m-%d} on, which training has not seen")
     ingest(shop, "later", shop.between(shop.split, None))
     log = open_log(OUT / "log")
     try:
-        found = evaluate_log(log, int(shop.split.timestamp() * 1000))
+        found = evaluate_log(log, int(shop.split.timestamp() * 1000), FitSettings(alpha=alpha))
     finally:
         log.store.close()
     users = found.pop("users")
@@ -275,7 +276,7 @@ def main() -> None:
     history = shop.between(None, shop.split)
     ingest(shop, "history", history)
     manifest = fit()
-    rows = held_out(shop)
+    rows = held_out(shop, float(str(manifest["alpha"])))
     people = [str(person) for person in pc.unique(history[shop.columns["user"]].drop_null()).to_pylist()[:3]]
     day = day_after(shop)
     with server(OUT / "store", OUT / "data") as client:
