@@ -189,6 +189,13 @@ def promoted(shop: Shop, history: pa.Table) -> dict[str, list[str]]:
     return {re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"): items[:20] for name, items in broad}
 
 
+def typical(shop: Shop, history: pa.Table) -> list[str]:
+    """Three people in the middle of the order by number of purchases."""
+    counts = pc.value_counts(history[shop.columns["user"]].drop_null()).to_pylist()
+    order = sorted(counts, key=lambda entry: (entry["counts"], entry["values"]))
+    return [str(entry["values"]) for entry in order[len(order) // 2 - 1 :][:3]]
+
+
 def never_bought(shop: Shop, history: pa.Table, person: str) -> str:
     """A best seller that is new to the person."""
     users, items = history[shop.columns["user"]], history[shop.columns["item"]]
@@ -277,7 +284,7 @@ def main() -> None:
     ingest(shop, "history", history)
     manifest = fit()
     rows = held_out(shop, float(str(manifest["alpha"])))
-    people = [str(person) for person in pc.unique(history[shop.columns["user"]].drop_null()).to_pylist()[:3]]
+    people = typical(shop, history)
     day = day_after(shop)
     with server(OUT / "store", OUT / "data") as client:
         fill_catalog(client, shop)

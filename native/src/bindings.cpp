@@ -194,6 +194,7 @@ void bind_ledger(nb::module_& m) {
                 self.finish_replay(image.open, trusted, now_ms);
             },
             "image"_a, "trusted"_a, "now_ms"_a, Unlocked())
+        .def("restate_in_force", &Ledger::restate_in_force, Unlocked())
         .def("attach", &attach, "path"_a, "epoch"_a, "ledger_id"_a, "boot"_a, "sequence"_a, Unlocked())
         .def("mark_committed", &Ledger::mark_committed, "sequence"_a)
         .def("record_open", &Ledger::record_open, Unlocked())
@@ -203,7 +204,7 @@ void bind_ledger(nb::module_& m) {
         .def("forget", &Ledger::forget, "leases"_a)
         .def("restore", &restore, "records"_a)
         .def("has_lease", &Ledger::has_lease, "lease"_a)
-        .def("saw_unknown_lease", &Ledger::saw_unknown_lease)
+        .def("take_unknown_lease", &Ledger::take_unknown_lease)
         .def("spendable", &spendable, "accounts"_a.noconvert(), "now_ms"_a, "out"_a.noconvert())
         .def("spent", &spent, "accounts"_a.noconvert(), "today"_a, "out"_a.noconvert())
         .def("reports", &reports, "stranded_before_ms"_a)

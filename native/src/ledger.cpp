@@ -42,14 +42,20 @@ void Ledger::set_brake_advertiser(int32_t root, bool engaged) {
 
 void Ledger::set_closed(Reason reason) {
     Guard guard(mutex_);
-    closed_ = reason;
+    if (!frozen_) closed_ = reason;
 }
 
 void Ledger::freeze() {
     Guard guard(mutex_);
     frozen_ = true;
     closed_ = Reason::kJournalUnavailable;
+    log_.take();  // another ledger recovers from the journal as it is: these records are of a past that it never had
     slots_.detach();
+}
+
+void Ledger::restate_in_force() {
+    Guard guard(mutex_);
+    tree_.restate_in_force();
 }
 
 std::vector<int32_t> Ledger::take_tripped() {

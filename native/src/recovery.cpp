@@ -1,6 +1,7 @@
 // The journal's records: taking them, replaying them, and condensing them.
 #include <algorithm>
 #include <limits>
+#include <unordered_set>
 
 #include "headrace/ledger.hpp"
 
@@ -220,11 +221,15 @@ std::pair<std::string, std::string> Ledger::snapshot() {
 
 std::vector<int64_t> Ledger::retirable(int64_t before_ms) {
     Guard guard(mutex_);
+    std::unordered_set<int64_t> waiting;  // a release of nothing leaves `unconfirmed` at 0
+    for (const auto& [ticket, releases] : tickets_) {
+        for (const Release& release : releases) waiting.insert(release.lease);
+    }
     std::vector<int64_t> done;
     for (const auto& [id, lease] : leases_) {
         bool settled = lease.reserved == 0 && lease.won == 0 && lease.pool == 0 && lease.unconfirmed == 0;
         bool plain = lease.state == LeaseState::kClosed && lease.granted > 0 && claims_.count(id) == 0;
-        if (settled && plain && lease.granted_ms < before_ms) done.push_back(id);
+        if (settled && plain && waiting.count(id) == 0 && lease.granted_ms < before_ms) done.push_back(id);
     }
     return done;
 }
@@ -248,9 +253,11 @@ bool Ledger::has_lease(int64_t lease) {
     return find(lease) != nullptr;
 }
 
-bool Ledger::saw_unknown_lease() {
+bool Ledger::take_unknown_lease() {
     Guard guard(mutex_);
-    return saw_unknown_;
+    bool seen = saw_unknown_;
+    saw_unknown_ = false;
+    return seen;
 }
 
 // All of a lease's held money goes into the snapshot's pool; write_held takes it out again, token by token.

@@ -152,7 +152,7 @@ def repack(arena: Arena, out: Arena) -> None:
     out.tail[0] = target
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _add(out: Merged, person: int, where: Int32, entry: int, what: tuple[int, int, float, float, int]) -> int:
     row, kind, count, weight, time_ms = what
     position = where[row]

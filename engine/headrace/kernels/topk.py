@@ -27,6 +27,9 @@ UNROLL = 8
 _STRIP = 128
 """Scores that are looked at together for one that may enter the answer; fewer are not vectorised."""
 
+_COARSE_STRIP = 32
+"""The same for coarse scores; divides BLOCK."""
+
 MAX_QUERIES = 32
 """Queries in one pass: one bit each of a word of ``banned``."""
 
@@ -175,6 +178,15 @@ def _bound(threshold: float, unit: float, slack: float) -> int:
 
 
 @njit(nogil=True, cache=True)
+def _any_at_least(coarse_scores: Int16, bound: int) -> bool:
+    least = np.int16(bound)
+    n_above = np.int16(0)
+    for lane in range(_COARSE_STRIP):
+        n_above += np.int16(coarse_scores[lane] >= least)
+    return bool(n_above > 0)
+
+
+@njit(nogil=True, cache=True)
 def _offer_block(
     coarse_scores: Int16,
     first: int,
@@ -182,20 +194,25 @@ def _offer_block(
     query: Float32,
     banned: UInt32,
     bit: int,
-    worth: tuple[float, float],
+    worth: tuple[float, float, int, int],
     heap: Slates,
 ) -> int:
-    """Score the items of one block that may enter the heap; returns the bound that others must reach afterwards."""
+    """Score the items of one block that may enter the heap; returns the bound that others must reach afterwards.
+
+    worth : unit and slack of _coarse_query; the lowest coarse score wanted now, and the lowest not wanted any more.
+    """
     rows, kept, counts = heap
     k, count = rows.shape[0], counts[0]
-    unit, slack = worth
-    bound = _bound(kept[0], unit, slack) if count == k else -32768
-    for lane in range(min(BLOCK, factors.shape[0] - first)):
-        row = first + lane
-        if coarse_scores[lane] >= bound and (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
-            count = _push(rows, kept, count, row, _dot(factors, row, query))
-            if count == k:
-                bound = _bound(kept[0], unit, slack)
+    unit, slack, bound, end = worth
+    for strip in range(0, min(BLOCK, factors.shape[0] - first), _COARSE_STRIP):
+        if not _any_at_least(coarse_scores[strip : strip + _COARSE_STRIP], bound):
+            continue
+        for lane in range(strip, min(strip + _COARSE_STRIP, factors.shape[0] - first)):
+            row = first + lane
+            if bound <= coarse_scores[lane] < end and (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
+                count = _push(rows, kept, count, row, _dot(factors, row, query))
+                if count == k:
+                    bound = max(bound, _bound(kept[0], unit, slack))
     counts[0] = count
     return bound
 
@@ -221,16 +238,17 @@ def top_rows(coarse: Coarse, factors: Float32, queries: Float32, limits: Int32, 
         k = limits[q]
         if k == 0 or n_blocks == 0:
             continue
-        worth = _coarse_query(queries[q], coarse, rounded)
+        unit, slack = _coarse_query(queries[q], coarse, rounded)
         for b in range(n_blocks):
             tops[b] = _scan_block(coarse.blocks[b], rounded, coarse_scores[b])
-        # The most promising blocks first, so that the bound is high for all others.
-        first_wave = np.partition(tops, n_blocks - k)[n_blocks - k] if k < n_blocks else np.int32(-32768)
         heap = (rows[q, :k], scores[q, :k], counts[q : q + 1])
-        bound = -32768
-        for wave in range(2):
+        # The most promising first, at least k but for what is banned, so that few of the others reach the bound.
+        promising = int(np.partition(tops, n_blocks - k)[n_blocks - k]) if k < n_blocks else -32768
+        for low, end in ((promising, 32768), (-32768, promising)):
+            bound = max(low, _bound(heap[1][0], unit, slack)) if counts[q] == k else low
             for b in range(n_blocks):
-                if (tops[b] < first_wave) == (wave == 1) and tops[b] >= bound:
+                if tops[b] >= bound:
+                    worth = (unit, slack, bound, end)
                     bound = _offer_block(coarse_scores[b], b * BLOCK, factors, queries[q], banned, q, worth, heap)
         _sort(rows[q], scores[q], counts[q])
 

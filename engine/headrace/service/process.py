@@ -31,6 +31,8 @@ def run(config: Config, say: Callable[[str], None]) -> None:
     check_listen(config.server)
     check_door(config.server.door)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # it reports each instruction set that it does not find
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     with contextlib.ExitStack() as stack:
         assembly = stack.enter_context(contextlib.closing(Assembly(config)))
         signals = stack.enter_context(_signals())

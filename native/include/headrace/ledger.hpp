@@ -90,7 +90,7 @@ class Ledger {
     void set_brake_exchange(int32_t exchange, bool engaged);
     void set_brake_advertiser(int32_t root, bool engaged);
     void set_closed(Reason reason);  // kOk: open; otherwise every reserve answers the reason
-    void freeze();                   // from now on nothing changes: no slot, no state
+    void freeze();                   // from now on nothing changes: no slot, no state, no record
     // Advertisers that the spend-rate breaker stopped since the last call.
     std::vector<int32_t> take_tripped();
 
@@ -117,6 +117,8 @@ class Ledger {
     void replay(const char* bytes, size_t size);
     // Ends a replay: adopts the slots of a trusted file, makes the rest whole-lease commitments, closes all leases.
     void finish_replay(const std::vector<Slot>& open, bool trusted, int64_t now_ms);
+    // Ends a replay that is only read: budgets in force are those of the owner.
+    void restate_in_force();
     void attach(const std::string& path, const ReservationHeader& header);
     void mark_committed(int64_t sequence);
     // Before a drain: makes every open reservation known to the journal.
@@ -131,7 +133,8 @@ class Ledger {
     // Brings a forgotten lease back; its money is in the totals already.
     void restore(const char* bytes, size_t size);
     bool has_lease(int64_t lease);
-    bool saw_unknown_lease();
+    // Whether a lease was named since the last call that nobody granted.
+    bool take_unknown_lease();
 
     // -- reports
     int64_t spendable(int32_t account, int64_t now_ms);
