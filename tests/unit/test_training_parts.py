@@ -14,7 +14,7 @@ from headrace_training.datasets import read_pairs
 from headrace_training.evaluate import latest_times
 from headrace_training.index import choose_index
 from headrace_training.landscape import assumed_landscape, observed_landscape, price_edges, traffic_profile
-from headrace_training.models import GraphModel, IalsModel, ItemKnnModel, make_model
+from headrace_training.models import GraphModel, IalsModel, ItemKnnModel, ials, make_model
 from headrace_training.models.graph import leading_vectors
 from headrace_training.neighbours import neighbour_arrays, shrunk_cosine
 from headrace_training.probability import (
@@ -290,3 +290,9 @@ def test_progress_passes_everything_on_and_keeps_stdout_clean(
     out, err = capsys.readouterr()
     assert out == ""
     assert ("counting: 3 of 3" in err) == (not terminal)
+
+
+def test_a_missing_library_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ials, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"headrace\[train\]"):
+        ials.IalsTrainer(4, 1.0, 1.0, 1, 0).factorize(sp.csr_matrix(np.ones((2, 2), np.float32)))

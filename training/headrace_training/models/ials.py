@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
+from headrace.errors import ConfigError
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, degree_power, degrees
 
@@ -36,6 +38,8 @@ class IalsTrainer:
         self.seed = seed
 
     def factorize(self, train: sp.csr_matrix) -> tuple[Float32, Float32]:
+        if find_spec("implicit") is None:
+            raise ConfigError("implicit is not installed", hint="pip install 'headrace[train]'")
         with threadpool_limits(limits=1, user_api="blas"):
             from implicit.cpu.als import AlternatingLeastSquares  # after the limit: it looks at BLAS when imported
 
