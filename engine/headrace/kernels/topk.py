@@ -28,7 +28,7 @@ _STRIP = 128
 """Scores that are looked at together for one that may enter the answer; fewer are not vectorised."""
 
 _COARSE_STRIP = 32
-"""The same for coarse scores; divides BLOCK."""
+"""Coarse scores that are looked at together; divides BLOCK."""
 
 MAX_QUERIES = 32
 """Queries in one pass: one bit each of a word of ``banned``."""
@@ -79,6 +79,15 @@ def _coarse_query(query: Float32, coarse: Coarse, out: Int16) -> tuple[float, fl
 
 
 @njit(nogil=True, cache=True)
+def _top(coarse_scores: Int16) -> int:
+    top = np.int16(-32768)
+    for lane in range(coarse_scores.shape[0]):
+        value = coarse_scores[lane]
+        top = value if value > top else top
+    return int(top)
+
+
+@njit(nogil=True, cache=True)
 def _scan_block(block: Int8, query: Int16, out: Int16) -> int:
     """Coarse scores of one block; returns the highest. Sums wrap around on the way, never in the end."""
     for lane in range(BLOCK):
@@ -92,11 +101,7 @@ def _scan_block(block: Int8, query: Int16, out: Int16) -> int:
             low = x0 * b0[lane] + x1 * b1[lane] + x2 * b2[lane] + x3 * b3[lane]
             high = x4 * b4[lane] + x5 * b5[lane] + x6 * b6[lane] + x7 * b7[lane]
             out[lane] = np.int16(out[lane] + low + high)
-    top = np.int16(-32768)
-    for lane in range(BLOCK):
-        value = out[lane]
-        top = value if value > top else top
-    return int(top)
+    return _top(out)
 
 
 @njit(nogil=True, cache=True)
@@ -178,43 +183,32 @@ def _bound(threshold: float, unit: float, slack: float) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _any_at_least(coarse_scores: Int16, bound: int) -> bool:
-    least = np.int16(bound)
-    n_above = np.int16(0)
-    for lane in range(_COARSE_STRIP):
-        n_above += np.int16(coarse_scores[lane] >= least)
-    return bool(n_above > 0)
+def _kth(values: Int16, k: int) -> int:
+    """The k-th highest value; less than any other when there are fewer."""
+    place = values.shape[0] - k
+    return int(np.partition(values, place)[place]) if place >= 0 else -32768
 
 
 @njit(nogil=True, cache=True)
-def _offer_block(
-    coarse_scores: Int16,
-    first: int,
-    factors: Float32,
-    query: Float32,
-    banned: UInt32,
-    bit: int,
-    worth: tuple[float, float, int, int],
-    heap: Slates,
+def _collect(
+    coarse_scores: Int16, tops: Int16, bounds: tuple[int, int], n_items: int, banned: UInt32, bit: int, out: Int32
 ) -> int:
-    """Score the items of one block that may enter the heap; returns the bound that others must reach afterwards.
-
-    worth : unit and slack of _coarse_query; the lowest coarse score wanted now, and the lowest not wanted any more.
-    """
-    rows, kept, counts = heap
-    k, count = rows.shape[0], counts[0]
-    unit, slack, bound, end = worth
-    for strip in range(0, min(BLOCK, factors.shape[0] - first), _COARSE_STRIP):
-        if not _any_at_least(coarse_scores[strip : strip + _COARSE_STRIP], bound):
+    """Write the allowed items whose coarse score lies in [bounds[0], bounds[1]), ascending; returns their number."""
+    low, end = bounds
+    n = 0
+    for b in range(tops.shape[0]):
+        if tops[b] < low:
             continue
-        for lane in range(strip, min(strip + _COARSE_STRIP, factors.shape[0] - first)):
-            row = first + lane
-            if bound <= coarse_scores[lane] < end and (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
-                count = _push(rows, kept, count, row, _dot(factors, row, query))
-                if count == k:
-                    bound = max(bound, _bound(kept[0], unit, slack))
-    counts[0] = count
-    return bound
+        for strip in range(0, BLOCK, _COARSE_STRIP):
+            some = coarse_scores[b, strip : strip + _COARSE_STRIP]
+            if _top(some) < low:
+                continue
+            first = b * BLOCK + strip
+            for lane in range(min(_COARSE_STRIP, n_items - first)):
+                if low <= some[lane] < end and (banned[first + lane] >> np.uint32(bit)) & np.uint32(1) == 0:
+                    out[n] = first + lane
+                    n += 1
+    return n
 
 
 @njit(nogil=True, cache=True)
@@ -229,28 +223,28 @@ def top_rows(coarse: Coarse, factors: Float32, queries: Float32, limits: Int32, 
     slates  : see Slates; counts say how many entries of a row are valid.
     """
     rows, scores, counts = slates
-    n_blocks = coarse.blocks.shape[0]
-    coarse_scores = np.empty((n_blocks, BLOCK), dtype=np.int16)
-    tops = np.empty(n_blocks, dtype=np.int32)
+    n_items, n_blocks = factors.shape[0], coarse.blocks.shape[0]
+    coarse_scores, tops = np.empty((n_blocks, BLOCK), dtype=np.int16), np.empty(n_blocks, dtype=np.int16)
+    chosen, exact = np.empty(n_items, dtype=np.int32), np.empty(n_items, dtype=np.float32)
     rounded = np.empty(queries.shape[1], dtype=np.int16)
     for q in range(queries.shape[0]):
-        counts[q] = 0
-        k = limits[q]
-        if k == 0 or n_blocks == 0:
-            continue
-        unit, slack = _coarse_query(queries[q], coarse, rounded)
-        for b in range(n_blocks):
-            tops[b] = _scan_block(coarse.blocks[b], rounded, coarse_scores[b])
-        heap = (rows[q, :k], scores[q, :k], counts[q : q + 1])
-        # The most promising first, at least k but for what is banned, so that few of the others reach the bound.
-        promising = int(np.partition(tops, n_blocks - k)[n_blocks - k]) if k < n_blocks else -32768
-        for low, end in ((promising, 32768), (-32768, promising)):
-            bound = max(low, _bound(heap[1][0], unit, slack)) if counts[q] == k else low
+        query, k, count = queries[q], limits[q], 0
+        if k > 0 and n_blocks > 0:
+            unit, slack = _coarse_query(query, coarse, rounded)
             for b in range(n_blocks):
-                if tops[b] >= bound:
-                    worth = (unit, slack, bound, end)
-                    bound = _offer_block(coarse_scores[b], b * BLOCK, factors, queries[q], banned, q, worth, heap)
-        _sort(rows[q], scores[q], counts[q])
+                tops[b] = _scan_block(coarse.blocks[b], rounded, coarse_scores[b])
+            # The most promising first, k of them but for what is banned, so that few of the others reach the bound.
+            promising = _kth(tops, k) if k <= n_blocks else _kth(coarse_scores.ravel(), k)
+            for low, end in ((promising, 32768), (-32768, promising)):
+                bound = max(low, _bound(scores[q, 0], unit, slack)) if count == k else low
+                n = _collect(coarse_scores, tops, (bound, end), n_items, banned, q, chosen)
+                # Apart from the heap, so that reads from memory overlap.
+                for i in range(n):
+                    exact[i] = _dot(factors, chosen[i], query)
+                for i in range(n):
+                    count = _push(rows[q, :k], scores[q, :k], count, chosen[i], exact[i])
+            _sort(rows[q], scores[q], count)
+        counts[q] = count
 
 
 @njit(nogil=True, cache=True)
