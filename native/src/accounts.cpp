@@ -181,15 +181,6 @@ void AccountTree::restate_in_force() {
     }
 }
 
-void AccountTree::forget_days_before(int32_t day) {
-    for (std::vector<DayTotals>& days : days_) {
-        auto gone = [day](const DayTotals& entry) {
-            return entry.day < day && entry.totals.committed() == entry.totals.billed;
-        };
-        days.erase(std::remove_if(days.begin(), days.end(), gone), days.end());
-    }
-}
-
 DayTotals& AccountTree::day_entry(int32_t account, int32_t day) {
     std::vector<DayTotals>& days = days_[account];
     for (auto entry = days.rbegin(); entry != days.rend(); ++entry) {

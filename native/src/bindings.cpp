@@ -101,7 +101,12 @@ nb::bytes bytes_of(const std::string& text) { return nb::bytes(text.data(), text
 
 nb::bytes take_records(Ledger& ledger) { return bytes_of(ledger.take_records()); }
 nb::tuple snapshot(Ledger& ledger) {
-    auto [records, state] = ledger.snapshot();
+    std::pair<std::string, std::string> taken;
+    {
+        nb::gil_scoped_release unlocked;
+        taken = ledger.snapshot();
+    }
+    auto& [records, state] = taken;
     return nb::make_tuple(bytes_of(records), bytes_of(state));
 }
 
@@ -119,7 +124,12 @@ void restore(Ledger& ledger, nb::bytes records) { ledger.restore(records.c_str()
 // Rows of (billed, won, reserved, unused, budget in force, late, disputed, stranded) by account number, flat.
 Out<int64_t> reports(Ledger& ledger, int64_t stranded_before_ms) {
     std::vector<int64_t> flat;
-    for (const AccountReport& report : ledger.reports(stranded_before_ms)) {
+    std::vector<AccountReport> rows;
+    {
+        nb::gil_scoped_release unlocked;
+        rows = ledger.reports(stranded_before_ms);
+    }
+    for (const AccountReport& report : rows) {
         const Totals& totals = report.totals;
         flat.insert(flat.end(), {totals.billed, totals.won, totals.reserved, totals.unused, report.in_force, report.late,
                                  report.disputed, report.stranded});

@@ -99,6 +99,31 @@ void test_money_set_free_waits_for_its_commit() {
     CHECK(ledger.first_violation() == -1);
 }
 
+void test_a_lease_stays_while_a_release_of_nothing_waits() {
+    Ledger ledger{LedgerOptions{}};
+    set_up(ledger, 16);
+    Taken taken = reserve(ledger, 1, 1'000);
+    ledger.recall(0);
+    std::vector<Notice> bill = notices(taken, NoticeKind::kBilling, 1'000, 1'000);
+    int8_t outcome = 0;
+    int64_t ticket = ledger.settle(bill, kNow, &outcome);
+    CHECK(ledger.retirable(kNow + 1).empty());
+    ledger.forget(ledger.retirable(kNow + 1));
+    ledger.confirm(ticket);
+    CHECK(ledger.retirable(kNow + 1).size() == 1);
+}
+
+void test_a_frozen_ledger_writes_nothing() {
+    Ledger ledger{LedgerOptions{}};
+    set_up(ledger, 100'000);
+    reserve(ledger, 3, 1'000);
+    ledger.recall(0);
+    ledger.freeze();
+    ledger.set_closed(Reason::kOk);
+    CHECK(ledger.take_records().empty());
+    CHECK(reserve(ledger, 1, 1'000).reasons[0] == static_cast<int8_t>(Reason::kJournalUnavailable));
+}
+
 void test_replays_its_own_records() {
     std::mt19937 random(7);
     Ledger ledger{LedgerOptions{}};
@@ -201,6 +226,8 @@ void test_threads() {
 int main() {
     test_settles_and_rounds_once();
     test_money_set_free_waits_for_its_commit();
+    test_a_lease_stays_while_a_release_of_nothing_waits();
+    test_a_frozen_ledger_writes_nothing();
     test_replays_its_own_records();
     test_refuses_a_torn_journal();
     test_reservation_file();

@@ -15,6 +15,9 @@ from headrace.bidding.journal import Query, get_meta
 from headrace.bidding.tokens import exchange_hash
 from headrace.types import Int32, Int64
 
+MAX_HASHES = 4096
+"""Exchanges' names whose hashes are remembered, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
@@ -105,18 +108,20 @@ class Books:
         self._braked = braked
 
     def exchange_code(self, name: str) -> int:
-        """The dense number of an exchange's name."""
-        return self._exchanges.setdefault(name, len(self._exchanges))
+        """The dense number of an exchange that is or was braked."""
+        return self._exchanges.setdefault(name, len(self._exchanges) + 1)
 
     def exchange_codes(self, names: Sequence[str]) -> Int32:
-        """Dense numbers of exchanges' names, (n,) int32."""
+        """Dense numbers of exchanges' names, (n,) int32; 0 for all that were never braked, since senders choose names."""
         codes = self._exchanges
-        return np.array([codes[name] if name in codes else self.exchange_code(name) for name in names], np.int32)
+        return np.array([codes.get(name, 0) for name in names], np.int32)
 
     def exchange_hash(self, name: str) -> int:
         """The short hash of an exchange's name that tokens carry."""
         found = self._hashes.get(name)
         if found is None:
+            if len(self._hashes) >= MAX_HASHES:
+                self._hashes.clear()
             found = self._hashes[name] = exchange_hash(name)
         return found
 

@@ -14,7 +14,7 @@ from headrace.bidding.journal import Query, get_meta, query_of, set_meta
 from headrace.errors import InvalidRequestError, NotFoundError, PreconditionError
 
 MAX_MICROS = 10**17
-"""Largest single amount: a hundred thousand million currency units; sums of many stay inside int64."""
+"""Largest single amount and balance: a hundred thousand million currency units; sums of many stay inside int64."""
 
 
 class LedgerMode(IntEnum):
@@ -207,7 +207,8 @@ def _next_number(connection: sqlite3.Connection) -> int:
 def put_fund(connection: sqlite3.Connection, entry_id: str, number: int, amount_micros: int, now_ms: int) -> bool:
     """Book an entry on an advertiser's balance; False when the entry is there already.
 
-    Raises PreconditionError when the same entry id named another amount or advertiser.
+    Raises PreconditionError when the same entry id named another amount or advertiser, InvalidRequestError when the
+    balance would pass what can be counted.
     """
     found = connection.execute(
         "SELECT account_number, amount_micros FROM ledger_funds WHERE entry_id = ?", (entry_id,)
@@ -216,6 +217,11 @@ def put_fund(connection: sqlite3.Connection, entry_id: str, number: int, amount_
         if found != (number, amount_micros):
             raise PreconditionError("entry_id", entry_id, "an entry of the same amount and advertiser", "use a new id")
         return False
+    balance = balance_of(query_of(connection), number)
+    if balance + amount_micros > MAX_MICROS:
+        raise InvalidRequestError(
+            "amount_micros", amount_micros, f"at most {MAX_MICROS - balance} more, {MAX_MICROS} in all"
+        )
     connection.execute("INSERT INTO ledger_funds VALUES (?, ?, ?, ?)", (entry_id, number, amount_micros, now_ms))
     connection.execute(
         "UPDATE ledger_accounts SET version = ? WHERE account_number = ?", (next_version(connection), number)

@@ -26,6 +26,9 @@ CREATE TRIGGER IF NOT EXISTS campaign_edits_stay BEFORE UPDATE ON campaign_edits
   BEGIN SELECT RAISE(ABORT, 'the audit of edits is immutable'); END;
 CREATE TRIGGER IF NOT EXISTS campaign_edits_remain BEFORE DELETE ON campaign_edits
   BEGIN SELECT RAISE(ABORT, 'the audit of edits is immutable'); END;
+CREATE TRIGGER IF NOT EXISTS campaign_edits_last BEFORE INSERT ON campaign_edits
+  WHEN EXISTS (SELECT 1 FROM campaign_edits WHERE sequence = NEW.sequence)
+  BEGIN SELECT RAISE(ABORT, 'the audit of edits is immutable'); END;
 """
 """Campaigns are serialized `headrace.v1.Campaign` messages; an edit keeps the whole message as it was left."""
 

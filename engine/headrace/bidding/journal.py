@@ -64,6 +64,10 @@ TABLES = (
         BEGIN SELECT RAISE(ABORT, 'the audit is immutable'); END""",
     """CREATE TRIGGER IF NOT EXISTS ledger_audit_no_delete BEFORE DELETE ON ledger_audit
         BEGIN SELECT RAISE(ABORT, 'the audit is immutable'); END""",
+    # REPLACE deletes without firing the trigger above
+    """CREATE TRIGGER IF NOT EXISTS ledger_audit_no_replace BEFORE INSERT ON ledger_audit
+        WHEN EXISTS (SELECT 1 FROM ledger_audit WHERE audit_id = NEW.audit_id)
+        BEGIN SELECT RAISE(ABORT, 'the audit is immutable'); END""",
     """CREATE TABLE IF NOT EXISTS ledger_journal(
         sequence INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, records BLOB NOT NULL) STRICT""",
     "CREATE TABLE IF NOT EXISTS ledger_snapshots(sequence INTEGER PRIMARY KEY, records BLOB NOT NULL) STRICT",
@@ -75,7 +79,7 @@ TABLES = (
         time_ms INTEGER NOT NULL, token TEXT NOT NULL,
         PRIMARY KEY(lease_id, serial, notice_type, outcome)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS ledger_notices_pending(
-        notice_id INTEGER PRIMARY KEY, notice_type INTEGER NOT NULL, token TEXT NOT NULL,
+        notice_id INTEGER PRIMARY KEY AUTOINCREMENT, notice_type INTEGER NOT NULL, token TEXT NOT NULL,
         price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL) STRICT""",
 )
 
@@ -165,8 +169,13 @@ class Journal:
                 self._break(epoch)
                 done.set_exception(error)
                 return
-            if then is not None:
-                then(result.result())
+            try:
+                if then is not None:
+                    then(result.result())
+            except BaseException as failure:
+                self._break(epoch)
+                done.set_exception(failure)
+                return
             done.set_result(result.result())
 
         committed.add_done_callback(settle)
@@ -245,6 +254,11 @@ def archived_lease(query: Query, lease: int) -> bytes | None:
     """The records of a lease that is no longer kept in memory; None when there is none."""
     rows = query("SELECT records FROM ledger_leases WHERE lease_id = ?", (lease,))
     return bytes(rows[0][0]) if rows else None
+
+
+def last_archived_lease(query: Query) -> int:
+    """The highest number of a lease that is no longer kept in memory; 0 when there is none."""
+    return int(query("SELECT ifnull(max(lease_id), 0) FROM ledger_leases", ())[0][0])
 
 
 def _unknown_leases(blobs: Sequence[bytes]) -> list[int]:

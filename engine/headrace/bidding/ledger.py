@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.bidding.books import AccountState, Books
 from headrace.bidding.budgets import (
@@ -71,12 +72,28 @@ class Ledger(LedgerCore):
         accounts = np.ascontiguousarray(account_numbers, np.int32)
         cpm = np.ascontiguousarray(amounts_cpm, np.int64)
         self._check_reserve(accounts, cpm, exchanges)
+        if self._owned:
+            self._tick_when_due(self._clock_ms())  # before the codes: a new brake gives its exchange one
         columns = self.take(accounts, cpm, self.exchange_codes(exchanges), now_ms)
-        tokens: list[str | None] = [None] * len(accounts)
-        rows = [row for row, reason in enumerate(columns.reasons.tolist()) if reason == 0]
         rates = [SAME_CURRENCY] * len(accounts) if rates_micros is None else rates_micros.tolist()
+        try:
+            return self._tokens(columns, accounts.tolist(), cpm.tolist(), exchanges, rates, now_ms), columns.reasons
+        except BaseException:
+            taken = columns.reasons == Reason.OK
+            self._give_back(columns.leases[taken], columns.serials[taken])
+            raise
+
+    def _tokens(
+        self,
+        columns: Reservations,
+        numbers: list[int],
+        amounts: list[int],
+        exchanges: Sequence[str],
+        rates: list[int],
+        now_ms: int,
+    ) -> list[str | None]:
+        rows = [row for row, reason in enumerate(columns.reasons.tolist()) if reason == 0]
         currencies, hash_of = self._books.currencies, self._books.exchange_hash
-        numbers, amounts = accounts.tolist(), cpm.tolist()
         leases, serials, days = (column.tolist() for column in columns[1:])
         claims = (
             (
@@ -92,9 +109,10 @@ class Ledger(LedgerCore):
             )
             for row in rows
         )
+        tokens: list[str | None] = [None] * len(numbers)
         for row, token in zip(rows, self._keys.issue(claims), strict=True):
             tokens[row] = token
-        return tokens, columns.reasons
+        return tokens
 
     def _check_reserve(self, accounts: Int32, cpm: Int64, exchanges: Sequence[str]) -> None:
         if not len(accounts) == len(cpm) == len(exchanges):
@@ -113,8 +131,10 @@ class Ledger(LedgerCore):
             return
         bodies, malformed, forged = self._keys.verify(tokens)
         good = bodies[~(malformed | forged)]
-        leases = np.ascontiguousarray(good["lease"], np.int64)
-        serials = np.ascontiguousarray(good["serial"], np.int64)
+        self._give_back(good["lease"], good["serial"])
+
+    def _give_back(self, leases: npt.NDArray[Any], serials: npt.NDArray[Any]) -> None:
+        leases, serials = np.ascontiguousarray(leases, np.int64), np.ascontiguousarray(serials, np.int64)
         books = self._books
         ticket = books.native.release(leases, serials, self._clock_ms())
         if ticket:
@@ -282,21 +302,22 @@ class Ledger(LedgerCore):
             number = self.account_number(advertiser_id)
             if self._store.read("SELECT 1 FROM ledger_funds WHERE entry_id = ?", (entry_id,)):
                 return self._store.write(job)
-            balance = balance_of(self._query, number)
-            self._books.native.recall(number)
-            committed = self._books.state(number, 0).committed_micros
-            if balance + amount_micros < committed:
-                raise PreconditionError(
-                    "amount_micros",
-                    amount_micros,
-                    f"a refund of at most {max(balance - committed, 0)} micros",
-                    "the rest is committed",
-                )
-            self._books.set_balance(number, balance + amount_micros)
+            books, balance = self._books, balance_of(self._query, number)
+            # taken away before it is looked at: nobody may be granted it in between
+            books.set_balance(number, max(balance + amount_micros, 0))
             try:
+                books.native.recall(number)
+                committed = books.state(number, 0).committed_micros
+                if balance + amount_micros < committed:
+                    raise PreconditionError(
+                        "amount_micros",
+                        amount_micros,
+                        f"a refund of at most {max(balance - committed, 0)} micros",
+                        "the rest is committed",
+                    )
                 return self._store.write(job)
             except BaseException:
-                self._books.set_balance(number, balance)
+                books.set_balance(number, balance)
                 raise
 
     def currency(self, advertiser_id: str) -> str | None:

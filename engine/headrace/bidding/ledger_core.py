@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,9 @@ class LedgerCore:
         self._journal = Journal(store, clock_ms)
         self._owned = False
         self._failure: Exception = StoreError("the ledger has not been acquired")
-        self._retry_at = self._ticked_at = self._viewed_at = 0
+        self._retry_at = self._ticked_at = self._viewed_at = self._first_lease = 0
+        self._condensed: Future[int] = Future()
+        self._condensed.set_result(0)
         store.write(create_tables)
         self._ledger_id = store.write(ledger_id)
         self._books = self._view()
@@ -145,8 +148,9 @@ class LedgerCore:
             self._retry_at = now_ms + self.config.retry_ms
             self._books = self._view()
             return
+        self._first_lease = recovered.first_lease
+        recovered.books.native.set_closed(Reason.FENCED if recovered.books.fenced else Reason.OK)
         self._books = recovered.books
-        self._books.native.set_closed(Reason.FENCED if self._books.fenced else Reason.OK)
 
     def _view(self) -> Books:
         """The state for reading only."""
@@ -207,7 +211,9 @@ class LedgerCore:
             retired = native.retirable(now_ms - RETIRE_MS)
             leases = [(lease, now_ms, native.lease_records(lease)) for lease in retired]
             native.forget(retired)
-            return self._journal.condense(native.snapshot, leases, now_ms - self.config.billing_window_ms)
+            oldest_ms = now_ms - self.config.billing_window_ms
+            self._condensed = self._journal.condense(native.snapshot, leases, oldest_ms)
+            return self._condensed
 
     # -- reserve
 
@@ -224,7 +230,8 @@ class LedgerCore:
         if not self._owned:
             reasons[:] = Reason.NOT_OWNER
             return columns
-        self._tick_when_due(now_ms)
+        # by the clock: what requests say of the time ends no reservation
+        self._tick_when_due(self._clock_ms())
         if not self._working():
             reasons[:] = Reason.JOURNAL_UNAVAILABLE
             return columns
@@ -259,7 +266,7 @@ class LedgerCore:
         granted: list[int] = []
 
         def take() -> bytes:
-            granted.extend(native.plan(now_ms, now_ms * 1024))
+            granted.extend(native.plan(now_ms, max(now_ms * 1024, self._first_lease)))
             return native.take_records()
 
         def then(sequence: int) -> None:
@@ -270,7 +277,7 @@ class LedgerCore:
         return self._journal.submit(take, then)
 
     def exchange_codes(self, names: Sequence[str]) -> Int32:
-        """Dense numbers of exchanges' names for `take`, (n,) int32; they hold until the next recovery."""
+        """Dense numbers of exchanges' names for `take`, (n,) int32; they hold until the next brake or recovery."""
         return self._books.exchange_codes(names)
 
     # -- settle
@@ -297,14 +304,16 @@ class LedgerCore:
             wanted = more if extra is not None or tripped or needs_apart(batch) else None
             committed = self._commit(books, ticket, wanted)
         committed.result()
-        if books.native.saw_unknown_lease() and not books.fenced:
+        if tripped:
+            self._refresh()
+        if books.native.take_unknown_lease() and not books.fenced:
             self._fence("a valid notice names a lease that the store does not know", "ledger", "found at settlement")
 
     def _settle(self, books: Books, batch: NoticeBatch, rows: npt.NDArray[np.intp], now_ms: int, outcomes: Int8) -> int:
         bodies = batch.bodies[rows]
         for lease in set(bodies["lease"].tolist()):
             if not books.native.has_lease(lease):
-                records = archived_lease(self._query, lease)
+                records = self._archived(lease)
                 if records is not None:
                     books.native.restore(records)
         try:
@@ -323,6 +332,12 @@ class LedgerCore:
             self._journal.broken = True
             self._failure = StoreError(f"notices cannot be settled now: {error}", hint="send them again")
             raise self._failure from error
+
+    def _archived(self, lease: int) -> bytes | None:
+        """The records of a lease that has left memory; it may be on its way to the disk just now."""
+        with suppress(HeadraceError):
+            self._condensed.result()
+        return archived_lease(self._query, lease)
 
     # -- time
 

@@ -18,6 +18,7 @@ from headrace.bidding.journal import (
     Query,
     add_records,
     get_meta,
+    last_archived_lease,
     last_sequence,
     query_of,
     saved_records,
@@ -52,11 +53,15 @@ class LedgerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A ledger rebuilt; ``epoch`` is its owner's number, ``exact`` whether single reservations were known."""
+    """A ledger rebuilt; ``epoch`` is its owner's number, ``exact`` whether single reservations were known.
+
+    ``first_lease`` is above the number of every lease that left memory.
+    """
 
     books: Books
     epoch: int
     sequence: int
+    first_lease: int
     exact: bool
 
 
@@ -64,6 +69,7 @@ def load_view(query: Query, config: LedgerConfig, now_ms: int) -> Books:
     """Rebuild the state for reading; unsettled leases count as reserved."""
     books = _new_books(query, config, now_ms)
     _replay(query, books)
+    books.native.restate_in_force()
     return books
 
 
@@ -87,14 +93,14 @@ def recover(connection: sqlite3.Connection, path: Path, config: LedgerConfig, no
         trusted = False
         books = load_view(query, config, now_ms)
         books.native.finish_replay(image, trusted, now_ms)
-    if (ahead or books.native.saw_unknown_lease()) and not books.fenced:
+    if (ahead or books.native.take_unknown_lease()) and not books.fenced:
         put_fence(connection, "the store is older than the reservation file", (now_ms, "ledger", "found at recovery"))
         books.refresh(query)
     records = books.native.take_records()
     if records:
         sequence = add_records(connection, records, now_ms)
     set_meta(connection, "epoch", str(epoch + 1))
-    return Recovered(books, epoch + 1, sequence, trusted)
+    return Recovered(books, epoch + 1, sequence, last_archived_lease(query) + 1, trusted)
 
 
 def attach(recovered: Recovered, path: Path, ledger: int) -> None:

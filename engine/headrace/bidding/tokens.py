@@ -43,7 +43,8 @@ SAME_CURRENCY = 1_000_000
 VERSION = 1
 
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+# one spelling a token: the standard alphabet's own signs are no part of ours
+_STANDARD = bytes.maketrans(b"-_+/", b"+/**")
 
 Claim = tuple[int, int, int, int, int, bytes, int, int, int]
 """What a token says, in the order of BODY: account, lease, serial, day, CPM, currency, rate, exchange, issue time."""
@@ -97,11 +98,22 @@ class TokenKeys:
         return current
 
     def _load(self) -> None:
+        self._stamp = _stamp(self.path)
+        self._keys, current, key = self._read()
+        self._signer = (current, key)
+
+    def _learn(self) -> None:
+        """Take in keys that another process has added; what is signed with stays."""
+        stamp = _stamp(self.path)
+        if stamp != self._stamp:
+            self._keys = self._read()[0]
+            self._stamp = stamp
+
+    def _read(self) -> tuple[dict[int, _Key], int, _Key]:
         try:
             stored = json.loads(self.path.read_text())
-            self._keys = {int(key): _Key(bytes.fromhex(secret)) for key, secret in stored["keys"].items()}
-            self._current = int(stored["current"])
-            self._signer = self._keys[self._current]
+            keys = {int(key): _Key(bytes.fromhex(secret)) for key, secret in stored["keys"].items()}
+            return keys, int(stored["current"]), keys[int(stored["current"])]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LedgerError(
                 f"{self.path} is no key file", hint="restore it: without its keys no notice can be verified"
@@ -109,7 +121,8 @@ class TokenKeys:
 
     def issue(self, claims: Iterable[Claim]) -> list[str]:
         """One signed token for each claim."""
-        key, mac, pack = self._current, self._signer.mac, _BODY_STRUCT.pack
+        (key, signer), pack = self._signer, _BODY_STRUCT.pack
+        mac = signer.mac
         parts: list[bytes] = []
         for claim in claims:
             body = pack(VERSION, key, *claim, 0)
@@ -126,6 +139,8 @@ class TokenKeys:
         malformed |= bodies["version"] != VERSION
         forged = np.zeros(len(tokens), np.bool_)
         keys = bodies["key"].tolist()
+        if not self._keys.keys() >= set(bodies["key"][~malformed].tolist()):
+            self._learn()
         size = BODY.itemsize
         for row, bad in enumerate(malformed.tolist()):
             if bad:
@@ -161,6 +176,11 @@ def _decode_one(token: str) -> bytes | None:
         return binascii.a2b_base64(token.encode("ascii").translate(_STANDARD), strict_mode=True)
     except ValueError:
         return None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _write_new(path: Path, stored: object) -> None:

@@ -7,6 +7,7 @@ their futures. A function that raises is rolled back alone.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -73,7 +74,10 @@ class Store:
         if connection is None:
             connection = self._local.connection = self._connect(read_only=True)
             self._readers.append(connection)
-        return list(connection.execute(query, parameters))
+        try:
+            return list(connection.execute(query, parameters))
+        except sqlite3.Error as error:
+            raise _translate(error, self.path) from error
 
     def close(self) -> None:
         """Commit what waits, then close. Safe to call twice."""
@@ -119,9 +123,10 @@ class Store:
                     self._run_one(function, future, done)
             self._writer.execute("COMMIT")
         except Exception as error:  # whatever it is, every caller of the group must learn of it
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
             cause = _translate(error, self.path)
+            with contextlib.suppress(sqlite3.Error):  # a disk that fails may fail here too; the callers must hear of it
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
             for _, future in group:
                 if not future.done():
                     future.set_exception(cause)

@@ -89,7 +89,6 @@ class AccountTree {
     int32_t first_violation() const;
     // After a replay: what is committed beyond a limit was committed before the limit was cut.
     void restate_in_force();
-    void forget_days_before(int32_t day);
 
    private:
     DayTotals& day_entry(int32_t account, int32_t day);
