@@ -112,7 +112,7 @@ class Books:
         return self._exchanges.setdefault(name, len(self._exchanges) + 1)
 
     def exchange_codes(self, names: Sequence[str]) -> Int32:
-        """Dense numbers of exchanges' names, (n,) int32; 0 for all that were never braked, since senders choose names."""
+        """Dense numbers of exchanges' names, (n,) int32; 0 where never braked, since senders choose names."""
         codes = self._exchanges
         return np.array([codes.get(name, 0) for name in names], np.int32)
 
