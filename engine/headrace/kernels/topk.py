@@ -101,7 +101,7 @@ def _scan_block(block: Int8, query: Int16, out: Int16) -> int:
             low = x0 * b0[lane] + x1 * b1[lane] + x2 * b2[lane] + x3 * b3[lane]
             high = x4 * b4[lane] + x5 * b5[lane] + x6 * b6[lane] + x7 * b7[lane]
             out[lane] = np.int16(out[lane] + low + high)
-    return _top(out)
+    return _top(out)  # type: ignore[no-any-return]
 
 
 @njit(nogil=True, cache=True)
