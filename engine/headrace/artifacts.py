@@ -38,6 +38,7 @@ from headrace.errors import (
     ArtifactError,
     ArtifactMissingError,
     ArtifactRejectedError,
+    ConfigError,
     NotFoundError,
     PreconditionError,
 )
@@ -140,15 +141,14 @@ class ArtifactWriter:
     """
 
     def __init__(self, store: ArtifactStore, version: str) -> None:
-        if not version or version.startswith(".") or "/" in version:
-            raise ArtifactError("version", got=version, expected="a file name that does not begin with a dot")
+        store.check_new(version)
         self.target = store.versions_dir / version
         self.version = version
-        if self.target.exists():
-            raise ArtifactError(f"version {version} exists already in {store.root}", hint="choose another name")
-        store.versions_dir.mkdir(parents=True, exist_ok=True)
         self.folder = store.versions_dir / f".writing-{version}-{uuid.uuid4().hex[:8]}"
-        self.folder.mkdir()
+        try:
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise _write_error(error, self.target) from error
         self._arrays: dict[str, npt.NDArray[Any]] = {}
 
     def __enter__(self) -> Self:
@@ -226,6 +226,15 @@ class ArtifactStore:
         """A writer of a new version, not published by finishing it."""
         return ArtifactWriter(self, version)
 
+    def check_new(self, version: str) -> None:
+        """Raise ArtifactError unless a version of this name can be added; asked before long work, too."""
+        if not version or version.startswith(".") or "/" in version or "\0" in version:
+            raise ArtifactError("version", got=version, expected="a file name that does not begin with a dot")
+        if (self.versions_dir / version).exists():
+            raise ArtifactError(f"version {version} exists already in {self.root}", hint="choose another name")
+        if self.root.exists() and not self.root.is_dir():
+            raise ArtifactError(f"{self.root} is a file", hint="name a folder to keep versions in")
+
     def versions(self) -> list[str]:
         """Names of all complete versions, sorted."""
         if not self.versions_dir.is_dir():
@@ -263,6 +272,8 @@ class ArtifactStore:
         than that share of it, unless forced; and the errors of :meth:`Artifact.open`, since all of it is verified.
         """
         name = Path(version).name
+        if not 0.0 <= tolerance <= 1.0:
+            raise ConfigError("tolerance", got=tolerance, expected="a share from 0 to 1")
         with _publishing(self.root):
             candidate = self.open(name)
             current = self.current()

@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Recommendations and bids from one learned value.",
     add_completion=False,
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
@@ -124,3 +125,7 @@ def main() -> None:
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, BAD_INPUT) else 1) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"headrace: {where}{error.strerror or error}; check its permissions and space", file=sys.stderr)
+        raise SystemExit(1) from error

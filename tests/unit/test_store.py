@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import InvalidRequestError, OverloadedError, StoreError, StoreFullError
+from headrace.errors import ConfigError, InvalidRequestError, OverloadedError, StoreError, StoreFullError
 from headrace.events.store import Store
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT"
@@ -116,3 +116,15 @@ def test_two_stores_on_one_file_take_turns(tmp_path: Path) -> None:
     assert sorted(future.result(30) for future in futures) == list(range(1, 201))
     first.close()
     second.close()
+
+
+def test_a_folder_that_cannot_be_made_is_a_matter_of_configuration(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file cannot be made.*name a folder"):
+        Store(tmp_path / "file" / "store.sqlite")
+
+
+def test_what_is_no_database_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite").write_bytes(b"\x01" * 9000)
+    with pytest.raises(StoreError, match="not a database; name another folder, or restore the file"):
+        Store(tmp_path / "store.sqlite")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from headrace_training.values import TimeParser, number_column, text_column
 
 MAX_ID_BYTES = 256
 MAX_CHANNEL_BYTES = 64
+MAX_AHEAD_MS = 86_400_000
 
 REQUIRED = ("user", "item", "time")
 
@@ -73,24 +75,51 @@ class Rows:
             self.reasons.setdefault(place, reason)
 
 
+def find_columns(table: Table, mapping: Mapping) -> dict[str, str]:
+    """Role → column, of the columns that are there; DataError for one that must be, or that is there twice."""
+    chosen = {name: getattr(mapping.columns, name) for name in Columns.__struct_fields__}
+    defaults = {name: getattr(Columns(), name) for name in chosen}
+    must = [role for role in chosen if chosen[role] and (role in REQUIRED or chosen[role] != defaults[role])]
+    must += [role for role in chosen if role not in must and chosen[role] in table.columns]
+    for role in must:
+        option = f"--{role.replace('_', '-')}-column"
+        table.require([chosen[role]], f"name the {role} column with {option} or in the mapping")
+    return {role: column for role, column in chosen.items() if column in table.columns}
+
+
+def check_files(paths: Sequence[Path], mapping: Mapping) -> list[tuple[Table, dict[str, str]]]:
+    """Each file with its columns by role; DataError for the first that is no table of events."""
+    return [(table := Table.open(path), find_columns(table, mapping)) for path in paths]
+
+
 class Ingester:
     """Reads files into one log.
 
     strict  : the first rejected row is a DataError and its batch is not stored.
     rejects : CSV file for rejected rows (file, row, reason), None for none.
+    now_ms : ms since 1970; later times than a day from here are rejected, as RecordEvents does. None: the machine's.
     """
 
-    def __init__(self, log: EventLog, mapping: Mapping, *, strict: bool = False, rejects: Path | None = None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        mapping: Mapping,
+        *,
+        strict: bool = False,
+        rejects: Path | None = None,
+        now_ms: int | None = None,
+    ) -> None:
         self.log = log
         self.mapping = mapping
         self.strict = strict
         self.summary = Summary()
         self._times = TimeParser(mapping.time_format, mapping.time_unit, mapping.timezone)
         self._rejects = rejects
+        self._latest_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + MAX_AHEAD_MS
 
     def run(self, paths: Sequence[Path]) -> Summary:
         """Ingest files in their order; all headers are checked before the first row is stored. Raises DataError."""
-        tables = [(table := Table.open(path), self._roles(table)) for path in paths]
+        tables = check_files(paths, self.mapping)
         with ExitStack() as stack:
             writer = None
             if self._rejects is not None:
@@ -100,16 +129,6 @@ class Ingester:
                 self.summary.files += 1
                 self._file(table, roles, writer)
         return self.summary
-
-    def _roles(self, table: Table) -> dict[str, str]:
-        """Role → column, of the columns that are there; DataError for one that must be."""
-        chosen = {name: getattr(self.mapping.columns, name) for name in Columns.__struct_fields__}
-        defaults = {name: getattr(Columns(), name) for name in chosen}
-        must = [role for role in chosen if chosen[role] and (role in REQUIRED or chosen[role] != defaults[role])]
-        for role in must:
-            option = f"--{role.replace('_', '-')}-column"
-            table.require([chosen[role]], f"name the {role} column with {option} or in the mapping")
-        return {role: column for role, column in chosen.items() if column in table.columns}
 
     def _file(self, table: Table, roles: dict[str, str], writer: Any) -> None:
         seen_malformed = 0
@@ -145,6 +164,7 @@ class Ingester:
             event_ids=text_column(columns["event_id"]) if "event_id" in columns else [None] * n,
         )
         rows.refuse(bad_times, "the time cannot be read or is before 1970")
+        rows.refuse(times > self._latest_ms, "the time is more than a day ahead; see --time-unit")
         rows.refuse(bad_quantities, "the quantity is no finite number")
         rows.refuse(bad_prices, "the price is no finite number of zero or more")
         return rows
@@ -237,7 +257,7 @@ def _event_ids(rows: Rows, places: list[int]) -> Iterator[str]:
         if given is not None:
             yield given
             continue
-        time = int(rows.times_ms[place])
+        moment = int(rows.times_ms[place])
         content = "\0".join(
             (
                 str(rows.users[place]),
@@ -249,7 +269,7 @@ def _event_ids(rows: Rows, places: list[int]) -> Iterator[str]:
             )
         )
         # the time first: a file in order of time appends to the end of the log's index
-        yield f"{time:012x}{hashlib.blake2b(content.encode(), digest_size=10).hexdigest()}"
+        yield f"{moment:012x}{hashlib.blake2b(content.encode(), digest_size=10).hexdigest()}"
 
 
 def open_log(folder: Path, *, create: bool = False) -> EventLog:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from headrace.errors import ConfigError
+from headrace_training.toml import convert, read_toml
 
 EVENT_TYPES = {"view": 1, "cart": 2, "purchase": 3, "return": 4, "share": 5, "click": 6, "impression": 7}
 """Names of event types with their numbers in events.proto."""
@@ -72,19 +72,10 @@ def read_mapping(path: Path | None, overrides: dict[str, Any]) -> Mapping:
 
     Raises ConfigError naming an unknown key or a value out of range.
     """
-    settings: dict[str, Any] = {}
-    if path is not None:
-        try:
-            settings = tomllib.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}", hint="see docs/training.md for an example") from error
+    settings = read_toml(path)
     columns = {name: overrides.pop(f"{name}_column", None) for name in Columns.__struct_fields__}
     given = {name: value for name, value in columns.items() if value is not None}
-    settings |= {name: value for name, value in overrides.items() if value is not None}
+    flags = {name: value for name, value in overrides.items() if value is not None}
     if given:
-        settings["columns"] = {**settings.get("columns", {}), **given}
-    try:
-        return msgspec.convert(settings, Mapping)
-    except msgspec.ValidationError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, ConfigError) else None
-        raise cause or ConfigError(f"{path or 'options'}: {error}", hint="see the table in docs/training.md") from error
+        flags["columns"] = {**settings.get("columns", {}), **given}
+    return convert(path, settings, flags, Mapping)

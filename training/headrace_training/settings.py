@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import msgspec
 
 from headrace.errors import ConfigError
 from headrace_training.mapping import EVENT_TYPES
+from headrace_training.toml import convert, read_toml
 
 DEFAULT_EVENT_WEIGHTS = {"view": 0.1, "cart": 0.5, "purchase": 1.0, "share": 0.5, "click": 0.1, "impression": 0.0}
 
@@ -77,15 +77,5 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def read_settings(path: Path | None, overrides: dict[str, Any]) -> FitSettings:
     """Settings of a TOML file, if one is given, with flags on top; None means not given. Raises ConfigError."""
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}", hint="see docs/training.md for an example") from error
-    values |= {name: value for name, value in overrides.items() if value is not None}
-    try:
-        return msgspec.convert(values, FitSettings)
-    except msgspec.ValidationError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, ConfigError) else None
-        raise cause or ConfigError(f"{path or 'options'}: {error}", hint="see the table in docs/training.md") from error
+    flags = {name: value for name, value in overrides.items() if value is not None}
+    return convert(path, read_toml(path), flags, FitSettings)

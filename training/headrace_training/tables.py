@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import csv
 import difflib
 import gzip
 import io
@@ -35,7 +36,8 @@ def open_bytes(path: Path) -> IO[bytes]:
         # a peek tells an unreadable or wrongly named file at once, and by its name
         handle.peek(1)
     except (OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="check the path and the file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}", hint="check the path and the file") from error
     return handle
 
 
@@ -60,8 +62,10 @@ class Table:
         if suffix == ".parquet":
             try:
                 return cls(path, list(pq.read_schema(path).names))
+            except FileNotFoundError as error:
+                raise DataError(f"{path} cannot be read: {error.strerror}", hint="check the path") from error
             except (OSError, pa.ArrowInvalid) as error:
-                raise DataError(f"{path} is no Parquet file: {error}") from error
+                raise DataError(f"{path} is no Parquet file: {error}", hint="get the file again") from error
         with open_bytes(path) as handle:
             try:
                 header = handle.readline().decode("utf-8-sig")
@@ -69,7 +73,7 @@ class Table:
                 raise DataError(f"{path}, line 1: {error}", hint="save the file as UTF-8") from error
         if not header.strip():
             raise DataError(f"{path} is empty", hint="the first line must name the columns")
-        names = [name.strip().strip('"') for name in header.rstrip("\r\n").split(TABLE_SUFFIXES[suffix])]
+        names = [name.strip() for name in next(csv.reader([header], delimiter=TABLE_SUFFIXES[suffix]))]
         return cls(path, names, TABLE_SUFFIXES[suffix])
 
     def require(self, wanted: Sequence[str], hint: str) -> None:
@@ -77,8 +81,10 @@ class Table:
         for name in wanted:
             if name not in self.columns:
                 near = difflib.get_close_matches(name, self.columns, n=3, cutoff=0.4)
-                expected = f"one of {', '.join(self.columns)}" + (f" (near: {', '.join(near)})" if near else "")
-                raise DataError(f"{self.path}: column", got=name, expected=expected, hint=hint)
+                known = f"its columns are {', '.join(self.columns)}" + (f" (near: {', '.join(near)})" if near else "")
+                raise DataError(f"{self.path} has no column {name!r}; {known}", hint=hint)
+            if self.columns.count(name) > 1:
+                raise DataError(f"{self.path} has the column {name!r} twice", hint="rename or drop one of the two")
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[list[int] | range, pa.RecordBatch]]:
         """Row numbers and values of the given columns, batch by batch."""

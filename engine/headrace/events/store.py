@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headrace.errors import HeadraceError, OverloadedError, StoreError, StoreFullError
+from headrace.errors import ConfigError, HeadraceError, OverloadedError, StoreError, StoreFullError
 
 T = TypeVar("T")
 Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
@@ -36,12 +36,16 @@ class Store:
     path : the database file; created with its folder when absent.
     schema : statements run at opening, each idempotent (``CREATE TABLE IF NOT EXISTS … STRICT``).
 
-    Raises StoreError when the file is no database.
+    Raises ConfigError when the folder cannot be made, StoreError when the file is no database or cannot be opened.
     """
 
     def __init__(self, path: Path, schema: str = "") -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "name a folder that can be written to"
+            raise ConfigError(f"{self.path.parent} cannot be made: {error.strerror}", hint=hint) from error
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
         self._submit_lock = threading.Lock()
@@ -163,4 +167,10 @@ def _translate(error: Exception, path: Path) -> Exception:
         return StoreFullError(f"{path} cannot grow: {error}", hint="free space on its device; nothing was lost")
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
         return OverloadedError(f"{path} is busy in another process", hint="try again")
-    return StoreError(f"{path}: {error}")
+    hints = {
+        sqlite3.SQLITE_NOTADB: "name another folder, or restore the file",
+        sqlite3.SQLITE_CORRUPT: "restore the file from a backup",
+        sqlite3.SQLITE_CANTOPEN: "check the folder and its permissions",
+        sqlite3.SQLITE_READONLY: "check the file's and the folder's permissions",
+    }
+    return StoreError(f"{path}: {error}", hint=hints.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, ""))

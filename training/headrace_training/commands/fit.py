@@ -11,7 +11,7 @@ import typer
 from headrace.artifact_format import read_manifest
 from headrace.artifacts import ArtifactStore
 from headrace_training.commands.output import put
-from headrace_training.fit import Fitter
+from headrace_training.fit import Fitter, new_version
 from headrace_training.ingest import open_log
 from headrace_training.settings import read_settings
 
@@ -53,13 +53,15 @@ def fit(
     )
     names += ("neighbours", "repeat_policy", "assumed_median_cpm", "assumed_sigma", "seed")
     settings = read_settings(config, {name: given[name] for name in names})
+    target, now_ms = ArtifactStore(store), time.time_ns() // 1_000_000
+    name = version or new_version(target, now_ms)
+    target.check_new(name)
     event_log = open_log(log)
     try:
         events = event_log.read_columns()
     finally:
         event_log.store.close()
-    target = ArtifactStore(store)
-    path = Fitter(events, settings, now_ms=time.time_ns() // 1_000_000, auctions=auctions).run(target, version)
+    path = Fitter(events, settings, now_ms=now_ms, auctions=auctions).run(target, name)
     if publish:
         target.publish(path.name)
     manifest = read_manifest(path)

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from headrace.errors import ConfigError, DataError
 from headrace_training.commands.output import put
-from headrace_training.ingest import Ingester, open_log
+from headrace_training.ingest import Ingester, Summary, check_files, open_log
 from headrace_training.mapping import read_mapping
+from headrace_training.progress import say
 
 Text = Annotated[str | None, typer.Option()]
 
@@ -46,9 +48,25 @@ def ingest(
     options = ("default_type", "default_channel", "time_format", "time_unit", "timezone", "returns", "missing_user")
     overrides |= {name: given[name] for name in options}
     settings = read_mapping(mapping, overrides)
+    # before the log is made: a wrong name leaves no empty log behind
+    check_files(files, settings)
+    if rejects is not None and not rejects.parent.is_dir():
+        raise ConfigError(f"--rejects {rejects}: its folder does not exist", hint="make the folder first")
     event_log = open_log(log, create=True)
     try:
         summary = Ingester(event_log, settings, strict=strict, rejects=rejects).run(files)
     finally:
         event_log.store.close()
+    _mention_rejected(summary)
     put(summary.report(), json)
+
+
+def _mention_rejected(summary: Summary) -> None:
+    """A warning when rows were rejected; DataError when none is left, since then the mapping is wrong, not the rows."""
+    n_rejected = sum(summary.rejected.values())
+    hint = "--rejects FILE lists them"
+    if n_rejected and n_rejected == summary.rows:
+        reason, _ = summary.rejected.most_common(1)[0]
+        raise DataError(f"none of the {summary.rows} rows is an event: {reason}", hint=hint)
+    if n_rejected:
+        say(f"warning: {n_rejected} of {summary.rows} rows rejected; {hint}")

@@ -28,7 +28,9 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a version says of itself: metrics, parameters, training window."""
-    _versions(store)
+    versions, _ = _versions(store)
+    if version:
+        _check_known(store, version, versions)
     artifact = ArtifactStore(store).open(version or None, verify=False)
     report = msgspec.to_builtins(artifact.manifest)
     if not json:
@@ -46,6 +48,7 @@ def publish(
     """Make a version current, unless its metrics fell too far below the current one's."""
     versions, _ = _versions(store)
     name = version or versions[-1]
+    _check_known(store, name, versions)
     before = ArtifactStore(store).publish(name, tolerance=tolerance, force=force)
     put({"current": name, "before": before}, json)
 
@@ -61,3 +64,8 @@ def _versions(store: Path) -> tuple[list[str], str | None]:
     if not versions:
         raise ArtifactMissingError(f"no version in {store}", hint="run headrace-train fit first, or correct --store")
     return versions, ArtifactStore(store).current()
+
+
+def _check_known(store: Path, version: str, versions: list[str]) -> None:
+    if version not in versions:
+        raise ArtifactMissingError(f"no version {version!r} in {store}", hint=f"it has {', '.join(versions)}")

@@ -1,0 +1,179 @@
+"""`headrace-train` on bad input: exit code 2, one line that says what to do, nothing half-done."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headrace.artifacts import ArtifactStore
+from headrace_training import cli
+
+HEADER = "user_id,item_id,timestamp\n"
+GOOD = HEADER + "ann,tea,2024-03-01\nann,cup,2024-03-02\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["headrace-train", *arguments])
+    try:
+        cli.main()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    assert run(monkeypatch, *arguments) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    line = said.err.splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+BAD_FILES = {
+    "empty": (b"", "is empty"),
+    "binary garbage": (b"\x89\xff\x00\xfe" * 50, "save the file as UTF-8"),
+    "UTF-16": (GOOD.encode("utf-16"), "save the file as UTF-8"),
+    "Latin-1 below the header": (HEADER.encode() + b"ann,caf\xe9,2024-03-01\n", "UTF-8"),
+    "another separator": (GOOD.replace(",", ";").encode(), "no column 'user_id'; its columns are user_id;item_id"),
+    "a column twice": (b"user_id,item_id,timestamp,item_id\nann,tea,2024-03-01,cup\n", "'item_id' twice"),
+    "no time that can be read": (HEADER.encode() + b"ann,tea,soon\n" * 3, "none of the 3 rows"),
+    "only times to come": (HEADER.encode() + b"ann,tea,9999-01-01\n", "more than a day ahead"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_is_no_table_of_events(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, name: str
+) -> None:
+    raw, message = BAD_FILES[name]
+    (folder / "bad.csv").write_bytes(raw)
+    assert message in refused(monkeypatch, capsys, "ingest", "bad.csv", "--log", "log", "--json")
+
+
+@pytest.mark.parametrize("file", ["absent.csv", "cut.parquet", "bad.csv.gz"])
+def test_no_log_is_made_for_a_file_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, file: str
+) -> None:
+    (folder / "good.csv").write_text(GOOD)
+    pq.write_table(pa.table({"user_id": np.arange(5000)}), folder / "whole.parquet")
+    (folder / "cut.parquet").write_bytes((folder / "whole.parquet").read_bytes()[:2000])
+    (folder / "bad.csv.gz").write_bytes(gzip.compress(GOOD.encode())[:9])
+    message = refused(monkeypatch, capsys, "ingest", "good.csv", file, "--log", "log")
+    assert file in message
+    assert "PosixPath" not in message
+    assert not (folder / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--returns", "return, error or drop"),
+        ("--time-unit", "auto, s, ms or us"),
+        ("--missing-user", "drop or error"),
+    ],
+)
+def test_a_word_that_an_option_does_not_know_is_answered_with_those_it_knows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, option: str, expected: str
+) -> None:
+    (folder / "good.csv").write_text(GOOD)
+    message = refused(monkeypatch, capsys, "ingest", "good.csv", "--log", "log", option, "quux")
+    assert f"{option}: got 'quux', expected {expected}" in message
+    assert not (folder / "log").exists()
+
+
+def test_folders_that_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "good.csv").write_text(GOOD)
+    assert "good.csv" in refused(monkeypatch, capsys, "ingest", "good.csv", "--log", "good.csv")
+    assert "no/x.csv" in refused(monkeypatch, capsys, "ingest", "good.csv", "--log", "log", "--rejects", "no/x.csv")
+    assert not (folder / "log").exists()
+    assert run(monkeypatch, "ingest", "good.csv", "--log", "log") == 0
+    capsys.readouterr()
+    assert "good.csv" in refused(monkeypatch, capsys, "fit", "--log", "log", "--store", "good.csv")
+
+
+def test_rejected_rows_are_mentioned_beside_the_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "mixed.csv").write_text(GOOD + "ann,pot,soon\n")
+    assert run(monkeypatch, "ingest", "mixed.csv", "--log", "log", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["accepted"] == 2
+    assert "warning: 1 of 3 rows rejected" in said.err
+    assert "--rejects" in said.err
+
+
+def test_a_time_within_a_day_ahead_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "soon.csv").write_text(HEADER + f"ann,tea,{int(time.time()) + 3600}\n")
+    assert run(monkeypatch, "ingest", "soon.csv", "--log", "log", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accepted"] == 1
+
+
+def test_quoted_names_of_columns_may_hold_the_separator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "quoted.csv").write_text('"size, cm","user_id",item_id,timestamp\n3,ann,"te""a",2024-03-01\n')
+    assert run(monkeypatch, "ingest", "quoted.csv", "--log", "log", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accepted"] == 1
+
+
+@pytest.mark.parametrize("version", ["../evil", ".hidden", "taken"])
+def test_fit_refuses_a_version_before_it_learns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, version: str
+) -> None:
+    (folder / "good.csv").write_text(GOOD)
+    assert run(monkeypatch, "ingest", "good.csv", "--log", "log") == 0
+    (folder / "store" / "versions" / "taken").mkdir(parents=True)
+    capsys.readouterr()
+    message = refused(monkeypatch, capsys, "fit", "--log", "log", "--store", "store", "--version", version)
+    assert "version" in message
+    assert "too small" not in message
+
+
+@pytest.mark.parametrize("tolerance", ["-0.1", "nan", "1.5"])
+def test_a_tolerance_is_a_share(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tolerance: str
+) -> None:
+    (folder / "store" / "versions" / "v1").mkdir(parents=True)
+    message = refused(monkeypatch, capsys, "publish", "--store", "store", "v1", "--tolerance", tolerance)
+    assert "tolerance" in message
+    assert "from 0 to 1" in message
+
+
+@pytest.mark.parametrize("version", ["../v1", "a/v1", "..", "versions/v1"])
+def test_publish_takes_names_and_no_paths(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, version: str
+) -> None:
+    (folder / "store" / "versions" / "v1").mkdir(parents=True)
+    message = refused(monkeypatch, capsys, "publish", "--store", "store", version)
+    assert "no version" in message
+    assert "v1" in message
+    assert ArtifactStore(folder / "store").current() is None
+
+
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "store" / "versions").mkdir(parents=True)
+    monkeypatch.setattr(ArtifactStore, "versions", lambda _: (_ for _ in ()).throw(PermissionError(13, "denied", "x")))
+    message = refused(monkeypatch, capsys, "list", "--store", "store", code=1)
+    assert "x: denied" in message
