@@ -181,11 +181,19 @@ class BiddingEngine:
             draft.close(unmatched[requests.request], _why_unmatched(matches.counts)[requests.request])
         if (late := self._late(requests)) is not None:
             draft.close(late, np.int8(INSUFFICIENT_TIME))
-        self._reserve(view.board, requests, offers, draft)
-        self._observe(view, requests, offers, draft)
-        if (late := self._late(requests)) is not None:
-            self._withdraw(late, draft)
-        return _decide(view, offers, positions, draft)
+        try:
+            self._reserve(view.board, requests, offers, draft)
+            self._observe(view, requests, offers, draft)
+            if (late := self._late(requests)) is not None:
+                self._withdraw(late, draft)
+            return _decide(view, offers, positions, draft)
+        except BaseException:
+            self.take_back(draft.tokens)
+            raise
+
+    def take_back(self, tokens: Sequence[str | None]) -> None:
+        """Return the money of bids that never leave the process."""
+        self._ledger.release_reservations([token for token in tokens if token is not None])
 
     def _swap(self, view: View) -> None:
         with self._lock:
@@ -279,8 +287,7 @@ class BiddingEngine:
     def _withdraw(self, late: Bool, draft: Draft) -> None:
         rows = np.flatnonzero(late & (draft.winner >= 0))
         if len(rows):
-            tokens = [draft.tokens[row] for row in rows.tolist()]
-            self._ledger.release_reservations([token for token in tokens if token is not None])
+            self.take_back([draft.tokens[row] for row in rows.tolist()])
             draft.close(late, np.int8(INSUFFICIENT_TIME))
 
 

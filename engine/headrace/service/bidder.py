@@ -68,10 +68,14 @@ class BidderService:
         self, requests: Sequence[pb.BidBatchRequest], calls: Sequence[Call]
     ) -> list[pb.BidBatchResponse | HeadraceError]:
         """Answer n batches; one bad request fails its whole batch, before anything of it is reserved."""
-        return [
-            self._answer_batch(batch.requests, call.deadline, self._see(batch.requests))
-            for batch, call in zip(requests, calls, strict=True)
-        ]
+        answers: list[pb.BidBatchResponse | HeadraceError] = []
+        try:
+            for batch, call in zip(requests, calls, strict=True):
+                answers.append(self._answer_batch(batch.requests, call.deadline, self._see(batch.requests)))
+        except BaseException:
+            self._engine.take_back([token for answer in answers for token in _tokens(answer)])
+            raise
+        return answers
 
     def notify(
         self, requests: Sequence[pb.NotifyRequest], calls: Sequence[Call]
@@ -119,7 +123,12 @@ class BidderService:
     def _answer(
         self, requests: Sequence[pb.BidRequest], deadlines: Sequence[float], now_ms: int
     ) -> list[pb.BidResponse]:
-        return _responses(requests, self._engine.bid(_columns(requests, deadlines, now_ms)))
+        decisions = self._engine.bid(_columns(requests, deadlines, now_ms))
+        try:
+            return _responses(requests, decisions)
+        except BaseException:
+            self._engine.take_back(decisions.tokens)
+            raise
 
     def _error_of(self, request: pb.BidRequest, now_ms: int) -> InvalidRequestError | None:
         try:
@@ -183,6 +192,12 @@ def _responses(requests: Sequence[pb.BidRequest], decisions: Decisions) -> list[
             at += 1
         responses.append(response)
     return responses
+
+
+def _tokens(answer: pb.BidBatchResponse | HeadraceError) -> list[str]:
+    if isinstance(answer, HeadraceError):
+        return []
+    return [bid.token for response in answer.responses for bid in response.impressions if bid.token]
 
 
 def _check_request(request: pb.BidRequest) -> None:

@@ -151,6 +151,160 @@ def test_a_late_deadline_returns_the_reservation(real):
     assert account(real, "acme/spring").reserved_micros == 0
 
 
+def fails(*_: object, **__: object) -> None:
+    raise RuntimeError("a step after the reservation failed")
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["headrace.bidding.engine._decide", "headrace.bidding.engine.Seen", "headrace.service.bidder._responses"],
+)
+def test_a_step_that_fails_after_the_reservation_returns_the_money(real, monkeypatch, step):
+    real.create()
+    monkeypatch.setattr(step, fails)
+    with pytest.raises(RuntimeError):
+        real.bid_one()
+    assert account(real, "acme/spring").reserved_micros == 0
+
+
+def test_a_candidate_that_fails_returns_what_others_reserved(real, make, monkeypatch):
+    real.create(lines=[make.line_item("good"), make.line_item("bad", action_worth_micros=9_000_000)])
+    reserve, calls = real.ledger.reserve, []
+
+    def refuse_one_then_fail(accounts, cpm, exchanges, now_ms):
+        calls.append(len(accounts))
+        if len(calls) > 1:
+            fails()
+        tokens, reasons = reserve(accounts, cpm, exchanges, now_ms)
+        real.ledger.release_reservations(tokens[:1])
+        return [None, *tokens[1:]], np.array([1, *reasons[1:]], np.int8)
+
+    monkeypatch.setattr(real.ledger, "reserve", refuse_one_then_fail)
+    with pytest.raises(RuntimeError):
+        real.bid(make.bid_request(n_impressions=3))
+    assert calls == [3, 1]
+    assert account(real, "acme/spring").reserved_micros == 0
+
+
+def test_tokens_that_cannot_be_signed_return_the_money(real, monkeypatch):
+    real.create()
+    monkeypatch.setattr(real.ledger._keys, "issue", fails)
+    with pytest.raises(RuntimeError):
+        real.bid_one()
+    assert account(real, "acme/spring").reserved_micros == 0
+
+
+def test_a_batch_that_fails_returns_what_its_companions_reserved(real, make, monkeypatch):
+    real.create()
+    bid, calls = real.engine.bid, []
+
+    def fail_at_the_second(requests):
+        calls.append(requests)
+        return bid(requests) if len(calls) < 2 else fails()
+
+    monkeypatch.setattr(real.engine, "bid", fail_at_the_second)
+    batch = pb.BidBatchRequest(requests=[make.bid_request()])
+    with pytest.raises(RuntimeError):
+        real.bidder.bid_batch([batch, batch], [real.call()] * 2)
+    assert account(real, "acme/spring").reserved_micros == 0
+
+
+def expire(path):
+    path.now_ms += 3_600_000
+    path.ledger.tick(path.now_ms)
+    path.ledger.flush()
+
+
+def test_a_bill_after_its_reservation_expired_is_late(real):
+    real.create(ledger_mode=campaigns_pb2.LEDGER_MODE_EXPIRE)
+    bid = real.bid_one()
+    expire(real)
+    assert account(real, "acme/spring").reserved_micros == 0
+    bill = notice(BILLING, bid.token, bid.bid_cpm_micros)
+    assert real.notify(bill, bill) == [pb.NOTICE_OUTCOME_LATE, DUPLICATE]
+    books = account(real, "acme/spring")
+    assert (books.billed_micros, books.late_micros) == (0, -(-bid.bid_cpm_micros // 1000))
+    assert real.notify(notice(WIN, bid.token, bid.bid_cpm_micros)) == [DUPLICATE]
+    real.ledger.check_invariant()
+
+
+def test_a_win_after_its_reservation_expired_is_late_and_its_loss_is_not(real):
+    real.create(ledger_mode=campaigns_pb2.LEDGER_MODE_EXPIRE)
+    bid = real.bid_one()
+    expire(real)
+    assert real.notify(notice(WIN, bid.token, 100), notice(LOSS, bid.token)) == [pb.NOTICE_OUTCOME_LATE, ACCEPTED]
+
+
+def test_a_bill_after_a_loss_is_late_in_hold_mode(real):
+    real.create()
+    bid = real.bid_one()
+    said = [notice(LOSS, bid.token), notice(BILLING, bid.token, 1_000), notice(BILLING, bid.token, 1_000)]
+    assert real.notify(*said) == [ACCEPTED, pb.NOTICE_OUTCOME_LATE, DUPLICATE]
+    assert account(real, "acme/spring").late_micros == 1
+
+
+def test_a_notice_older_than_the_billing_window_is_refused_and_kept(real):
+    real.create()
+    bid = real.bid_one()
+    real.now_ms += 31 * 86_400_000
+    assert real.notify(notice(BILLING, bid.token, 1_000)) == [pb.NOTICE_OUTCOME_REFUSED]
+    assert account(real, "acme/spring").billed_micros == 0
+    assert real.ledger._store.read("SELECT outcome FROM ledger_reconciliation") == [(pb.NOTICE_OUTCOME_REFUSED,)]
+
+
+def test_a_bill_before_its_win_counts_once(real):
+    real.create()
+    bid = real.bid_one()
+    price = bid.bid_cpm_micros
+    assert real.notify(notice(BILLING, bid.token, price), notice(WIN, bid.token, price)) == [ACCEPTED, DUPLICATE]
+    books = account(real, "acme/spring")
+    assert (books.billed_micros, books.won_micros, books.reserved_micros) == (-(-price // 1000), 0, 0)
+
+
+def test_a_notice_by_a_clock_behind_its_bid_counts(real, make):
+    real.create()
+    bid = real.bid_one(time_ms=make.noon_ms + 300_000)
+    assert real.notify(notice(BILLING, bid.token, 1_000)) == [ACCEPTED]
+
+
+def test_a_notice_of_a_bid_that_the_books_have_not_seen_is_late_and_fences(real, tmp_path, factories, make):
+    real.create()
+    bid = real.bid_one()
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "ledger.keys").write_bytes((tmp_path / "ledger" / "ledger.keys").read_bytes())
+    store = Store(folder / "money.db")
+    ledger = Ledger(folder, store, clock_ms=lambda: make.noon_ms)
+    assert ledger.try_acquire()
+    other = make.path(folder, factories.make_artifact(), ledger)
+    other.fund()
+    other.create()
+    assert other.notify(notice(BILLING, bid.token, 1_000)) == [pb.NOTICE_OUTCOME_LATE]
+    assert account(other, "acme").billed_micros == 0
+    assert other.bid_one().no_bid_reason == pb.NO_BID_REASON_FENCED
+    ledger.close()
+    store.close()
+    other.close()
+
+
+def test_a_forged_notice_moves_nothing(real):
+    real.create()
+    bid = real.bid_one()
+    before = real.ledger.accounts()
+    forged = bid.token[:20] + ("A" if bid.token[20] != "A" else "B") + bid.token[21:]
+    for kind in (WIN, BILLING, LOSS):
+        assert real.notify(notice(kind, forged, 1_000)) == [pb.NOTICE_OUTCOME_FORGED]
+    assert real.ledger.accounts() == before
+    assert real.notify(notice(BILLING, bid.token, 1_000)) == [ACCEPTED]
+
+
+def test_an_expired_flight_and_a_budget_of_zero_take_no_money(real, make):
+    real.create(flight_start_ms=make.noon_ms - 2_000, flight_end_ms=make.noon_ms)
+    real.create(campaign_id="nothing", limits=campaigns_pb2.Limits(lifetime_micros=0))
+    assert real.bid_one().no_bid_reason == pb.NO_BID_REASON_BUDGET
+    assert account(real, "acme").reserved_micros == 0
+
+
 def test_every_reason_of_the_ledger_has_one_of_the_contract():
     from headrace.bidding.engine import _REASONS
     from headrace.bidding.ledger import Reason
