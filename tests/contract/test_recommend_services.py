@@ -285,6 +285,7 @@ def test_catalog_changes_reach_the_next_answer(shop: Shop) -> None:
         ({"item_id": "x" * 257}, "item_id"),
         ({"price_micros": -1}, "price_micros"),
         ({"publish_time_ms": -1}, "publish_time_ms"),
+        ({"publish_time_ms": 5, "expire_time_ms": 5}, "expire_time_ms"),
         ({"expire_time_ms": -1}, "expire_time_ms"),
         ({"attributes": {str(i): "" for i in range(65)}}, "attributes"),
         ({"attributes": {"k" * 65: ""}}, "attributes key"),

@@ -121,6 +121,29 @@ def test_oversized_message_is_an_invalid_request(client: headrace.Client) -> Non
         client.recommend("u" * 9000)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda client: client.recommend("u1", limit=-1), "Recommend: Value out of range: -1; nothing was sent"),
+        (lambda client: client.recommend("u1", limit=2**33), "Value out of range"),
+        (lambda client: client.recommend("\ud800"), "surrogates not allowed"),
+        (
+            lambda client: client.recommend("u1", exclude_item_ids="tea"),
+            r"exclude_item_ids: got 'tea'.*write \['tea'\]",
+        ),
+        (lambda client: client.similar_items("i1", exclude_item_ids="tea"), "expected several ids"),
+        (lambda client: client.delete_items("tea"), "expected several ids"),
+        (lambda client: client.list_campaigns(campaign_ids="c1"), "expected several ids"),
+    ],
+)
+def test_what_cannot_be_sent_is_an_invalid_request(
+    stub: Stub, client: headrace.Client, call: Callable[[headrace.Client], object], message: str
+) -> None:
+    with pytest.raises(errors.InvalidRequestError, match=message):
+        call(client)
+    assert stub.seen == []
+
+
 def test_unimplemented_method_is_a_server_error(client: headrace.Client) -> None:
     with pytest.raises(errors.ServerError):
         client.similar_items("i1")

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from headrace.client.rpc import Rpc
 from headrace.client.slates import read_similar, read_slate, read_slates
+from headrace.errors import InvalidRequestError
 from headrace.v1 import artifacts_pb2 as artifacts
 from headrace.v1 import bidder_pb2 as bidder
 from headrace.v1 import campaigns_pb2 as campaigns
@@ -24,6 +25,13 @@ READ_S = 1.0
 BID_S = 0.1
 WRITE_S = 5.0
 RELOAD_S = 600.0
+
+
+def _ids(field: str, ids: Iterable[str]) -> Iterable[str]:
+    """The ids; a lone text would be taken for one id a letter, without a word."""
+    if isinstance(ids, str):
+        raise InvalidRequestError(field, ids, "several ids", f"write [{ids!r}] for one")
+    return ids
 
 
 def recommend(
@@ -43,7 +51,7 @@ def recommend(
         anonymous_id=anonymous_id,
         limit=limit,
         repeat_policy=repeat_policy,
-        exclude_item_ids=exclude_item_ids,
+        exclude_item_ids=_ids("exclude_item_ids", exclude_item_ids),
         min_sequence=min_sequence,
         include_attributes=include_attributes,
         surface=surface,
@@ -64,7 +72,10 @@ def similar_items(
 ) -> recommender.SimilarItemsRequest:
     """Items bought by the same people as the given one."""
     return recommender.SimilarItemsRequest(
-        item_id=item_id, limit=limit, exclude_item_ids=exclude_item_ids, include_attributes=include_attributes
+        item_id=item_id,
+        limit=limit,
+        exclude_item_ids=_ids("exclude_item_ids", exclude_item_ids),
+        include_attributes=include_attributes,
     )
 
 
@@ -85,7 +96,7 @@ def upsert_items(items: Iterable[catalog.Item]) -> catalog.UpsertItemsRequest:
 
 def delete_items(item_ids: Iterable[str]) -> catalog.DeleteItemsRequest:
     """Take 1 to 1000 items out of all answers."""
-    return catalog.DeleteItemsRequest(item_ids=item_ids)
+    return catalog.DeleteItemsRequest(item_ids=_ids("item_ids", item_ids))
 
 
 def bid(request: bidder.BidRequest) -> bidder.BidRequest:
@@ -129,7 +140,7 @@ def pause_campaign(campaign_id: str, *, resume: bool = False) -> campaigns.Pause
 
 def list_campaigns(advertiser_id: str = "", *, campaign_ids: Iterable[str] = ()) -> campaigns.ListCampaignsRequest:
     """Campaigns with their accounts: all, one advertiser's, or the named ones."""
-    return campaigns.ListCampaignsRequest(advertiser_id=advertiser_id, campaign_ids=campaign_ids)
+    return campaigns.ListCampaignsRequest(advertiser_id=advertiser_id, campaign_ids=_ids("campaign_ids", campaign_ids))
 
 
 def set_brake(*, engaged: bool, reason: str, exchange: str = "", advertiser_id: str = "") -> campaigns.SetBrakeRequest:

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from headrace.client.errors import error_of
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, InvalidRequestError
 
 if TYPE_CHECKING:
     from headrace.client.client import AsyncClient, Client
@@ -66,7 +66,14 @@ class Rpc(Generic[P, T]):
             return self
 
         def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client._call(self, self.build(*args, **kwargs))
+            try:
+                request = self.build(*args, **kwargs)
+            except ValueError as error:
+                # a number that the field cannot hold, or a text that is no Unicode: it cannot be sent
+                raise InvalidRequestError(
+                    f"{self.name.rpartition('/')[2]}: {error}", hint="nothing was sent"
+                ) from error
+            return client._call(self, request)
 
         method.__doc__ = self.__doc__
         return method

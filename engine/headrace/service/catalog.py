@@ -89,6 +89,9 @@ def _check(item: pb.Item) -> None:
     check_range("price_micros", item.price_micros, 0, _MAX_INT64, "leave it out when not known")
     check_range("publish_time_ms", item.publish_time_ms, 0, _MAX_INT64, "leave it out for no bound")
     check_range("expire_time_ms", item.expire_time_ms, 0, _MAX_INT64, "leave it out for no bound")
+    if 0 < item.expire_time_ms <= item.publish_time_ms:
+        expected = f"later than publish_time_ms, {item.publish_time_ms}"
+        raise InvalidRequestError("expire_time_ms", item.expire_time_ms, expected, "zero leaves the end open")
     check_count("attributes", item.attributes, 0, MAX_ATTRIBUTES)
     for key, value in item.attributes.items():
         check_text("attributes key", key, MAX_KEY_BYTES, required=True)

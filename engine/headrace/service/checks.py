@@ -27,7 +27,7 @@ def check_count(field: str, values: Sized, least: int, most: int) -> None:
     """Raise InvalidRequestError unless a repeated field has from ``least`` to ``most`` elements."""
     n = len(values)
     if not least <= n <= most:
-        hint = "send several calls" if n > most else "send at least one"
+        hint = "send fewer at once" if n > most else "send at least one"
         raise InvalidRequestError(field, f"{n} elements", f"{least} to {most}", hint)
 
 

@@ -13,7 +13,7 @@ from headrace.artifacts import ArtifactStore
 from headrace_training.commands.output import put
 from headrace_training.fit import Fitter, new_version
 from headrace_training.ingest import open_log
-from headrace_training.settings import read_settings
+from headrace_training.settings import FitSettings, read_settings
 
 Whole = Annotated[int | None, typer.Option()]
 Number = Annotated[float | None, typer.Option()]
@@ -41,18 +41,8 @@ def fit(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Learn from the event log and write a new version to the store."""
-    given = locals()
-    names: tuple[str, ...] = (
-        "n_factors",
-        "iterations",
-        "alpha",
-        "regularization",
-        "half_life_days",
-        "horizon_days",
-        "recent_days",
-    )
-    names += ("neighbours", "repeat_policy", "assumed_median_cpm", "assumed_sigma", "seed")
-    settings = read_settings(config, {name: given[name] for name in names})
+    flags = {name: value for name, value in locals().items() if name in FitSettings.__struct_fields__}
+    settings = read_settings(config, flags)
     target, now_ms = ArtifactStore(store), time.time_ns() // 1_000_000
     name = version or new_version(target, now_ms)
     target.check_new(name)
