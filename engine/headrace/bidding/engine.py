@@ -28,7 +28,7 @@ from headrace.bidding.requests import (
 )
 from headrace.bidding.settings import BiddingConfig
 from headrace.kernels.match import Targets
-from headrace.kernels.pace import Seen
+from headrace.kernels.pace import Seen, value_bin
 from headrace.kernels.predict import Candidates
 from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
 from headrace.types import Bool, Float64, Int8, Int32, Int64
@@ -147,6 +147,7 @@ class BiddingEngine:
         draft = self._price(view, self._pacer.terms, nobody, offers)
         self._observe(view, nobody, offers, draft)
         Pacer(self._ledger, self._config, view.board, view.model).solve(now_ms)
+        value_bin(1.0)  # by itself only with the first campaign or the first silent bid, under the lock
 
     def planned_micros(self, campaign_id: str) -> int:
         """See `Pacer.planned_micros`; 0 for a campaign that is not on the board."""

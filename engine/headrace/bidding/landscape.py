@@ -24,6 +24,10 @@ REMEMBERED_AUCTIONS = 2_000.0
 SILENCE_MS = 600_000
 """A bid that nobody spoke of for so long is taken as lost; many exchanges send no loss notices."""
 MAX_OPEN = 65_536
+FORGOTTEN_AT_ONCE = 8_192
+"""Silent bids that are taken as lost in one step: bidding waits for it. Twice what a step of the pacer can add."""
+SPREAD_AT_ONCE = 256
+"""Auctions of one bin that are added together; so few that the halving sees them come."""
 
 EDGES_CPM: Float64 = 2.0 ** (FIRST_OCTAVE + np.arange(N_VALUE_BINS + 1) / STEPS_PER_OCTAVE)
 
@@ -76,25 +80,34 @@ class Landscape:
                 self._spread(value_bin(float(price_cpm)), value_bin(float(price_cpm)) + 1)
 
     def forget_before(self, now_ms: int) -> None:
-        """Take bids as lost of which nobody spoke in time."""
-        while self._open:
+        """Take bids as lost of which nobody spoke in time, the oldest first, at most `FORGOTTEN_AT_ONCE` of them."""
+        lost = [0] * N_VALUE_BINS
+        for _ in range(min(FORGOTTEN_AT_ONCE, len(self._open))):
             token, (bid_cpm, _, placed_ms) = next(iter(self._open.items()))
             if placed_ms > now_ms - SILENCE_MS:
-                return
+                break
             del self._open[token]
-            self._lost(bid_cpm)
+            lost[_first_above(bid_cpm)] += 1
+        for start, n in enumerate(lost):
+            for done in range(0, n, SPREAD_AT_ONCE):
+                self._spread(start, N_VALUE_BINS, min(n - done, SPREAD_AT_ONCE))
 
     def _lost(self, bid_cpm: int) -> None:
-        self._spread(min(value_bin(float(bid_cpm)) + 1, N_VALUE_BINS - 1), N_VALUE_BINS)
+        self._spread(_first_above(bid_cpm), N_VALUE_BINS)
 
-    def _spread(self, start: int, end: int) -> None:
-        """Add one auction to the bins from start to end, in proportion to their weights."""
+    def _spread(self, start: int, end: int, n: int = 1) -> None:
+        """Add n auctions to the bins from start to end, in proportion to their weights."""
         part = self._weights[start:end]
         total = float(part.sum())
         if total > 0.0:
-            part *= 1.0 + 1.0 / total
+            part *= 1.0 + n / total
         else:
-            part += 1.0 / len(part)
+            part += n / len(part)
         if self._weights.sum() > REMEMBERED_AUCTIONS:
             self._weights *= 0.5
         self._changed = True
+
+
+def _first_above(bid_cpm: int) -> int:
+    """The lowest bin that a price above the bid may lie in."""
+    return min(value_bin(float(bid_cpm)) + 1, N_VALUE_BINS - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.landscape import EDGES_CPM, MAX_OPEN, SILENCE_MS, Landscape
+from headrace.bidding.landscape import EDGES_CPM, FORGOTTEN_AT_ONCE, MAX_OPEN, SILENCE_MS, Landscape
 from headrace.bidding.price import make_market
 from headrace.errors import ArtifactCorruptError
 from headrace.v1 import bidder_pb2 as pb
@@ -81,4 +81,19 @@ def test_open_bids_are_bounded_and_end_in_silence():
     land.forget_before(SILENCE_MS)
     assert len(land._open) == MAX_OPEN
     land.forget_before(SILENCE_MS + 1)
+    assert len(land._open) == MAX_OPEN - FORGOTTEN_AT_ONCE, "bidding waits while bids are forgotten"
+    for _ in range(MAX_OPEN // FORGOTTEN_AT_ONCE - 1):
+        land.forget_before(SILENCE_MS + 1)
     assert not land._open
+
+
+def test_bids_forgotten_together_teach_what_they_teach_one_by_one():
+    together, single = landscape(), landscape()
+    bids = [int(1e6 * 1.5 ** (n % 7 - 3)) for n in range(100)]
+    together.placed([str(n) for n in range(100)], bids, [False] * 100, 1)
+    together.forget_before(SILENCE_MS + 1)
+    for n, bid in enumerate(bids):
+        single.placed([str(n)], [bid], [False], 1)
+        single.forget_before(SILENCE_MS + 1)
+    for value in (5e5, 1e6, 3e6):
+        assert cost_at(together, value) == pytest.approx(cost_at(single, value), rel=0.1)
