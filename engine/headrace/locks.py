@@ -33,6 +33,17 @@ class OwnerLock:
             os.close(self._handle)
             self._handle = -1
 
+    def intact(self) -> bool:
+        """Whether the lock is held and its file is still the one at the path; who removes that lets another owner in."""
+        if self._handle < 0:
+            return False
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        mine = os.fstat(self._handle)
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
     @property
     def held(self) -> bool:
         return self._handle >= 0

@@ -287,3 +287,33 @@ def test_a_key_added_beside_is_known_at_its_first_notice(desk: Desk) -> None:
     assert beside.notify([BILL], [token], [1_000], desk.now)[0] == NoticeOutcome.ACCEPTED
     desk.ledger.tick(desk.now)
     assert desk.state().billed_micros == 1
+
+
+def test_an_owner_whose_lock_file_was_removed_stops(desk: Desk) -> None:
+    token = desk.reserve(1_000)[0]
+    (desk.folder / "ledger.lock").unlink()
+    beside = desk.open()
+    assert beside.try_acquire()
+    desk.now += 200
+    assert desk.try_reserve(1_000)[1] == [Reason.NOT_OWNER]
+    assert not desk.ledger.try_acquire()
+    assert beside.notify([BILL], [token], [1_000], desk.now)[0] == NoticeOutcome.ACCEPTED
+    beside.check_invariant()
+    beside.close()
+
+
+def test_lost_keys_stop_bidding_until_someone_has_looked(desk: Desk) -> None:
+    token = desk.reserve(1_000)[0]
+    desk.ledger.close()
+    kept = desk.folder / "ledger.keys"
+    secret = kept.read_bytes()
+    kept.unlink()
+    desk.restart()
+    assert desk.try_reserve(1_000)[1] == [Reason.FENCED]
+    assert desk.notify(BILL, token, 1_000) == NoticeOutcome.FORGED
+    desk.ledger.close()
+    kept.write_bytes(secret)
+    desk.restart()
+    assert desk.notify(BILL, token, 1_000) == NoticeOutcome.ACCEPTED
+    desk.ledger.unfence("ann", "the keys are back")
+    desk.reserve(1_000)

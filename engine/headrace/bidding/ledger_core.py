@@ -18,7 +18,7 @@ from headrace.bidding.books import Books
 from headrace.bidding.budgets import put_brake, put_fence
 from headrace.bidding.journal import Extra, Journal, archived_lease, create_tables
 from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices
-from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, recover
+from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
 from headrace.bidding.tokens import TokenKeys
 from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
@@ -63,7 +63,6 @@ class LedgerCore:
         self._store = store
         self._clock_ms = clock_ms
         self._owner = OwnerLock(data_dir / "ledger.lock")
-        self._keys = TokenKeys(data_dir / "ledger.keys")
         self._reservations = data_dir / "ledger.reservations"
         self._lock = threading.RLock()
         self._journal = Journal(store, clock_ms)
@@ -74,6 +73,7 @@ class LedgerCore:
         self._condensed.set_result(0)
         store.write(create_tables)
         self._ledger_id = store.write(ledger_id)
+        self._keys = open_keys(store, data_dir / "ledger.keys", clock_ms())
         self._books = self._view()
 
     # -- ownership
@@ -119,10 +119,13 @@ class LedgerCore:
             except HeadraceError as error:
                 self._failure = error  # the next owner recovers as after a kill
             finally:
-                native.freeze()
-                self._journal.broken = True
-                self._owned = False
-                self._owner.release()
+                self._resign()
+
+    def _resign(self) -> None:
+        self._books.native.freeze()
+        self._journal.broken = True
+        self._owned = False
+        self._owner.release()
 
     def close(self) -> None:
         """Release; the store stays open, it is the caller's."""
@@ -348,6 +351,8 @@ class LedgerCore:
         """
         with self._lock:
             self._ticked_at = now_ms
+            if self._owned and not self._owner.intact():
+                self._resign()
             if not self._owned or not self._working():
                 return
             books = self._books

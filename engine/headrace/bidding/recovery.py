@@ -24,7 +24,9 @@ from headrace.bidding.journal import (
     saved_records,
     set_meta,
 )
+from headrace.bidding.tokens import TokenKeys
 from headrace.errors import LedgerError
+from headrace.events.store import Store
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -106,6 +108,14 @@ def recover(connection: sqlite3.Connection, path: Path, config: LedgerConfig, no
 def attach(recovered: Recovered, path: Path, ledger: int) -> None:
     """Write the reservation file of the new epoch. Raises OSError when there is no room for it."""
     recovered.books.native.attach(str(path), recovered.epoch, ledger, _boot(), recovered.sequence)
+
+
+def open_keys(store: Store, path: Path, now_ms: int) -> TokenKeys:
+    """The signing keys; a ledger that has granted leases and lost its keys is fenced until an operator has looked."""
+    if not path.exists() and last_sequence(store.read):
+        reason = f"{path.name} is gone: restore it, else no notice of an earlier bid can be verified"
+        store.write(lambda connection: put_fence(connection, reason, (now_ms, "ledger", "found at opening")))
+    return TokenKeys(path)
 
 
 def ledger_id(connection: sqlite3.Connection) -> int:
