@@ -34,7 +34,7 @@ class OwnerLock:
             self._handle = -1
 
     def intact(self) -> bool:
-        """Whether the lock is held and its file is still the one at the path; who removes that lets another owner in."""
+        """Whether the lock is held and its file is still the one at the path, which whoever removes it undoes."""
         if self._handle < 0:
             return False
         try:

@@ -216,6 +216,18 @@ void test_threads() {
             }
         });
     }
+    threads.emplace_back([&ledger] {
+        for (int round = 0; round < 50; ++round) {
+            ledger.recall(0);
+            ledger.confirm(ledger.expire(kNow));
+            ledger.snapshot();
+            ledger.reports(0);
+            ledger.set_brake_exchange(1 + round, true);
+            ledger.set_zone_day(1, ZoneDay{round, 0, 86'400'000});
+            ledger.forget(ledger.retirable(0));
+            CHECK(ledger.first_violation() == -1);
+        }
+    });
     for (std::thread& thread : threads) thread.join();
     CHECK(ledger.first_violation() == -1);
     CHECK(leaf_of(ledger).totals.reserved == 0);

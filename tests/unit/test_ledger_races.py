@@ -317,3 +317,21 @@ def test_lost_keys_stop_bidding_until_someone_has_looked(desk: Desk) -> None:
     assert desk.notify(BILL, token, 1_000) == NoticeOutcome.ACCEPTED
     desk.ledger.unfence("ann", "the keys are back")
     desk.reserve(1_000)
+
+
+def test_an_owner_without_its_lock_does_not_take_the_ledger_back(desk: Desk) -> None:
+    token = desk.reserve(1_000)[0]
+    (desk.folder / "ledger.lock").unlink()
+    beside = desk.open()
+    assert beside.try_acquire()
+    with pytest.raises(HeadraceError):
+        desk.notify(BILL, token, 1_000)
+    assert desk.try_reserve(1_000)[1] in ([Reason.NOT_OWNER], [Reason.JOURNAL_UNAVAILABLE])
+    assert not desk.ledger.owned
+    assert desk.notify(BILL, token, 1_000) == NoticeOutcome.ACCEPTED, "kept for the new owner"
+    beside.tick(desk.now)
+    number = np.array([beside.account_number(LINE)], np.int32)
+    assert beside.reserve(number, np.array([1_000]), ["x"], desk.now)[1].tolist() == [Reason.OK]
+    beside.flush()
+    assert beside.spent(number).tolist() == [1]
+    beside.close()

@@ -110,4 +110,4 @@ class Landscape:
 
 def _first_above(bid_cpm: int) -> int:
     """The lowest bin that a price above the bid may lie in."""
-    return min(value_bin(float(bid_cpm)) + 1, N_VALUE_BINS - 1)
+    return min(int(value_bin(float(bid_cpm))) + 1, N_VALUE_BINS - 1)

@@ -19,7 +19,6 @@ from headrace.bidding.budgets import put_brake, put_fence
 from headrace.bidding.journal import Extra, Journal, archived_lease, create_tables
 from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices
 from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
-from headrace.bidding.tokens import TokenKeys
 from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
 from headrace.locks import OwnerLock
@@ -171,7 +170,9 @@ class LedgerCore:
             return True
         with self._lock:
             due = not self._retry_at - self.config.retry_ms <= self._clock_ms() < self._retry_at
-            if self._owned and self._journal.broken and due:
+            if self._owned and not self._owner.intact():
+                self._resign()
+            elif self._owned and self._journal.broken and due:
                 self._recover()
             return not self._journal.broken
 

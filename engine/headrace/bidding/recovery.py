@@ -95,7 +95,8 @@ def recover(connection: sqlite3.Connection, path: Path, config: LedgerConfig, no
         trusted = False
         books = load_view(query, config, now_ms)
         books.native.finish_replay(image, trusted, now_ms)
-    if (ahead or books.native.take_unknown_lease()) and not books.fenced:
+    unknown = books.native.take_unknown_lease()
+    if (ahead or unknown) and not books.fenced:
         put_fence(connection, "the store is older than the reservation file", (now_ms, "ledger", "found at recovery"))
         books.refresh(query)
     records = books.native.take_records()

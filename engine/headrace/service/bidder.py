@@ -12,7 +12,7 @@ from headrace.bidding.engine import BiddingEngine, Decisions
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.requests import BidRequests
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.validation import DEFAULT_CURRENCY, check_micros, check_text, checked_currency
+from headrace.bidding.validation import DEFAULT_CURRENCY, MAX_TIME_MS, check_micros, check_text, checked_currency
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.events.identity import subject_name
@@ -27,7 +27,8 @@ MAX_CATEGORIES = 16
 MAX_SEGMENTS = 64
 MAX_WORD_BYTES = 64
 MAX_TOKEN_BYTES = 256
-NO_PRICE = -1
+LATEST_MS = MAX_TIME_MS - 2 * 86_400_000
+"""The last time of a request whose budget day has a morrow."""
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _AUCTION_TYPES = frozenset(pb.AuctionType.values())
@@ -104,7 +105,7 @@ class BidderService:
         return list(outcomes)
 
     def _see(self, requests: Sequence[pb.BidRequest]) -> int:
-        self._clock.see(max((request.time_ms for request in requests), default=0))
+        self._clock.see(max((request.time_ms for request in requests if request.time_ms <= LATEST_MS), default=0))
         return self._clock()
 
     def _answer_batch(
@@ -141,7 +142,7 @@ class BidderService:
     def _check_time(self, time_ms: int, now_ms: int) -> None:
         """A budget day is the request's: a sender must not be able to choose one."""
         earliest, latest = now_ms - self._config.max_behind_ms, now_ms + self._config.max_ahead_ms
-        if time_ms and not earliest <= time_ms <= latest:
+        if time_ms and not earliest <= time_ms <= min(latest, LATEST_MS):
             hint = "zero is now; check the sender's clock, or replay a past day with server.clock = requests"
             raise InvalidRequestError("time_ms", time_ms, f"{earliest} to {latest}, ms since 1970 UTC", hint)
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from headrace.bidding.ledger import Ledger
+from headrace.clock import RequestClock
 from headrace.errors import InvalidRequestError
 from headrace.events.store import Store
+from headrace.service.bidder import BidderService
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
 
@@ -296,6 +298,16 @@ def test_a_forged_notice_moves_nothing(real):
         assert real.notify(notice(kind, forged, 1_000)) == [pb.NOTICE_OUTCOME_FORGED]
     assert real.ledger.accounts() == before
     assert real.notify(notice(BILLING, bid.token, 1_000)) == [ACCEPTED]
+
+
+@pytest.mark.parametrize("absurd", [2**63 - 1, 253_402_300_799_999, -(2**63)])
+def test_a_replay_outlives_a_request_of_an_absurd_time(real, make, absurd):
+    real.create()
+    bidder = BidderService(real.engine, real.ledger, real.config, RequestClock(make.noon_ms))
+    (refused,) = bidder.bid([make.bid_request(time_ms=absurd)], [real.call()])
+    assert isinstance(refused, InvalidRequestError)
+    (answer,) = bidder.bid([make.bid_request(time_ms=make.noon_ms)], [real.call()])
+    assert answer.impressions[0].token
 
 
 def test_an_expired_flight_and_a_budget_of_zero_take_no_money(real, make):
