@@ -39,8 +39,10 @@ from headrace.errors import (
     ArtifactMissingError,
     ArtifactRejectedError,
     ConfigError,
+    HeadraceError,
     NotFoundError,
     PreconditionError,
+    StoreFullError,
 )
 from headrace.ids import IdTable
 from headrace.locks import OwnerLock
@@ -176,8 +178,8 @@ class ArtifactWriter:
     def finish(self, manifest: Manifest) -> Path:
         """Check, write, sync and name the version; returns its directory.
 
-        Raises ArtifactError when an array is missing, misshapen or not finite, or when the device is full: then
-        nothing of the version remains.
+        Raises ArtifactError when an array is missing, misshapen or not finite, StoreFullError when the device is full:
+        then nothing of the version remains.
         """
         manifest = msgspec.structs.replace(manifest, version=self.version)
         check_arrays(self._arrays, manifest)
@@ -356,7 +358,10 @@ def _sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _write_error(error: OSError, target: Path) -> ArtifactError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "free space on its device and run it again; nothing was published" if full else "nothing was published"
-    return ArtifactError(f"{target} cannot be written: {error}", hint=hint)
+def _write_error(error: OSError, target: Path) -> HeadraceError:
+    # NumPy says how many bytes it could write and gives no number of an error: the device is full
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, None):
+        hint = "free space on its device and run it again; nothing was published"
+        return StoreFullError(f"{target} cannot be written: {error.strerror or error}", hint=hint)
+    hint = "nothing was published; check the folder and its permissions"
+    return ArtifactError(f"{target} cannot be written: {error.strerror}", hint=hint)
