@@ -126,6 +126,28 @@ def test_errors_of_campaigns_name_what_is_wrong(start: Any) -> None:
     )
 
 
+def test_forged_late_repeated_and_early_notices(start: Any) -> None:
+    client: Client = start().client
+    open_campaign(client)
+    early, late, kept = (bid(client, f"b{n}") for n in range(3))
+    price = early.bid_cpm_micros // 2
+    win, bill, loss = bidder_pb2.NOTICE_TYPE_WIN, bidder_pb2.NOTICE_TYPE_BILLING, bidder_pb2.NOTICE_TYPE_LOSS
+    assert list(client.notify([notice(bill, early, price), notice(win, early, price)]).outcomes) == [
+        ACCEPTED,
+        DUPLICATE,
+    ]
+    said = [notice(loss, late), notice(bill, late, price), notice(bill, late, price)]
+    assert list(client.notify(said).outcomes) == [ACCEPTED, bidder_pb2.NOTICE_OUTCOME_LATE, DUPLICATE]
+    forged = notice(bill, kept, price)
+    forged.token = kept.token[:30] + ("A" if kept.token[30] != "A" else "B") + kept.token[31:]
+    assert list(client.notify([forged]).outcomes) == [bidder_pb2.NOTICE_OUTCOME_FORGED]
+    books = account(client)
+    assert books.billed_micros == -(-price // 1000)
+    assert books.late_micros == -(-price // 1000)
+    assert books.reserved_micros == -(-kept.bid_cpm_micros // 1000)
+    invariant(client)
+
+
 def test_kill_9_loses_no_settled_money(start: Any) -> None:
     server = start()
     open_campaign(server.client)
