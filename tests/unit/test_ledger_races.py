@@ -335,3 +335,22 @@ def test_an_owner_without_its_lock_does_not_take_the_ledger_back(desk: Desk) -> 
     beside.flush()
     assert beside.spent(number).tolist() == [1]
     beside.close()
+
+
+def test_a_bid_waits_for_no_notice_of_others(desk: Desk) -> None:
+    token = desk.reserve(1_000)[0]
+    desk.open().notify([BILL], [token], [1_000], desk.now)
+    desk.now += 200
+    go_on = desk.pause_the_disk()
+    taken: list[list[int]] = []
+    bid = threading.Thread(target=lambda: taken.append(desk.try_reserve(1_000)[1]))
+    bid.start()
+    bid.join(5)
+    waited = bid.is_alive()
+    go_on()
+    bid.join(10)
+    assert not waited
+    assert taken == [[Reason.OK]]
+    assert desk.state().billed_micros == 0
+    desk.ledger.tick(desk.now)
+    assert desk.state().billed_micros == 1

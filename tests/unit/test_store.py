@@ -118,6 +118,34 @@ def test_two_stores_on_one_file_take_turns(tmp_path: Path) -> None:
     second.close()
 
 
+class Failing:
+    """A connection that fails at some statements."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.fails: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+    def execute(self, statement: str, *parameters: object) -> sqlite3.Cursor:
+        if statement in self.fails:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self.connection.execute(statement, *parameters)
+
+
+def test_a_commit_that_fails_and_cannot_be_taken_back_keeps_nobody_waiting(store: Store) -> None:
+    failing = Failing(store._writer)
+    store._writer = failing  # type: ignore[assignment]
+    for fails in (("COMMIT",), ("COMMIT", "ROLLBACK"), ("BEGIN IMMEDIATE",), ("RELEASE job",)):
+        failing.fails = fails
+        with pytest.raises(StoreError):
+            store.submit(lambda connection: insert(connection, "lost")).result(5)
+        failing.fails = ()
+        assert store.submit(lambda connection, text=fails[-1]: insert(connection, text)).result(5)
+    assert store.read("SELECT count(*) FROM t WHERE text = 'lost'") == [(0,)]
+
+
 def test_a_folder_that_cannot_be_made_is_a_matter_of_configuration(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file cannot be made.*name a folder"):

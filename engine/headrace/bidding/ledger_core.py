@@ -9,14 +9,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.bidding.books import Books
 from headrace.bidding.budgets import put_brake, put_fence
-from headrace.bidding.journal import Extra, Journal, archived_lease, create_tables
+from headrace.bidding.journal import Extra, Journal, Query, archived_lease, create_tables
 from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices
 from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
 from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, StoreError
@@ -60,6 +60,7 @@ class LedgerCore:
         self.config = config
         data_dir.mkdir(parents=True, exist_ok=True)
         self._store = store
+        self._query: Query = store.read
         self._clock_ms = clock_ms
         self._owner = OwnerLock(data_dir / "ledger.lock")
         self._reservations = data_dir / "ledger.reservations"
@@ -161,9 +162,6 @@ class LedgerCore:
         books.native.freeze()
         return books
 
-    def _query(self, text: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        return self._store.read(text, parameters)
-
     def _working(self) -> bool:
         """Whether the journal can be written, after another attempt when one is due."""
         if not self._journal.broken:
@@ -234,8 +232,7 @@ class LedgerCore:
         if not self._owned:
             reasons[:] = Reason.NOT_OWNER
             return columns
-        # by the clock: what requests say of the time ends no reservation
-        self._tick_when_due(self._clock_ms())
+        self._tick_when_due(self._clock_ms())  # what requests say of the time ends no reservation
         if not self._working():
             reasons[:] = Reason.JOURNAL_UNAVAILABLE
             return columns
@@ -351,23 +348,29 @@ class LedgerCore:
         Call it a few times a second. Does nothing in a process that does not own the ledger.
         """
         with self._lock:
-            self._ticked_at = now_ms
-            if self._owned and not self._owner.intact():
-                self._resign()
-            if not self._owned or not self._working():
-                return
-            books = self._books
-            self._take_settings(books, now_ms)
-            self._commit(books, books.native.expire(now_ms))
-            if self._journal.n_records > self.config.snapshot_records:
-                self._condense(now_ms)
-        self._apply_pending(now_ms)
+            working = self._pass(now_ms)
+        if working:
+            self._apply_pending(now_ms)
+
+    def _pass(self, now_ms: int) -> bool:
+        """What needs no waiting for the disk; the caller holds the lock. Whether this process settles."""
+        self._ticked_at = now_ms
+        if self._owned and not self._owner.intact():
+            self._resign()
+        if not self._owned or not self._working():
+            return False
+        books = self._books
+        self._take_settings(books, now_ms)
+        self._commit(books, books.native.expire(now_ms))
+        if self._journal.n_records > self.config.snapshot_records:
+            self._condense(now_ms)
+        return True
 
     def _tick_when_due(self, now_ms: int) -> None:
         if abs(now_ms - self._ticked_at) < TICK_MS or not self._lock.acquire(blocking=False):
             return
         try:
-            self.tick(now_ms)
+            self._pass(now_ms)
         finally:
             self._lock.release()
 

@@ -121,6 +121,8 @@ class Store:
     def _commit(self, group: list[Job]) -> None:
         done: list[tuple[Future[Any], Any]] = []
         try:
+            if self._writer.in_transaction:  # the last one could not even be taken back
+                self._writer.execute("ROLLBACK")
             self._writer.execute("BEGIN IMMEDIATE")
             for function, future in group:
                 if future.set_running_or_notify_cancel():
