@@ -13,6 +13,7 @@ from headrace.kernels.foldin import PANEL, fold_in
 from headrace.kernels.history import Merged, fold_in_input
 from headrace.kernels.predict import Persons
 from headrace.kernels.topk import BLOCK, UNROLL, Coarse, longest
+from headrace.recommend.embeddings import Embeddings
 from headrace.state.items import ItemTable
 from headrace.state.users import MAX_HISTORY, UserState
 from headrace.types import Float32, Int32, Int64
@@ -22,8 +23,8 @@ class Model:
     """A snapshot that never changes, but for the log's events and catalog, which its items and users follow.
 
     artifact : the arrays, mapped. log : the log that items and users follow.
-    Attributes: ``coarse`` for kernels.topk, ``gram`` for
-    kernels.foldin, ``index`` the Faiss index or None, ``items``, ``users``.
+    Attributes: ``coarse`` for kernels.topk, ``gram`` for kernels.foldin, ``embeddings`` of people's histories,
+    ``index`` the Faiss index or None, ``items``, ``users``.
     """
 
     def __init__(self, artifact: Artifact, log: EventLog, *, max_history: int = MAX_HISTORY) -> None:
@@ -32,6 +33,7 @@ class Model:
         self.n_items = len(artifact.item_ids)
         self.coarse = to_coarse(artifact.item_factors)
         self.gram = _padded_gram(artifact)
+        self.embeddings = Embeddings(self.fold_in)
         self.index = _read_index(artifact)
         self.exclude_purchased = artifact.manifest.repeat_policy == "exclude_purchased"
         self.items = ItemTable(artifact.item_ids)

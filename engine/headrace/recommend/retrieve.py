@@ -64,7 +64,7 @@ def retrieve(model: Model, people: People, wanted: Wanted) -> Found:
     )
     banned = _banned(people, wanted)
     if any(warm):
-        vectors = model.fold_in(indptr, rows, confidences)
+        vectors = model.embeddings.of(indptr, rows, confidences)
         lifted = np.array(warm) & (wanted.exclude_purchased == 0) if model.artifact.manifest.repeat_boost > 0 else None
         if lifted is None or not lifted.any():
             _search(model, vectors, warm, wanted.limits, banned, found)

@@ -15,6 +15,9 @@ from headrace.events.log import EventLog, Slate
 
 _log = logging.getLogger("headrace.recommend")
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+"""json.dumps would make an encoder for every slate."""
+
 MAX_WAITING = 20_000
 """Slates that wait to be stored; more are counted and dropped, so that a slow disk never delays an answer."""
 
@@ -55,7 +58,7 @@ class SlateRecorder:
         slates = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not slates:
             return None
-        rows = [Slate(*shown[:-1], json.dumps(shown.item_ids, ensure_ascii=False)) for shown in slates]
+        rows = [Slate(*shown[:-1], _to_json(shown.item_ids)) for shown in slates]
         future = self._event_log.append_slates(rows)
         future.add_done_callback(lambda done: self._check(done, len(rows)))
         return future
