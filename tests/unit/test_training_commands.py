@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 import sys
@@ -64,6 +65,28 @@ def test_a_file_that_is_no_table_of_events(
     raw, message = BAD_FILES[name]
     (folder / "bad.csv").write_bytes(raw)
     assert message in refused(monkeypatch, capsys, "ingest", "bad.csv", "--log", "log", "--json")
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("user_id", pa.array([[1]]), "'user_id' holds list"),
+        ("item_id", pa.array([{"a": 1}]), "'item_id' holds struct"),
+        ("user_id", pa.array([b"\xff\xfe"]), "'user_id' holds binary that is no UTF-8"),
+        ("timestamp", pa.array([dt.time(1)]), "'timestamp' holds time64"),
+        ("timestamp", pa.array([True]), "'timestamp' holds bool"),
+        ("quantity", pa.array([True]), "'quantity' holds bool"),
+    ],
+)
+def test_a_parquet_column_of_another_kind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, column: pa.Array, message: str
+) -> None:
+    columns = {"user_id": ["ann"], "item_id": [b"tea"], "timestamp": [1.7e9]}
+    pq.write_table(pa.table(columns), "good.parquet")
+    assert run(monkeypatch, "ingest", "good.parquet", "--log", "good") == 0
+    capsys.readouterr()
+    pq.write_table(pa.table(columns | {name: column}), "bad.parquet")
+    assert message in refused(monkeypatch, capsys, "ingest", "bad.parquet", "--log", "log")
 
 
 @pytest.mark.parametrize("file", ["absent.csv", "cut.parquet", "bad.csv.gz"])

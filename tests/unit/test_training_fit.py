@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.artifacts import Artifact, ArtifactStore
-from headrace.errors import ArtifactError, DataError
+from headrace.errors import DataError, StoreFullError
 from headrace.events.log import NewEvent
 from headrace_training.cli import main
 from headrace_training.evaluate_log import evaluate_log, evaluate_log_metrics
@@ -161,7 +161,7 @@ def test_a_full_disk_leaves_no_version(folder: Path, tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(ArtifactError, match="free space"):
+    with pytest.raises(StoreFullError, match="free space"):
         Fitter(events, SETTINGS, now_ms=0).run(ArtifactStore(tmp_path))
     assert ArtifactStore(tmp_path).versions() == []
     assert list((tmp_path / "versions").iterdir()) == []

@@ -20,6 +20,17 @@ from headrace.errors import DataError
 
 BATCH_ROWS = 131_072
 BLOCK_BYTES = 16 << 20
+PLAIN = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_timestamp,
+    pa.types.is_date,
+    pa.types.is_null,
+)
+"""What a column of a Parquet file may hold."""
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
 
 
@@ -99,9 +110,23 @@ class Table:
     def _parquet(self, wanted: list[str]) -> Iterator[pa.RecordBatch]:
         try:
             with pq.ParquetFile(self.path) as file:
-                yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+                    yield pa.record_batch([self._plain(batch.column(name), name) for name in wanted], names=wanted)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self.path} cannot be read: {error}", hint="the file is damaged; get it again") from error
+
+    def _plain(self, column: pa.Array, name: str) -> pa.Array:
+        """The column, bytes as text; DataError for what is no id, number or time, such as lists."""
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if any(holds(kind) for holds in PLAIN):
+            return column
+        what = f"{self.path}: column {name!r} holds {kind}"
+        try:
+            if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+                return column.cast(pa.string())
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{what} that is no UTF-8", hint="store ids as text") from error
+        raise DataError(what, hint="ids are text or numbers, times text, numbers or timestamps: convert it")
 
     def _csv(self, wanted: list[str]) -> Iterator[pa.RecordBatch]:
         def keep_out(row: pa_csv.InvalidRow) -> str:
