@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,9 @@ def serve(
     if find_spec("headrace._native") is None:
         hint = "install g++ and python3-dev, then install headrace again; headrace-train works without it"
         raise ConfigError("the compiled core headrace._native is not built", hint=hint)
+    # Before NumPy is loaded: the workers are the threads, and fold-in's products are too small for more.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     from headrace.config import load_config
     from headrace.service.process import run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,23 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "version") == 0
     assert capsys.readouterr().out == f"headrace {__version__}\n"
+
+
+def test_serving_limits_blas_to_one_thread_before_numpy_is_loaded() -> None:
+    script = """
+import os, sys
+import headrace.cli
+assert "numpy" not in sys.modules
+try:
+    headrace.cli.serve(None)
+except Exception as error:
+    assert "server.artifact" in str(error), error
+import numpy, threadpoolctl
+print({pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "{1}\n"
 
 
 @pytest.mark.parametrize(
