@@ -354,3 +354,26 @@ def test_a_bid_waits_for_no_notice_of_others(desk: Desk) -> None:
     assert desk.state().billed_micros == 0
     desk.ledger.tick(desk.now)
     assert desk.state().billed_micros == 1
+
+
+def test_an_edit_while_the_journal_is_broken_leaves_no_ledger_that_still_reserves(desk: Desk) -> None:
+    desk.reserve(1_000)
+    desk.ledger.flush()
+    native = desk.ledger._books.native
+    desk.ledger._journal.broken = True
+    desk.ledger.set_account(LINE, lifetime_micros=500_000)
+    number = np.array([desk.ledger.account_number(LINE)], np.int32)
+    reasons, wide = np.full(1, Reason.NEED_LEASE, np.int8), np.zeros(1, np.int64)
+    native.reserve(  # a thread that began before the edit
+        number,
+        np.array([1_000], np.int64),
+        np.zeros(1, np.int32),
+        NOW,
+        reasons,
+        wide,
+        wide.copy(),
+        np.zeros(1, np.int32),
+    )
+    assert reasons[0] == Reason.JOURNAL_UNAVAILABLE
+    desk.reserve(1_000)
+    assert desk.state().reserved_micros == 2

@@ -178,6 +178,7 @@ class LedgerCore:
         """Take over changed settings; the owner's come into force at once."""
         with self._lock:
             if not self._owned or self._journal.broken:
+                self._books.native.freeze()  # whoever still holds it must reserve nothing that recovery does not see
                 self._books = self._view()
                 return
             self._take_settings(self._books, self._clock_ms())
@@ -375,8 +376,7 @@ class LedgerCore:
             self._lock.release()
 
     def _fence(self, reason: str, who: str, why: str) -> None:
-        by = (self._clock_ms(), who, why)
-        self._store.write(lambda connection: put_fence(connection, reason, by))
+        self._store.write(lambda connection: put_fence(connection, reason, (self._clock_ms(), who, why)))
         self._refresh()
 
     def _apply_pending(self, now_ms: int) -> None:
