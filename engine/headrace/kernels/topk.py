@@ -233,16 +233,22 @@ def top_rows(coarse: Coarse, factors: Float32, queries: Float32, limits: Int32, 
             unit, slack = _coarse_query(query, coarse, rounded)
             for b in range(n_blocks):
                 tops[b] = _scan_block(coarse.blocks[b], rounded, coarse_scores[b])
-            # The most promising first, k of them but for what is banned, so that few of the others reach the bound.
-            promising = _kth(tops, k) if k <= n_blocks else _kth(coarse_scores.ravel(), k)
-            for low, end in ((promising, 32768), (-32768, promising)):
-                bound = max(low, _bound(scores[q, 0], unit, slack)) if count == k else low
-                n = _collect(coarse_scores, tops, (bound, end), n_items, banned, q, chosen)
+            # The most promising first, and more while banned ones leave too few: then few others reach the bound.
+            want, end, enough = k, 32768, False
+            while end > -32768 and not enough:
+                enough = count == k
+                if enough:
+                    low = _bound(scores[q, 0], unit, slack)
+                else:
+                    low = _kth(tops, want) if want <= n_blocks else _kth(coarse_scores.ravel(), want)
+                    want *= 4
+                n = _collect(coarse_scores, tops, (low, end), n_items, banned, q, chosen)
                 # Apart from the heap, so that reads from memory overlap.
                 for i in range(n):
                     exact[i] = _dot(factors, chosen[i], query)
                 for i in range(n):
                     count = _push(rows[q, :k], scores[q, :k], count, chosen[i], exact[i])
+                end = min(low, end)
             _sort(rows[q], scores[q], count)
         counts[q] = count
 
