@@ -148,6 +148,20 @@ def set_brake(*, engaged: bool, reason: str, exchange: str = "", advertiser_id: 
     return campaigns.SetBrakeRequest(exchange=exchange, advertiser_id=advertiser_id, engaged=engaged, reason=reason)
 
 
+def set_fence(*, engaged: bool, reason: str) -> campaigns.SetFenceRequest:
+    """Keep a restored ledger from bidding, or let it bid again once it has been reconciled."""
+    return campaigns.SetFenceRequest(engaged=engaged, reason=reason)
+
+
+def close_reservation(
+    token: str = "", *, reason: str, lease_id: int = 0, price_cpm_micros: int | None = None
+) -> campaigns.CloseReservationRequest:
+    """End a reservation by hand: as lost, or as billed at a price; or give back what a lease lost with the power."""
+    return campaigns.CloseReservationRequest(
+        token=token, lease_id=lease_id, price_cpm_micros=price_cpm_micros, reason=reason
+    )
+
+
 def current_artifact() -> artifacts.GetCurrentArtifactRequest:
     """The artifact that answers are made from."""
     return artifacts.GetCurrentArtifactRequest()
@@ -205,6 +219,10 @@ class Methods:
         "CampaignsService/ListCampaigns", list_campaigns, campaigns.ListCampaignsResponse, READ_S, True
     )
     set_brake = _message("CampaignsService/SetBrake", set_brake, campaigns.SetBrakeResponse, WRITE_S, False)
+    set_fence = _message("CampaignsService/SetFence", set_fence, campaigns.SetFenceResponse, WRITE_S, False)
+    close_reservation = _message(
+        "CampaignsService/CloseReservation", close_reservation, campaigns.CloseReservationResponse, WRITE_S, False
+    )
 
     current_artifact = _message(
         "ArtifactsService/GetCurrentArtifact", current_artifact, artifacts.GetCurrentArtifactResponse, READ_S, True

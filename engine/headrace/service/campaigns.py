@@ -11,10 +11,12 @@ from headrace.bidding.board import campaign_account, line_account
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import AccountState, Ledger
+from headrace.bidding.notices import MAX_CPM_MICROS
 from headrace.bidding.validation import check_node_id, check_text
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.front import Call
 from headrace.service.method import Method
+from headrace.v1 import bidder_pb2
 from headrace.v1 import campaigns_pb2 as pb
 
 MAX_IDS = 1000
@@ -38,6 +40,8 @@ class CampaignsService:
             Method(prefix + "PauseCampaign", pb.PauseCampaignRequest, _each(self.pause)),
             Method(prefix + "ListCampaigns", pb.ListCampaignsRequest, _each(self.list)),
             Method(prefix + "SetBrake", pb.SetBrakeRequest, _each(self.brake)),
+            Method(prefix + "SetFence", pb.SetFenceRequest, _each(self.fence)),
+            Method(prefix + "CloseReservation", pb.CloseReservationRequest, _each(self.close_reservation)),
         ]
 
     def fund(self, request: pb.FundAdvertiserRequest, call: Call) -> pb.FundAdvertiserResponse:
@@ -81,6 +85,23 @@ class CampaignsService:
         self._ledger.brake(request.exchange, request.advertiser_id, request.engaged, request.reason, call.peer)
         return pb.SetBrakeResponse()
 
+    def fence(self, request: pb.SetFenceRequest, call: Call) -> pb.SetFenceResponse:
+        check_text("reason", request.reason, 256)
+        if request.engaged:
+            self._ledger.fence(request.reason, call.peer)
+        else:
+            self._ledger.unfence(call.peer, request.reason)
+        return pb.SetFenceResponse()
+
+    def close_reservation(self, request: pb.CloseReservationRequest, call: Call) -> pb.CloseReservationResponse:
+        check_text("reason", request.reason, 256)
+        price = _checked_close(request)
+        if request.lease_id:
+            self._ledger.close_lease(request.lease_id, call.peer, request.reason)
+            return pb.CloseReservationResponse(outcome=bidder_pb2.NOTICE_OUTCOME_ACCEPTED)
+        outcome = self._ledger.close_reservation(request.token, call.peer, request.reason, price)
+        return pb.CloseReservationResponse(outcome=bidder_pb2.NoticeOutcome.Name(outcome.value))
+
     def _status(self, campaign: pb.Campaign, accounts: dict[str, pb.Account]) -> pb.CampaignStatus:
         names = [campaign_account(campaign)]
         names += [line_account(campaign, line.line_item_id) for line in campaign.line_items]
@@ -93,6 +114,26 @@ class CampaignsService:
 
     def _accounts(self) -> dict[str, pb.Account]:
         return {state.account_id: _account(state) for state in self._ledger.accounts()}
+
+
+def _checked_close(request: pb.CloseReservationRequest) -> int | None:
+    """The price, None for a loss; raises InvalidRequestError unless one reservation or one lease is named."""
+    if bool(request.token) == bool(request.lease_id):
+        raise InvalidRequestError(
+            "token and lease_id", "both" if request.token else "neither", "one of the two", "a lease is closed in whole"
+        )
+    check_text("token", request.token, 256, empty=True)
+    if request.lease_id < 0:
+        raise InvalidRequestError("lease_id", request.lease_id, "a number above 0")
+    if not request.HasField("price_cpm_micros"):
+        return None
+    if request.lease_id:
+        raise InvalidRequestError(
+            "price_cpm_micros", request.price_cpm_micros, "no price with lease_id", "a lease only goes back"
+        )
+    if not 0 <= request.price_cpm_micros <= MAX_CPM_MICROS:
+        raise InvalidRequestError("price_cpm_micros", request.price_cpm_micros, f"0 to {MAX_CPM_MICROS}")
+    return request.price_cpm_micros
 
 
 def _account(state: AccountState) -> pb.Account:

@@ -17,10 +17,12 @@ DURABLE = frozenset(
     for name in (
         "ArtifactsService/ReloadArtifact",
         "BidderService/Notify",
+        "CampaignsService/CloseReservation",
         "CampaignsService/CreateCampaign",
         "CampaignsService/FundAdvertiser",
         "CampaignsService/PauseCampaign",
         "CampaignsService/SetBrake",
+        "CampaignsService/SetFence",
         "CampaignsService/UpdateCampaign",
         "CatalogService/DeleteItems",
         "CatalogService/UpsertItems",

@@ -22,55 +22,64 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from headrace.v1 import bidder_pb2 as headrace_dot_v1_dot_bidder__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadrace/v1/campaigns.proto\x12\x0bheadrace.v1\"X\n\tTargeting\x12\x11\n\tcountries\x18\x01 \x03(\t\x12\x12\n\ncategories\x18\x02 \x03(\t\x12\r\n\x05hours\x18\x03 \x03(\r\x12\x15\n\ruser_segments\x18\x04 \x03(\t\"f\n\x06Limits\x12\x1c\n\x0flifetime_micros\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0c\x64\x61ily_micros\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x12\n\x10_lifetime_microsB\x0f\n\r_daily_micros\"\xbb\x01\n\x08LineItem\x12\x14\n\x0cline_item_id\x18\x01 \x01(\t\x12#\n\x06limits\x18\x02 \x01(\x0b\x32\x13.headrace.v1.Limits\x12)\n\ttargeting\x18\x03 \x01(\x0b\x32\x16.headrace.v1.Targeting\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\x1b\n\x13\x61\x63tion_worth_micros\x18\x05 \x01(\x03\x12\x1a\n\x12max_bid_cpm_micros\x18\x06 \x01(\x03\"\xd5\x02\n\x08\x43\x61mpaign\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x15\n\radvertiser_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\x17\n\x0f\x66light_start_ms\x18\x06 \x01(\x03\x12\x15\n\rflight_end_ms\x18\x07 \x01(\x03\x12#\n\x06limits\x18\x08 \x01(\x0b\x32\x13.headrace.v1.Limits\x12)\n\nline_items\x18\t \x03(\x0b\x32\x15.headrace.v1.LineItem\x12\x0e\n\x06paused\x18\n \x01(\x08\x12,\n\x0bledger_mode\x18\x0b \x01(\x0e\x32\x17.headrace.v1.LedgerMode\x12,\n\x0bpacing_plan\x18\x0c \x01(\x0e\x32\x17.headrace.v1.PacingPlan\"\xe5\x01\n\x07\x41\x63\x63ount\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x1e\n\x16\x62udget_in_force_micros\x18\x02 \x01(\x03\x12\x15\n\rbilled_micros\x18\x03 \x01(\x03\x12\x12\n\nwon_micros\x18\x04 \x01(\x03\x12\x17\n\x0freserved_micros\x18\x05 \x01(\x03\x12\x1b\n\x13lease_unused_micros\x18\x06 \x01(\x03\x12\x13\n\x0blate_micros\x18\x07 \x01(\x03\x12\x17\n\x0f\x64isputed_micros\x18\x08 \x01(\x03\x12\x17\n\x0fstranded_micros\x18\t \x01(\x03\"\x9a\x01\n\x0e\x43\x61mpaignStatus\x12\'\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Campaign\x12&\n\x08\x61\x63\x63ounts\x18\x02 \x03(\x0b\x32\x14.headrace.v1.Account\x12\x1c\n\x14planned_spend_micros\x18\x03 \x01(\x03\x12\x19\n\x11pacing_multiplier\x18\x04 \x01(\x01\"i\n\x15\x46undAdvertiserRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x15\n\radvertiser_id\x18\x02 \x01(\t\x12\x15\n\ramount_micros\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"?\n\x16\x46undAdvertiserResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headrace.v1.Account\"@\n\x15\x43reateCampaignRequest\x12\'\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Campaign\"E\n\x16\x43reateCampaignResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.CampaignStatus\"@\n\x15UpdateCampaignRequest\x12\'\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Campaign\"E\n\x16UpdateCampaignResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.CampaignStatus\";\n\x14PauseCampaignRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\"D\n\x15PauseCampaignResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.CampaignStatus\"C\n\x14ListCampaignsRequest\x12\x15\n\radvertiser_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x02 \x03(\t\"r\n\x15ListCampaignsResponse\x12.\n\tcampaigns\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.CampaignStatus\x12)\n\x0b\x61\x64vertisers\x18\x02 \x03(\x0b\x32\x14.headrace.v1.Account\"[\n\x0fSetBrakeRequest\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x15\n\radvertiser_id\x18\x02 \x01(\t\x12\x0f\n\x07\x65ngaged\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x12\n\x10SetBrakeResponse*W\n\nLedgerMode\x12\x1b\n\x17LEDGER_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEDGER_MODE_HOLD\x10\x01\x12\x16\n\x12LEDGER_MODE_EXPIRE\x10\x02*U\n\nPacingPlan\x12\x1b\n\x17PACING_PLAN_UNSPECIFIED\x10\x00\x12\x14\n\x10PACING_PLAN_EVEN\x10\x01\x12\x14\n\x10PACING_PLAN_ASAP\x10\x02\x32\x9c\x04\n\x10\x43\x61mpaignsService\x12Y\n\x0e\x46undAdvertiser\x12\".headrace.v1.FundAdvertiserRequest\x1a#.headrace.v1.FundAdvertiserResponse\x12Y\n\x0e\x43reateCampaign\x12\".headrace.v1.CreateCampaignRequest\x1a#.headrace.v1.CreateCampaignResponse\x12Y\n\x0eUpdateCampaign\x12\".headrace.v1.UpdateCampaignRequest\x1a#.headrace.v1.UpdateCampaignResponse\x12V\n\rPauseCampaign\x12!.headrace.v1.PauseCampaignRequest\x1a\".headrace.v1.PauseCampaignResponse\x12V\n\rListCampaigns\x12!.headrace.v1.ListCampaignsRequest\x1a\".headrace.v1.ListCampaignsResponse\x12G\n\x08SetBrake\x12\x1c.headrace.v1.SetBrakeRequest\x1a\x1d.headrace.v1.SetBrakeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bheadrace/v1/campaigns.proto\x12\x0bheadrace.v1\x1a\x18headrace/v1/bidder.proto\"X\n\tTargeting\x12\x11\n\tcountries\x18\x01 \x03(\t\x12\x12\n\ncategories\x18\x02 \x03(\t\x12\r\n\x05hours\x18\x03 \x03(\r\x12\x15\n\ruser_segments\x18\x04 \x03(\t\"f\n\x06Limits\x12\x1c\n\x0flifetime_micros\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0c\x64\x61ily_micros\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x12\n\x10_lifetime_microsB\x0f\n\r_daily_micros\"\xbb\x01\n\x08LineItem\x12\x14\n\x0cline_item_id\x18\x01 \x01(\t\x12#\n\x06limits\x18\x02 \x01(\x0b\x32\x13.headrace.v1.Limits\x12)\n\ttargeting\x18\x03 \x01(\x0b\x32\x16.headrace.v1.Targeting\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\x1b\n\x13\x61\x63tion_worth_micros\x18\x05 \x01(\x03\x12\x1a\n\x12max_bid_cpm_micros\x18\x06 \x01(\x03\"\xd5\x02\n\x08\x43\x61mpaign\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x15\n\radvertiser_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\x17\n\x0f\x66light_start_ms\x18\x06 \x01(\x03\x12\x15\n\rflight_end_ms\x18\x07 \x01(\x03\x12#\n\x06limits\x18\x08 \x01(\x0b\x32\x13.headrace.v1.Limits\x12)\n\nline_items\x18\t \x03(\x0b\x32\x15.headrace.v1.LineItem\x12\x0e\n\x06paused\x18\n \x01(\x08\x12,\n\x0bledger_mode\x18\x0b \x01(\x0e\x32\x17.headrace.v1.LedgerMode\x12,\n\x0bpacing_plan\x18\x0c \x01(\x0e\x32\x17.headrace.v1.PacingPlan\"\xe5\x01\n\x07\x41\x63\x63ount\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x1e\n\x16\x62udget_in_force_micros\x18\x02 \x01(\x03\x12\x15\n\rbilled_micros\x18\x03 \x01(\x03\x12\x12\n\nwon_micros\x18\x04 \x01(\x03\x12\x17\n\x0freserved_micros\x18\x05 \x01(\x03\x12\x1b\n\x13lease_unused_micros\x18\x06 \x01(\x03\x12\x13\n\x0blate_micros\x18\x07 \x01(\x03\x12\x17\n\x0f\x64isputed_micros\x18\x08 \x01(\x03\x12\x17\n\x0fstranded_micros\x18\t \x01(\x03\"\x9a\x01\n\x0e\x43\x61mpaignStatus\x12\'\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Campaign\x12&\n\x08\x61\x63\x63ounts\x18\x02 \x03(\x0b\x32\x14.headrace.v1.Account\x12\x1c\n\x14planned_spend_micros\x18\x03 \x01(\x03\x12\x19\n\x11pacing_multiplier\x18\x04 \x01(\x01\"i\n\x15\x46undAdvertiserRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x15\n\radvertiser_id\x18\x02 \x01(\t\x12\x15\n\ramount_micros\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"?\n\x16\x46undAdvertiserResponse\x12%\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x14.headrace.v1.Account\"@\n\x15\x43reateCampaignRequest\x12\'\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Campaign\"E\n\x16\x43reateCampaignResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.CampaignStatus\"@\n\x15UpdateCampaignRequest\x12\'\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x15.headrace.v1.Campaign\"E\n\x16UpdateCampaignResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.CampaignStatus\";\n\x14PauseCampaignRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06resume\x18\x02 \x01(\x08\"D\n\x15PauseCampaignResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.CampaignStatus\"C\n\x14ListCampaignsRequest\x12\x15\n\radvertiser_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61mpaign_ids\x18\x02 \x03(\t\"r\n\x15ListCampaignsResponse\x12.\n\tcampaigns\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.CampaignStatus\x12)\n\x0b\x61\x64vertisers\x18\x02 \x03(\x0b\x32\x14.headrace.v1.Account\"[\n\x0fSetBrakeRequest\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x15\n\radvertiser_id\x18\x02 \x01(\t\x12\x0f\n\x07\x65ngaged\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x12\n\x10SetBrakeResponse\"2\n\x0fSetFenceRequest\x12\x0f\n\x07\x65ngaged\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x12\n\x10SetFenceResponse\"~\n\x17\x43loseReservationRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\x03\x12\x1d\n\x10price_cpm_micros\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\x13\n\x11_price_cpm_micros\"G\n\x18\x43loseReservationResponse\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.headrace.v1.NoticeOutcome*W\n\nLedgerMode\x12\x1b\n\x17LEDGER_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEDGER_MODE_HOLD\x10\x01\x12\x16\n\x12LEDGER_MODE_EXPIRE\x10\x02*U\n\nPacingPlan\x12\x1b\n\x17PACING_PLAN_UNSPECIFIED\x10\x00\x12\x14\n\x10PACING_PLAN_EVEN\x10\x01\x12\x14\n\x10PACING_PLAN_ASAP\x10\x02\x32\xc6\x05\n\x10\x43\x61mpaignsService\x12Y\n\x0e\x46undAdvertiser\x12\".headrace.v1.FundAdvertiserRequest\x1a#.headrace.v1.FundAdvertiserResponse\x12Y\n\x0e\x43reateCampaign\x12\".headrace.v1.CreateCampaignRequest\x1a#.headrace.v1.CreateCampaignResponse\x12Y\n\x0eUpdateCampaign\x12\".headrace.v1.UpdateCampaignRequest\x1a#.headrace.v1.UpdateCampaignResponse\x12V\n\rPauseCampaign\x12!.headrace.v1.PauseCampaignRequest\x1a\".headrace.v1.PauseCampaignResponse\x12V\n\rListCampaigns\x12!.headrace.v1.ListCampaignsRequest\x1a\".headrace.v1.ListCampaignsResponse\x12G\n\x08SetBrake\x12\x1c.headrace.v1.SetBrakeRequest\x1a\x1d.headrace.v1.SetBrakeResponse\x12G\n\x08SetFence\x12\x1c.headrace.v1.SetFenceRequest\x1a\x1d.headrace.v1.SetFenceResponse\x12_\n\x10\x43loseReservation\x12$.headrace.v1.CloseReservationRequest\x1a%.headrace.v1.CloseReservationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.campaigns_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEDGERMODE']._serialized_start=2036
-  _globals['_LEDGERMODE']._serialized_end=2123
-  _globals['_PACINGPLAN']._serialized_start=2125
-  _globals['_PACINGPLAN']._serialized_end=2210
-  _globals['_TARGETING']._serialized_start=44
-  _globals['_TARGETING']._serialized_end=132
-  _globals['_LIMITS']._serialized_start=134
-  _globals['_LIMITS']._serialized_end=236
-  _globals['_LINEITEM']._serialized_start=239
-  _globals['_LINEITEM']._serialized_end=426
-  _globals['_CAMPAIGN']._serialized_start=429
-  _globals['_CAMPAIGN']._serialized_end=770
-  _globals['_ACCOUNT']._serialized_start=773
-  _globals['_ACCOUNT']._serialized_end=1002
-  _globals['_CAMPAIGNSTATUS']._serialized_start=1005
-  _globals['_CAMPAIGNSTATUS']._serialized_end=1159
-  _globals['_FUNDADVERTISERREQUEST']._serialized_start=1161
-  _globals['_FUNDADVERTISERREQUEST']._serialized_end=1266
-  _globals['_FUNDADVERTISERRESPONSE']._serialized_start=1268
-  _globals['_FUNDADVERTISERRESPONSE']._serialized_end=1331
-  _globals['_CREATECAMPAIGNREQUEST']._serialized_start=1333
-  _globals['_CREATECAMPAIGNREQUEST']._serialized_end=1397
-  _globals['_CREATECAMPAIGNRESPONSE']._serialized_start=1399
-  _globals['_CREATECAMPAIGNRESPONSE']._serialized_end=1468
-  _globals['_UPDATECAMPAIGNREQUEST']._serialized_start=1470
-  _globals['_UPDATECAMPAIGNREQUEST']._serialized_end=1534
-  _globals['_UPDATECAMPAIGNRESPONSE']._serialized_start=1536
-  _globals['_UPDATECAMPAIGNRESPONSE']._serialized_end=1605
-  _globals['_PAUSECAMPAIGNREQUEST']._serialized_start=1607
-  _globals['_PAUSECAMPAIGNREQUEST']._serialized_end=1666
-  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_start=1668
-  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_end=1736
-  _globals['_LISTCAMPAIGNSREQUEST']._serialized_start=1738
-  _globals['_LISTCAMPAIGNSREQUEST']._serialized_end=1805
-  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_start=1807
-  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_end=1921
-  _globals['_SETBRAKEREQUEST']._serialized_start=1923
-  _globals['_SETBRAKEREQUEST']._serialized_end=2014
-  _globals['_SETBRAKERESPONSE']._serialized_start=2016
-  _globals['_SETBRAKERESPONSE']._serialized_end=2034
-  _globals['_CAMPAIGNSSERVICE']._serialized_start=2213
-  _globals['_CAMPAIGNSSERVICE']._serialized_end=2753
+  _globals['_LEDGERMODE']._serialized_start=2335
+  _globals['_LEDGERMODE']._serialized_end=2422
+  _globals['_PACINGPLAN']._serialized_start=2424
+  _globals['_PACINGPLAN']._serialized_end=2509
+  _globals['_TARGETING']._serialized_start=70
+  _globals['_TARGETING']._serialized_end=158
+  _globals['_LIMITS']._serialized_start=160
+  _globals['_LIMITS']._serialized_end=262
+  _globals['_LINEITEM']._serialized_start=265
+  _globals['_LINEITEM']._serialized_end=452
+  _globals['_CAMPAIGN']._serialized_start=455
+  _globals['_CAMPAIGN']._serialized_end=796
+  _globals['_ACCOUNT']._serialized_start=799
+  _globals['_ACCOUNT']._serialized_end=1028
+  _globals['_CAMPAIGNSTATUS']._serialized_start=1031
+  _globals['_CAMPAIGNSTATUS']._serialized_end=1185
+  _globals['_FUNDADVERTISERREQUEST']._serialized_start=1187
+  _globals['_FUNDADVERTISERREQUEST']._serialized_end=1292
+  _globals['_FUNDADVERTISERRESPONSE']._serialized_start=1294
+  _globals['_FUNDADVERTISERRESPONSE']._serialized_end=1357
+  _globals['_CREATECAMPAIGNREQUEST']._serialized_start=1359
+  _globals['_CREATECAMPAIGNREQUEST']._serialized_end=1423
+  _globals['_CREATECAMPAIGNRESPONSE']._serialized_start=1425
+  _globals['_CREATECAMPAIGNRESPONSE']._serialized_end=1494
+  _globals['_UPDATECAMPAIGNREQUEST']._serialized_start=1496
+  _globals['_UPDATECAMPAIGNREQUEST']._serialized_end=1560
+  _globals['_UPDATECAMPAIGNRESPONSE']._serialized_start=1562
+  _globals['_UPDATECAMPAIGNRESPONSE']._serialized_end=1631
+  _globals['_PAUSECAMPAIGNREQUEST']._serialized_start=1633
+  _globals['_PAUSECAMPAIGNREQUEST']._serialized_end=1692
+  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_start=1694
+  _globals['_PAUSECAMPAIGNRESPONSE']._serialized_end=1762
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_start=1764
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_end=1831
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_start=1833
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_end=1947
+  _globals['_SETBRAKEREQUEST']._serialized_start=1949
+  _globals['_SETBRAKEREQUEST']._serialized_end=2040
+  _globals['_SETBRAKERESPONSE']._serialized_start=2042
+  _globals['_SETBRAKERESPONSE']._serialized_end=2060
+  _globals['_SETFENCEREQUEST']._serialized_start=2062
+  _globals['_SETFENCEREQUEST']._serialized_end=2112
+  _globals['_SETFENCERESPONSE']._serialized_start=2114
+  _globals['_SETFENCERESPONSE']._serialized_end=2132
+  _globals['_CLOSERESERVATIONREQUEST']._serialized_start=2134
+  _globals['_CLOSERESERVATIONREQUEST']._serialized_end=2260
+  _globals['_CLOSERESERVATIONRESPONSE']._serialized_start=2262
+  _globals['_CLOSERESERVATIONRESPONSE']._serialized_end=2333
+  _globals['_CAMPAIGNSSERVICE']._serialized_start=2512
+  _globals['_CAMPAIGNSSERVICE']._serialized_end=3222
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from headrace.v1 import bidder_pb2 as _bidder_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -210,3 +211,33 @@ class SetBrakeRequest(_message.Message):
 class SetBrakeResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SetFenceRequest(_message.Message):
+    __slots__ = ("engaged", "reason")
+    ENGAGED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    engaged: bool
+    reason: str
+    def __init__(self, engaged: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SetFenceResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CloseReservationRequest(_message.Message):
+    __slots__ = ("token", "lease_id", "price_cpm_micros", "reason")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    lease_id: int
+    price_cpm_micros: int
+    reason: str
+    def __init__(self, token: _Optional[str] = ..., lease_id: _Optional[int] = ..., price_cpm_micros: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CloseReservationResponse(_message.Message):
+    __slots__ = ("outcome",)
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    outcome: _bidder_pb2.NoticeOutcome
+    def __init__(self, outcome: _Optional[_Union[_bidder_pb2.NoticeOutcome, str]] = ...) -> None: ...
