@@ -1,4 +1,4 @@
-"""Where the machine code of kernels is kept: beside them, in the user's cache, or for one process alone."""
+"""Where the machine code of kernels is kept: in the user's cache, beside them, or for one process alone."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from numba import config
 
 
 def keep_compiled(folder: Path) -> None:
-    """Give Numba a folder of this process's own when it can write neither beside the kernels nor to the user's cache.
+    """Give Numba a folder to keep machine code in, unless the caller has named one (``NUMBA_CACHE_DIR``).
 
-    Without any, Numba refuses to define a kernel at all. The folder is private, since what lies in it is executed, and
-    gone with the process: every start compiles again, and a line on stderr says how to avoid that.
+    The user's cache comes first: files beside the kernels outlive an uninstall, and the folder that they keep alive
+    would then hide an editable install. Where neither can be written, Numba would refuse to define a kernel at all, so
+    it gets a private folder of this process's own, gone with the process; a line on stderr says how to avoid that.
     """
-    if config.CACHE_DIR or _writable(folder / "__pycache__") or _writable(_user_cache()):
+    if config.CACHE_DIR:
         return
-    config.CACHE_DIR = tempfile.mkdtemp(prefix="headrace-kernels-")
-    atexit.register(shutil.rmtree, config.CACHE_DIR, ignore_errors=True)
-    print("kernels are compiled anew at every start; point NUMBA_CACHE_DIR at a folder to keep them", file=sys.stderr)
+    if _writable(_user_cache()):
+        config.CACHE_DIR = str(_user_cache())
+    elif not _writable(folder / "__pycache__"):
+        config.CACHE_DIR = tempfile.mkdtemp(prefix="headrace-kernels-")
+        atexit.register(shutil.rmtree, config.CACHE_DIR, ignore_errors=True)
+        line = "kernels are compiled anew at every start; point NUMBA_CACHE_DIR at a folder to keep them"
+        print(line, file=sys.stderr)
 
 
 def _user_cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(home))
+    return Path(os.path.expanduser(home)) / "headrace"
 
 
 def _writable(folder: Path) -> bool:
     """Whether the folder, or the nearest one above it that is there, can be written to."""
-    while not os.path.lexists(folder) and folder != folder.parent:
-        if not os.access(folder.parent, os.X_OK):
-            return False
-        folder = folder.parent
-    return os.access(folder, os.W_OK | os.X_OK)
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place) or place == place.parent)
+    return os.access(nearest, os.W_OK | os.X_OK)

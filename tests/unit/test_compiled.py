@@ -44,7 +44,16 @@ def test_one_of_both_places_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     closed(monkeypatch, *(tmp_path / name for name in ("package", "cache") if name != open_one))
     keep_compiled(tmp_path / "package")
-    assert config.CACHE_DIR == ""
+    # no folder named: Numba keeps the code beside the kernels
+    assert {"package": "", "cache": str(tmp_path / "cache" / "headrace")}[open_one] == config.CACHE_DIR
+
+
+def test_an_uninstall_leaves_nothing_behind_where_the_users_cache_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "not there yet"))
+    keep_compiled(tmp_path / "package")
+    assert str(tmp_path / "not there yet" / "headrace") == config.CACHE_DIR
 
 
 def test_the_callers_folder_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
