@@ -13,7 +13,7 @@ from headrace.bidding.board import QUARTER_MS, Board
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer
-from headrace.bidding.predict import BidModel, PersonReader, Predictor, resolve_items
+from headrace.bidding.predict import BidModel, PersonReader, Predictor, resolve_items, shown
 from headrace.bidding.requests import (
     BID,
     BRAKE,
@@ -177,9 +177,9 @@ class BiddingEngine:
         matches = self._match(view.board, requests)
         offers, positions = self._predict(view, requests, matches)
         draft = self._price(view, terms, requests, offers)
-        unmatched = matches.indptr[1:] == matches.indptr[:-1]
+        unmatched = offers.indptr[1:] == offers.indptr[:-1]
         if unmatched.any():
-            draft.close(unmatched[requests.request], _why_unmatched(matches.counts)[requests.request])
+            draft.close(unmatched[requests.request], _why_unmatched(matches)[requests.request])
         if (late := self._late(requests)) is not None:
             draft.close(late, np.int8(INSUFFICIENT_TIME))
         try:
@@ -219,7 +219,7 @@ class BiddingEngine:
         persons = view.people.read(requests.names, int(requests.time_ms.max()))
         candidates = Candidates(matches.indptr, matches.lines, view.board.promoted_indptr, view.items)
         probability, positions = self._predictor.predict(view.model.model, persons, candidates, requests.time_ms)
-        return Offers(matches.indptr, matches.lines, probability), positions
+        return shown(Offers(matches.indptr, matches.lines, probability), positions)
 
     def _price(self, view: View, terms: Terms, requests: BidRequests, offers: Offers) -> Draft:
         value_cpm = np.empty(len(offers.lines), np.int64)
@@ -343,9 +343,11 @@ class Draft:
             self.tokens[row] = token
 
 
-def _why_unmatched(counts: Int32) -> Int8:
-    """Reason of each request without a candidate: nobody fits, nobody has the currency, nobody may spend; (n,) int8."""
-    reasons: Int8 = np.where(counts[:, 0] == 0, NO_MATCH, np.where(counts[:, 1] == 0, CURRENCY, BUDGET)).astype(np.int8)
+def _why_unmatched(matches: Matches) -> Int8:
+    """Reason of each request without an offer: somebody may not spend, lacks the currency, else NO_MATCH; (n,) int8."""
+    fit, payable = matches.counts[:, 0], matches.counts[:, 1]
+    other = np.where(fit > payable, CURRENCY, NO_MATCH)
+    reasons: Int8 = np.where(payable > np.diff(matches.indptr), BUDGET, other).astype(np.int8)
     return reasons
 
 

@@ -13,7 +13,7 @@ from headrace.artifacts import Artifact
 from headrace.bidding.price import make_market
 from headrace.kernels.history import Merged
 from headrace.kernels.predict import Candidates, Model, Persons, best_promoted
-from headrace.kernels.price import Market
+from headrace.kernels.price import Market, Offers
 from headrace.types import Float64, Int32, Int64
 
 
@@ -87,6 +87,15 @@ def resolve_items(item_ids: Sequence[str], find_item: Callable[[str], int]) -> I
     """Rows of items, -1 for those that nobody knows."""
     found = {item_id: find_item(item_id) for item_id in dict.fromkeys(item_ids)}
     return np.array([found[item_id] for item_id in item_ids], np.int32)
+
+
+def shown(offers: Offers, positions: Int32) -> tuple[Offers, Int32]:
+    """The offers that have an item to show, and its place in the line item; positions : (c,) int32, -1 where none."""
+    keep = positions >= 0
+    if keep.all():
+        return offers, positions
+    n_kept = np.concatenate(([0], np.cumsum(keep)))
+    return Offers(n_kept[offers.indptr], offers.lines[keep], offers.probability[keep]), positions[keep]
 
 
 class Predictor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from headrace.bidding.ledger import Reason
+from headrace.bidding.predict import Strangers
 from headrace.errors import InvalidRequestError
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
@@ -135,6 +137,52 @@ def test_a_floor_is_met_exactly_or_not_at_all(path, make):
 def test_worthless_actions_clear_no_floor(path, make):
     path.create(lines=[make.line_item(action_worth_micros=0)])
     assert reason_of(path) == pb.NO_BID_REASON_BELOW_FLOOR
+
+
+@pytest.fixture
+def banned(tmp_path, factories, make):
+    """The path of ``path`` in a shop where i0 and i1 may not be shown."""
+    artifact = factories.make_artifact()
+
+    class Shop(Strangers):
+        def read(self, names, now_ms):
+            rows = np.zeros(len(artifact.item_ids), np.uint32)
+            rows[[artifact.item_ids.find(item_id) for item_id in ("i0", "i1")]] = 1
+            return super().read(names, now_ms)._replace(banned=rows)
+
+    path = make.path(tmp_path, artifact, make.ledger(), people=Shop(artifact.item_factors.shape[1]))
+    path.fund()
+    yield path
+    path.close()
+
+
+def test_a_line_item_with_nothing_to_show_is_no_match_and_leaves_the_word_to_others(banned, make):
+    nothing = make.line_item("nothing", action_worth_micros=20_000_000)
+    banned.create(lines=[nothing])
+    assert reason_of(banned) == pb.NO_BID_REASON_NO_MATCH
+    banned.create(campaign_id="autumn", paused=True)
+    assert reason_of(banned) == pb.NO_BID_REASON_BUDGET
+    banned.campaigns.update(make.campaign("autumn", lines=[nothing]), "tester")
+    banned.create(campaign_id="poor", lines=[make.line_item(item_ids=["i1", "i5"])], limits=limit(0))
+    assert reason_of(banned) == pb.NO_BID_REASON_BUDGET
+    banned.create(campaign_id="summer", lines=[nothing, make.line_item("shown", item_ids=["i1", "i5"])])
+    (answer,) = banned.bid(make.bid_request(n_impressions=2))
+    assert [(bid.line_item_id, bid.item_id) for bid in answer.impressions] == [("shown", "i5")] * 2
+    banned.ledger.brake("", "", True, "test", "tester")
+    assert reason_of(banned) == pb.NO_BID_REASON_BRAKE
+
+
+def test_companions_keep_their_offers_when_some_have_nothing_to_show(banned, make):
+    banned.create(lines=[make.line_item("a", targeting={"countries": ["DE"]})])
+    banned.create(campaign_id="b", lines=[make.line_item("b", targeting={"countries": ["FR"]}, item_ids=["i5"])])
+    answers = banned.bid(*(make.bid_request(country=country) for country in ("DE", "FR", "IT", "DE", "FR")))
+    assert [answer.impressions[0].line_item_id for answer in answers] == ["", "b", "", "", "b"]
+    reasons = [answer.impressions[0].no_bid_reason for answer in answers]
+    assert reasons == [1, 0, 1, 1, 0]
+
+
+def limit(lifetime_micros):
+    return campaigns_pb2.Limits(lifetime_micros=lifetime_micros)
 
 
 def test_a_process_that_does_not_own_the_ledger(path):
