@@ -38,17 +38,18 @@ class Embeddings:
             found = [self._known.get(key) for key in keys]
         missing = [i for i, embedding in enumerate(found) if embedding is None]
         if len(missing) == len(found):
-            found = list(self._fold_in(indptr, rows, confidences))
-        elif missing:
-            starts = np.cumsum([0, *(spans[i].stop - spans[i].start for i in missing)], dtype=np.int64)
-            some = (np.concatenate([column[spans[i]] for i in missing]) for column in (rows, confidences))
-            for i, embedding in zip(missing, self._fold_in(starts, *some), strict=True):
-                found[i] = embedding
-        embeddings = [embedding for embedding in found if embedding is not None]
+            embeddings = self._fold_in(indptr, rows, confidences)
+        else:
+            if missing:
+                starts = np.cumsum([0, *(spans[i].stop - spans[i].start for i in missing)], dtype=np.int64)
+                some = (np.concatenate([column[spans[i]] for i in missing]) for column in (rows, confidences))
+                for i, embedding in zip(missing, self._fold_in(starts, *some), strict=True):
+                    found[i] = embedding
+            embeddings = np.array(found)
         self._remember(keys, embeddings, frozenset(missing))
-        return np.stack(embeddings) if embeddings else self._fold_in(indptr, rows, confidences)
+        return embeddings
 
-    def _remember(self, keys: Sequence[_Key], embeddings: Sequence[Float32], fresh: frozenset[int]) -> None:
+    def _remember(self, keys: Sequence[_Key], embeddings: Float32, fresh: frozenset[int]) -> None:
         with self._lock:
             for i, key in enumerate(keys):
                 if i in fresh:

@@ -117,7 +117,8 @@ class UserState:
         user_idx = self.artifact.user_ids.find(name)
         if user_idx < 0:
             return -1
-        key, created = self.log.subject(name)
+        # Whoever did anything in a log that the artifact was not trained on has a slot by now.
+        key, created = self.log.subject(name) if self._same_log else (0, 0)
         if not self._usable(name, key, created):
             return -1
         return self._add_slot(name, key, user_idx)
