@@ -179,7 +179,7 @@ def test_second_process_bids_once_the_first_has_drained(start: Any) -> None:
     assert health.check(second.address, BIDDER) == "NOT_SERVING"
     assert health.check(second.address) == "SERVING"
     assert second.client.recommend("u1").items
-    with pytest.raises(errors.PreconditionError, match="owns the ledger"):
+    with pytest.raises(errors.LedgerNotOwnerError, match="owns the ledger"):
         second.client.pause_campaign("c1")
     assert first.stop() == 0
     wait_until(lambda: health.check(second.address, BIDDER) == "SERVING")

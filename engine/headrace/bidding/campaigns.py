@@ -11,7 +11,7 @@ from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_accoun
 from headrace.bidding.budgets import LedgerMode, SettingsPatch
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
-from headrace.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, PreconditionError
+from headrace.errors import AlreadyExistsError, InvalidRequestError, LedgerNotOwnerError, NotFoundError
 from headrace.events.store import Store
 from headrace.v1 import campaigns_pb2 as pb
 
@@ -92,7 +92,7 @@ class CampaignStore:
         """Store a new campaign; returns it with defaults filled in.
 
         Raises InvalidRequestError, NotFoundError for an advertiser without an account, AlreadyExistsError, and
-        PreconditionError when another process owns the ledger.
+        LedgerNotOwnerError when another process owns the ledger.
         """
         campaign = checked_campaign(campaign)
         with self._editing():
@@ -119,7 +119,7 @@ class CampaignStore:
             return self._save(campaign, before, who, "update")
 
     def pause(self, campaign_id: str, *, resume: bool, who: str) -> pb.Campaign:
-        """Stop a campaign or let it run again; raises NotFoundError, PreconditionError."""
+        """Stop a campaign or let it run again; raises NotFoundError, LedgerNotOwnerError."""
         check_node_id("campaign_id", campaign_id)
         with self._editing():
             before = self.get(campaign_id)
@@ -131,7 +131,7 @@ class CampaignStore:
     def fund(self, entry_id: str, advertiser_id: str, amount_micros: int, currency: str, who: str) -> None:
         """Move money on an advertiser's balance; the same entry_id again changes nothing.
 
-        Raises InvalidRequestError, PreconditionError, and the ledger's LedgerError for too high a refund.
+        Raises InvalidRequestError, LedgerNotOwnerError, and the ledger's PreconditionError for too high a refund.
         """
         check_text("entry_id", entry_id, 128)
         check_node_id("advertiser_id", advertiser_id)
@@ -160,7 +160,7 @@ class CampaignStore:
     def _editing(self) -> Iterator[None]:
         with self._lock:
             if not self._ledger.owned:
-                raise PreconditionError(
+                raise LedgerNotOwnerError(
                     "another process owns the ledger", hint="send the edit to it, or try again when it has drained"
                 )
             self.refresh()

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from headrace.bidding.campaigns import CampaignStore
-from headrace.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, PreconditionError
+from headrace.errors import AlreadyExistsError, InvalidRequestError, LedgerNotOwnerError, NotFoundError
 from headrace.v1 import campaigns_pb2 as pb
 
 
@@ -125,9 +125,9 @@ def test_another_process_follows_and_takes_over(path, make):
     successor.numbers = path.ledger.numbers
     follower = CampaignStore(path.store, successor, max_bid_cpm=10**9, clock_ms=lambda: 0)
     assert follower.get("spring").name == "before"
-    with pytest.raises(PreconditionError, match="another process owns the ledger"):
+    with pytest.raises(LedgerNotOwnerError, match="another process owns the ledger"):
         follower.create(make.campaign("autumn"), "tester")
-    with pytest.raises(PreconditionError):
+    with pytest.raises(LedgerNotOwnerError):
         follower.pause("spring", resume=False, who="tester")
     boards = []
     follower.subscribe(boards.append)
