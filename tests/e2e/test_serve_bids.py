@@ -112,6 +112,22 @@ def test_brake_and_pause_stop_bids_and_survive_a_restart(start: Any) -> None:
     assert bid(client, "b4").no_bid_reason == bidder_pb2.NO_BID_REASON_BUDGET
 
 
+def test_an_operator_fences_the_ledger_and_closes_a_reservation(start: Any) -> None:
+    client: Client = start().client
+    open_campaign(client)
+    offer = bid(client, "b1")
+    assert account(client).reserved_micros > 0
+    assert client.close_reservation(offer.token, price_cpm_micros=2_000, reason="a test").outcome == ACCEPTED
+    assert (account(client).reserved_micros, account(client).billed_micros) == (0, 2)
+    with pytest.raises(errors.NotFoundError, match="lease_id"):
+        client.close_reservation(lease_id=1, reason="a test")
+    client.set_fence(engaged=True, reason="a test")
+    assert bid(client, "b2").no_bid_reason == bidder_pb2.NO_BID_REASON_FENCED
+    client.set_fence(engaged=False, reason="a test")
+    assert bid(client, "b3").bid_cpm_micros > 0
+    invariant(client)
+
+
 def test_errors_of_campaigns_name_what_is_wrong(start: Any) -> None:
     client: Client = start().client
     with pytest.raises(errors.NotFoundError, match="fund it first"):
