@@ -152,28 +152,32 @@ def price_auctions(
     out : (i, t) int64, written: bids, CPM micros; where ranked[i, 0] is -1, out[i, 0] is minus the reason: PACED if
         only pacing put a candidate below the floor, else BELOW_FLOOR, else BUDGET.
     """
-    for auction in range(auctions.request.shape[0]):
-        request = auctions.request[auction]
-        lowest = max(auctions.floor_cpm[auction], 1)
+    # read outside the loops: inside them, every field of a tuple is counted as a reference
+    exhausted, max_bid_cpm, multiplier = terms.exhausted, terms.max_bid_cpm, terms.multiplier
+    affordable_cpm, lines, indptr = terms.affordable_cpm, offers.lines, offers.indptr
+    requests, floor_cpm, first_price = auctions.request, auctions.floor_cpm, auctions.first_price
+    for auction in range(requests.shape[0]):
+        request = requests[auction]
+        lowest = max(floor_cpm[auction], 1)
         reason = BUDGET
         ranked[auction, :] = -1
         out[auction, :] = 0
-        for offer in range(offers.indptr[request], offers.indptr[request + 1]):
-            line = offers.lines[offer]
-            if terms.exhausted[line]:
+        for offer in range(indptr[request], indptr[request + 1]):
+            line = lines[offer]
+            if exhausted[line]:
                 continue
-            cap = terms.max_bid_cpm[line]
-            paced = min(int(value_cpm[offer] * terms.multiplier[line]), cap)
+            cap = max_bid_cpm[line]
+            paced = min(int(value_cpm[offer] * multiplier[line]), cap)
             if paced >= lowest:
-                if terms.affordable_cpm[line] >= lowest:
-                    _insert(ranked[auction], out[auction], offer, min(paced, terms.affordable_cpm[line]))
+                if affordable_cpm[line] >= lowest:
+                    _insert(ranked[auction], out[auction], offer, min(paced, affordable_cpm[line]))
             elif min(value_cpm[offer], cap) >= lowest:
                 reason = PACED
             elif reason == BUDGET:
                 reason = BELOW_FLOOR
         if ranked[auction, 0] < 0:
             out[auction, 0] = -reason
-        elif auctions.first_price[auction]:
+        elif first_price[auction]:
             _shade_ranked(market, auctions.market_row[auction], lowest, ranked[auction], out[auction])
 
 
