@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 from headrace.artifacts import Artifact
 from headrace.events.items import CatalogItem
 from headrace.events.log import EventLog
-from headrace.events.store import Store
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Answer, Query, Recommender
 
@@ -45,13 +43,6 @@ def artifact(request: pytest.FixtureRequest, factories: ModuleType, tmp_path: Pa
     path = tmp_path / "index.faiss"
     faiss.write_index(build_index(request.param, np.array(made.item_factors)), str(path))
     return dataclasses.replace(made, index_path=path)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    store = Store(tmp_path / "log.sqlite")
-    yield EventLog(store)
-    store.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from headrace.events.schema import CLICK, ERASE, LOGIN, PURCHASE, VIEW
 from headrace.events.store import Store
 
 T = 1_700_000_000_000
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    store = Store(tmp_path / "log.sqlite")
-    yield EventLog(store)
-    store.close()
 
 
 def event(event_id: str, user: str = "", item: str = "i", kind: int = PURCHASE, **fields: Any) -> NewEvent:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,6 @@ from headrace.errors import NotFoundError, PreconditionError
 from headrace.events.items import CatalogItem
 from headrace.events.log import EventLog, NewEvent
 from headrace.events.schema import LOGIN, PURCHASE
-from headrace.events.store import Store
 from headrace.kernels.topk import MAX_QUERIES
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Answer, Query, Recommender
@@ -25,21 +23,6 @@ T = 1_700_000_000_000
 EXACT, POPULAR = 1, 3
 
 Make = Callable[..., Recommender]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    store = Store(tmp_path / "log.sqlite")
-    yield EventLog(store)
-    store.close()
-
-
-@pytest.fixture
-def make(factories: ModuleType, log: EventLog) -> Make:
-    def build(artifact: Artifact | None = None, **options: Any) -> Recommender:
-        return Recommender(Model(artifact or factories.make_artifact(**options), log), log, clock_ms=lambda: T)
-
-    return build
 
 
 def ask(recommender: Recommender, **query: Any) -> Answer:

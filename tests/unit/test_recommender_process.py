@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.artifacts import Artifact
+from headrace.bidding.people import KnownPeople
 from headrace.events.items import CatalogItem
 from headrace.events.log import EventLog, NewEvent
 from headrace.events.schema import PURCHASE
@@ -24,21 +24,6 @@ T = 1_700_000_000_000
 EXACT, POPULAR = 1, 3
 
 Make = Callable[..., Recommender]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    store = Store(tmp_path / "log.sqlite")
-    yield EventLog(store)
-    store.close()
-
-
-@pytest.fixture
-def make(factories: ModuleType, log: EventLog) -> Make:
-    def build(artifact: Artifact | None = None, **options: Any) -> Recommender:
-        return Recommender(Model(artifact or factories.make_artifact(**options), log), log, clock_ms=lambda: T)
-
-    return build
 
 
 def ask(recommender: Recommender, **query: Any) -> Answer:
@@ -176,7 +161,7 @@ def test_the_follower_thread_sees_what_another_process_wrote(
 def test_bidding_reads_the_same_people(make: Make) -> None:
     recommender = make(d=13)
     model = recommender.model
-    persons = model.read(["u1", "", "nobody"], T)
+    persons = KnownPeople(model).read(["u1", "", "nobody"], T)
     people = model.users.gather(["u1"], T)
     assert persons.embeddings.shape == (3, 13)
     assert not persons.embeddings[1:].any()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,13 +19,6 @@ from headrace.state.users import UserState
 T = 1_700_000_000_000
 
 History = dict[str, tuple[float, float, int]]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    store = Store(tmp_path / "log.sqlite")
-    yield EventLog(store)
-    store.close()
 
 
 def state_of(artifact: Artifact, log: EventLog, **options: Any) -> UserState:

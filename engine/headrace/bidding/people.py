@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from headrace.kernels.predict import Persons
 from headrace.recommend.model import Model
 
@@ -17,7 +19,8 @@ class KnownPeople:
     def read(self, names: Sequence[str], now_ms: int) -> Persons:
         """The persons of n names, strangers included; see `headrace.bidding.predict.PersonReader`."""
         people = self._model.users.gather(names, now_ms)
-        embeddings = self._model.embeddings.of(*self._model.fold_in_input(people.merged))
+        vectors = self._model.embeddings.of(*self._model.fold_in_input(people.merged))
+        embeddings = np.ascontiguousarray(vectors[:, : self._model.artifact.item_factors.shape[1]])
         return Persons(embeddings, people.merged, people.banned)
 
     def find_item(self, item_id: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
 from headrace.kernels.foldin import PANEL, fold_in
 from headrace.kernels.history import Merged, fold_in_input
-from headrace.kernels.predict import Persons
 from headrace.kernels.topk import BLOCK, UNROLL, Coarse, longest
 from headrace.recommend.embeddings import Embeddings
 from headrace.state.items import ItemTable
@@ -55,13 +53,6 @@ class Model:
         out = np.empty((len(indptr) - 1, len(self.gram)), dtype=np.float32)
         fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences, out)
         return out
-
-    def read(self, names: Sequence[str], now_ms: int) -> Persons:
-        """What bidding asks of people by name (see events.identity): factors, histories, what may be shown."""
-        people = self.users.gather(names, now_ms)
-        vectors = self.fold_in(*self.fold_in_input(people.merged))
-        embeddings = np.ascontiguousarray(vectors[:, : self.artifact.item_factors.shape[1]])
-        return Persons(embeddings, people.merged, people.banned)
 
     def inverse_norms(self) -> Float32:
         """(n_items,) float32: 1 / |factors|, 0 for an item without any; made on first use."""
