@@ -118,7 +118,7 @@ def whole_server(ready: Ready) -> Any:
     flags = {"server": {"artifact": str(folder / "artifacts"), "data": str(folder / "data"), "listen": "127.0.0.1:0"}}
     assembly = Assembly(load_config(flags=flags, environment={}))
     methods = assembly.methods()
-    server = Server(methods, load_config(flags=flags, environment={}))
+    server = Server({"": methods}, load_config(flags=flags, environment={}))
     address = server.start()
     following = assembly.following(server.set_serving)
     following.__enter__()

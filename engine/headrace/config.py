@@ -21,6 +21,7 @@ from msgspec import Meta
 from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError
+from headrace.front.settings import DoorConfig, TlsConfig
 
 ENVIRONMENT_PREFIX = "HEADRACE"
 
@@ -57,25 +58,12 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoorConfig:
-    """The transport, whichever it is."""
-
-    # Largest request, bytes; a larger one is refused with RESOURCE_EXHAUSTED.
-    max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 4 << 20
-    # Calls taken and not yet answered; one more is refused at once with UNAVAILABLE.
-    max_in_flight: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
-    # Seconds of silence on a connection before the server asks whether the peer is alive.
-    keepalive_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
-    # Seconds that the peer has for its answer before the connection is closed.
-    keepalive_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that can be set; each field is a section of the file."""
 
     server: ServerConfig = field(default_factory=ServerConfig)
     door: DoorConfig = field(default_factory=DoorConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
 

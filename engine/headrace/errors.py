@@ -18,6 +18,9 @@ HeadraceError
 │   └── LedgerNotOwnerError      another process still owns the ledger
 ├── UnavailableError         no server took the call; it may be tried again
 │   └── OverloadedError      refused for load
+│       └── RateLimitError       this caller asks more often than it may
+├── UnauthenticatedError     who calls is not known, or not any more
+├── PermissionDeniedError    who calls is known and may not do this
 ├── DeadlineError            the answer did not come in time
 └── ServerError              the server failed; its log has the details
 """
@@ -116,6 +119,18 @@ class UnavailableError(HeadraceError):
 
 class OverloadedError(UnavailableError):
     """Refused for load; the same call may succeed later."""
+
+
+class RateLimitError(OverloadedError):
+    """This caller asks more often than it may; the same call succeeds later."""
+
+
+class UnauthenticatedError(HeadraceError):
+    """The call carries no key or certificate that is known and in force."""
+
+
+class PermissionDeniedError(HeadraceError):
+    """The caller's role does not include this call."""
 
 
 class DeadlineError(HeadraceError):

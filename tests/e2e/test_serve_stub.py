@@ -66,7 +66,7 @@ def stub() -> Stub:
 @pytest.fixture
 def address(stub: Stub) -> Iterator[str]:
     config = Config(server=ServerConfig(listen="127.0.0.1:0", workers=2), door=DoorConfig(max_message_bytes=8192))
-    server = Server(stub.methods(), config)
+    server = Server({"": stub.methods()}, config)
     yield server.start()
     server.drain()
 

@@ -30,8 +30,9 @@ class FakeDoor:
     def __init__(self) -> None:
         self.replies: list[tuple[bytes, Reply]] = []
 
-    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
+    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
         self.replies += [(call.body, reply) for call, reply in zip(calls, replies, strict=True)]
+        return []
 
 
 class Later:
@@ -80,7 +81,7 @@ def later() -> Later:
 def dispatcher(door: FakeDoor, later: Later) -> Dispatcher:
     methods = [Method(name, recommender_pb2.RecommendRequest, handle) for name in ("/pure", "/once", "/durable")]
     rest: Any = {"executor": later, "batch_limit": 8}
-    return Dispatcher(door, methods, durable={"/durable"}, pure={"/pure"}, **rest)  # type: ignore[arg-type]
+    return Dispatcher(door, {"": methods}, durable={"/durable"}, pure={"/pure"}, **rest)  # type: ignore[arg-type]
 
 
 def statuses(door: FakeDoor) -> list[int]:

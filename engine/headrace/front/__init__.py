@@ -6,12 +6,12 @@ answers back (``reply``). Nothing above this package knows which door runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace.config import DoorConfig
 from headrace.errors import ConfigError
+from headrace.front.settings import DoorConfig, TlsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,12 @@ class Call:
     body : the request's bytes, not yet decoded.
     deadline : on the clock of ``time.monotonic()``, in seconds; infinite when the caller set none.
     peer : the transport's name for the caller.
-    metadata : lower-case keys.
+    metadata : lower-case keys; what is binary is left out.
     ticket : the door's own handle for the answer.
+    arrived : when the door had all of it, on the clock of ``time.monotonic()``.
+    identities : names that the caller's verified certificate carries: subject alternative names, then the common name.
+
+    A message of a stream is a call of its own: same peer and metadata, answered by one message of the stream.
     """
 
     method: str
@@ -32,11 +36,13 @@ class Call:
     peer: str
     metadata: Mapping[str, str]
     ticket: object
+    arrived: float = 0.0
+    identities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one call: bytes, or a gRPC status code (0 is OK) with a text."""
+    """The answer to one call: bytes, or a gRPC status code (0 is OK) with a text. On a stream a status ends it."""
 
     body: bytes = b""
     status: int = 0
@@ -52,8 +58,11 @@ class Door(Protocol):
     def next_batch(self, limit: int) -> list[Call]:
         """Wait for calls and take at most ``limit`` of those that wait; an empty list once the door is closed."""
 
-    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
-        """Answer calls, one reply each, from any thread."""
+    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
+        """Answer calls, one reply each, from any thread.
+
+        Returns the positions of answers of which no byte was handed to the transport, because the caller had gone.
+        """
 
     def set_serving(self, service: str, serving: bool) -> None:
         """Tell gRPC health what to answer for a service; the empty name is the whole server."""
@@ -69,16 +78,26 @@ def check_door(name: str) -> None:
         raise ConfigError("server.door", name, '"grpcio"', hint)
 
 
-def make_door(name: str, methods: Iterable[str], listen: str, config: DoorConfig) -> Door:
+def make_door(
+    name: str,
+    methods: Iterable[str],
+    listen: str,
+    config: DoorConfig,
+    *,
+    streams: Collection[str] = (),
+    tls: TlsConfig | None = None,
+) -> Door:
     """The door of that name, not yet started.
 
     name : as :func:`check_door` takes it.
-    methods : full names of the RPCs it takes; any other is answered UNIMPLEMENTED.
+    methods : full names of the unary RPCs it takes; any other is answered UNIMPLEMENTED.
     listen : ``host:port``; port 0 lets the system choose.
+    streams : full names of the RPCs whose requests and answers are streams.
+    tls : certificates; None or one without a certificate: the connection is not encrypted.
 
     Raises ConfigError for a door that is not built.
     """
     check_door(name)
     from headrace.front.grpcio import GrpcioDoor
 
-    return GrpcioDoor(methods, listen, config)
+    return GrpcioDoor(methods, listen, config, streams, tls or TlsConfig())

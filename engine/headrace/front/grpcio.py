@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,9 +19,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from headrace.config import DoorConfig
 from headrace.errors import ConfigError
 from headrace.front import Call, Reply
+from headrace.front.settings import DoorConfig, TlsConfig
 
 SPARE_THREADS = 64
 """Beyond those of the calls in flight: for health, its watchers, reflection, and to refuse calls."""
@@ -38,7 +38,14 @@ class GrpcioDoor:
     A call that is cancelled or past its deadline while it waits leaves the queue and costs no worker anything.
     """
 
-    def __init__(self, methods: Iterable[str], listen: str, config: DoorConfig) -> None:
+    def __init__(
+        self,
+        methods: Iterable[str],
+        listen: str,
+        config: DoorConfig,
+        streams: Collection[str] = (),
+        tls: TlsConfig | None = None,
+    ) -> None:
         methods = tuple(methods)
         self._listen = listen
         self._config = config
@@ -89,11 +96,14 @@ class GrpcioDoor:
                 batch.append(call)
         return batch
 
-    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
-        """Answer calls, one reply each, from any thread; those whose caller has gone are dropped."""
-        for call, reply in zip(calls, replies, strict=True):
+    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
+        """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
+        dropped = []
+        for position, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             ticket: Any = call.ticket
-            ticket.settle(reply)
+            if not ticket.settle(reply):
+                dropped.append(position)
+        return dropped
 
     def set_serving(self, service: str, serving: bool) -> None:
         """Tell gRPC health what to answer for a service; the empty name is the whole server."""
@@ -110,7 +120,7 @@ class GrpcioDoor:
     def _answer(self, method: str) -> _Answer:
         def answer(body: bytes, context: Any) -> bytes:
             ticket = _Ticket()
-            call = Call(method, body, _deadline(context), context.peer(), _metadata(context), ticket)
+            call = Call(method, body, _deadline(context), context.peer(), _metadata(context), ticket, time.monotonic())
             if not self._enqueue(call):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "OverloadedError: too many calls in flight; try again")
             # called when the call ends, however it ends
@@ -155,13 +165,18 @@ class _Ticket:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def settle(self, reply: Reply) -> None:
-        if not self.settled:
-            self.settled = True
-            self._reply = reply
-            # two settlers at one moment: the later finds the lock released
-            with contextlib.suppress(RuntimeError):
-                self._lock.release()
+    def settle(self, reply: Reply) -> bool:
+        """Whether this was the first reply."""
+        if self.settled:
+            return False
+        self.settled = True
+        self._reply = reply
+        # two settlers at one moment: the later finds the lock released
+        try:
+            self._lock.release()
+        except RuntimeError:
+            return False
+        return True
 
     def wait(self) -> Reply:
         self._lock.acquire()

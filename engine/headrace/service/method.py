@@ -1,4 +1,4 @@
-"""What a service module offers the server: methods that answer batches of decoded requests."""
+"""What a service module offers the server: methods that answer batches of calls."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from headrace.front import Call
 Handler = Callable[[Sequence[Any], Sequence[Call]], Sequence[Message | HeadraceError]]
 """Answers n decoded requests with n responses or errors, in order; one request's error never touches its companions."""
 
+WireHandler = Callable[[Sequence[Call]], Sequence[bytes | HeadraceError]]
+"""The same from the calls' bytes to the answers' bytes, for methods with a codec of their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -22,8 +25,16 @@ class Method:
     name : full name, ``/headrace.v1.RecommenderService/Recommend``.
     request : the generated class of its request.
     handle : answers a batch; it may raise HeadraceError only when that concerns the whole batch.
+    answer : does all of it from bytes to bytes where given; ``handle`` is not used then.
+    shed : answers calls that there is no time or room for, without doing their work; left out: the refusal's status.
+    take_back : hears of answers that were never sent, as (calls, answers), to undo what they promised.
+    stream : whether requests and answers are the messages of streams.
     """
 
     name: str
     request: type[Message]
-    handle: Handler
+    handle: Handler | None = None
+    answer: WireHandler | None = None
+    shed: WireHandler | None = None
+    take_back: Callable[[Sequence[Call], Sequence[bytes]], None] | None = None
+    stream: bool = False

@@ -36,7 +36,7 @@ def run(config: Config, say: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         assembly = stack.enter_context(contextlib.closing(Assembly(config)))
         signals = stack.enter_context(_signals())
-        server = Server(assembly.methods(), config)
+        server = Server({"": assembly.methods()}, config)
         address = server.start()
         stack.callback(server.drain)
         stack.enter_context(assembly.following(server.set_serving))

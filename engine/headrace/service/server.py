@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from headrace.config import Config
 from headrace.front import make_door
-from headrace.service.dispatch import Dispatcher
+from headrace.service.dispatch import Dispatcher, Gates
 from headrace.service.method import Method
 
 DURABLE = frozenset(
@@ -48,25 +48,33 @@ PURE = frozenset(
 class Server:
     """Answers the given methods on one address.
 
-    methods : what to answer; everything behind them is ready before :meth:`start`.
-    config : the server's and the door's sections are used.
+    tenants : what each tenant is offered, all of them the same methods; everything behind them is ready before
+        :meth:`start`. Where there is one tenant only its name is empty.
+    config : the sections server, door and tls are used.
     """
 
-    def __init__(self, methods: Iterable[Method], config: Config) -> None:
-        methods = tuple(methods)
+    def __init__(self, tenants: Mapping[str, Iterable[Method]], config: Config, gates: Gates | None = None) -> None:
+        offered = {tenant: tuple(methods) for tenant, methods in tenants.items()}
+        methods = {method.name: method for several in offered.values() for method in several}
         self._config = config.server
-        self._services = sorted({method.name.split("/")[1] for method in methods})
+        self._services = sorted({name.split("/")[1] for name in methods})
         self._door = make_door(
-            config.server.door, [method.name for method in methods], config.server.listen, config.door
+            config.server.door,
+            [name for name, method in methods.items() if not method.stream],
+            config.server.listen,
+            config.door,
+            streams=[name for name, method in methods.items() if method.stream],
+            tls=config.tls,
         )
         self._durable = ThreadPoolExecutor(config.server.durable_workers, "headrace-durable")
         dispatcher = Dispatcher(
             self._door,
-            methods,
+            offered,
             durable=DURABLE,
             pure=PURE,
             executor=self._durable,
             batch_limit=config.server.batch_limit,
+            gates=gates,
         )
         count = config.server.workers or len(os.sched_getaffinity(0))
         self._workers = [threading.Thread(target=dispatcher.run, name=f"headrace-worker-{i}") for i in range(count)]

@@ -24,39 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/bidder.proto\x12\x0bheadrace.v1\"P\n\nImpression\x12\x15\n\rimpression_id\x18\x01 \x01(\t\x12\x18\n\x10\x66loor_cpm_micros\x18\x02 \x01(\x03\x12\x11\n\tplacement\x18\x03 \x01(\t\"\x9a\x02\n\nBidRequest\x12\x16\n\x0e\x62id_request_id\x18\x01 \x01(\t\x12,\n\x0bimpressions\x18\x02 \x03(\x0b\x32\x17.headrace.v1.Impression\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x14\n\x0c\x61nonymous_id\x18\x04 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x05 \x01(\t\x12\x12\n\ncategories\x18\x06 \x03(\t\x12\x0f\n\x07time_ms\x18\x07 \x01(\x03\x12\x10\n\x08\x65xchange\x18\x08 \x01(\t\x12.\n\x0c\x61uction_type\x18\t \x01(\x0e\x32\x18.headrace.v1.AuctionType\x12\x10\n\x08\x63urrency\x18\n \x01(\t\x12\x15\n\ruser_segments\x18\x0b \x03(\t\"\x80\x02\n\rImpressionBid\x12\x15\n\rimpression_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62id_cpm_micros\x18\x02 \x01(\x03\x12\x13\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\t\x12\x14\n\x0cline_item_id\x18\x04 \x01(\t\x12\x15\n\radvertiser_id\x18\x05 \x01(\t\x12\x0f\n\x07item_id\x18\x06 \x01(\t\x12\r\n\x05token\x18\x07 \x01(\t\x12/\n\rno_bid_reason\x18\x08 \x01(\x0e\x32\x18.headrace.v1.NoBidReason\x12\x18\n\x10value_cpm_micros\x18\t \x01(\x03\x12\x13\n\x0bprobability\x18\n \x01(\x01\"p\n\x0b\x42idResponse\x12\x16\n\x0e\x62id_request_id\x18\x01 \x01(\t\x12/\n\x0bimpressions\x18\x02 \x03(\x0b\x32\x1a.headrace.v1.ImpressionBid\x12\x18\n\x10\x61rtifact_version\x18\x03 \x01(\t\"<\n\x0f\x42idBatchRequest\x12)\n\x08requests\x18\x01 \x03(\x0b\x32\x17.headrace.v1.BidRequest\"?\n\x10\x42idBatchResponse\x12+\n\tresponses\x18\x01 \x03(\x0b\x32\x18.headrace.v1.BidResponse\"r\n\x06Notice\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.headrace.v1.NoticeType\x12\r\n\x05token\x18\x02 \x01(\t\x12\x1d\n\x10price_cpm_micros\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_price_cpm_micros\"5\n\rNotifyRequest\x12$\n\x07notices\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Notice\">\n\x0eNotifyResponse\x12,\n\x08outcomes\x18\x01 \x03(\x0e\x32\x1a.headrace.v1.NoticeOutcome*h\n\x0b\x41uctionType\x12\x1c\n\x18\x41UCTION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UCTION_TYPE_FIRST_PRICE\x10\x01\x12\x1d\n\x19\x41UCTION_TYPE_SECOND_PRICE\x10\x02*\xd9\x02\n\x0bNoBidReason\x12\x1d\n\x19NO_BID_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16NO_BID_REASON_NO_MATCH\x10\x01\x12\x18\n\x14NO_BID_REASON_BUDGET\x10\x02\x12\x1d\n\x19NO_BID_REASON_BELOW_FLOOR\x10\x03\x12\"\n\x1eNO_BID_REASON_LEDGER_NOT_OWNER\x10\x04\x12\x17\n\x13NO_BID_REASON_BRAKE\x10\x05\x12%\n!NO_BID_REASON_JOURNAL_UNAVAILABLE\x10\x06\x12#\n\x1fNO_BID_REASON_INSUFFICIENT_TIME\x10\x07\x12\x1a\n\x16NO_BID_REASON_CURRENCY\x10\x08\x12\x17\n\x13NO_BID_REASON_PACED\x10\t\x12\x18\n\x14NO_BID_REASON_FENCED\x10\n*m\n\nNoticeType\x12\x1b\n\x17NOTICE_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fNOTICE_TYPE_WIN\x10\x01\x12\x17\n\x13NOTICE_TYPE_BILLING\x10\x02\x12\x14\n\x10NOTICE_TYPE_LOSS\x10\x03*\xf4\x01\n\rNoticeOutcome\x12\x1e\n\x1aNOTICE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17NOTICE_OUTCOME_ACCEPTED\x10\x01\x12\x1c\n\x18NOTICE_OUTCOME_DUPLICATE\x10\x02\x12\x17\n\x13NOTICE_OUTCOME_LATE\x10\x03\x12\x1b\n\x17NOTICE_OUTCOME_DISPUTED\x10\x04\x12\x19\n\x15NOTICE_OUTCOME_FORGED\x10\x05\x12\x1b\n\x17NOTICE_OUTCOME_CONFLICT\x10\x06\x12\x1a\n\x16NOTICE_OUTCOME_REFUSED\x10\x07\x32\xd5\x01\n\rBidderService\x12\x38\n\x03\x42id\x12\x17.headrace.v1.BidRequest\x1a\x18.headrace.v1.BidResponse\x12G\n\x08\x42idBatch\x12\x1c.headrace.v1.BidBatchRequest\x1a\x1d.headrace.v1.BidBatchResponse\x12\x41\n\x06Notify\x12\x1a.headrace.v1.NotifyRequest\x1a\x1b.headrace.v1.NotifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/bidder.proto\x12\x0bheadrace.v1\"P\n\nImpression\x12\x15\n\rimpression_id\x18\x01 \x01(\t\x12\x18\n\x10\x66loor_cpm_micros\x18\x02 \x01(\x03\x12\x11\n\tplacement\x18\x03 \x01(\t\"\xab\x02\n\nBidRequest\x12\x16\n\x0e\x62id_request_id\x18\x01 \x01(\t\x12,\n\x0bimpressions\x18\x02 \x03(\x0b\x32\x17.headrace.v1.Impression\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x14\n\x0c\x61nonymous_id\x18\x04 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x05 \x01(\t\x12\x12\n\ncategories\x18\x06 \x03(\t\x12\x0f\n\x07time_ms\x18\x07 \x01(\x03\x12\x10\n\x08\x65xchange\x18\x08 \x01(\t\x12.\n\x0c\x61uction_type\x18\t \x01(\x0e\x32\x18.headrace.v1.AuctionType\x12\x10\n\x08\x63urrency\x18\n \x01(\t\x12\x15\n\ruser_segments\x18\x0b \x03(\t\x12\x0f\n\x07tmax_ms\x18\x0c \x01(\r\"\x80\x02\n\rImpressionBid\x12\x15\n\rimpression_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62id_cpm_micros\x18\x02 \x01(\x03\x12\x13\n\x0b\x63\x61mpaign_id\x18\x03 \x01(\t\x12\x14\n\x0cline_item_id\x18\x04 \x01(\t\x12\x15\n\radvertiser_id\x18\x05 \x01(\t\x12\x0f\n\x07item_id\x18\x06 \x01(\t\x12\r\n\x05token\x18\x07 \x01(\t\x12/\n\rno_bid_reason\x18\x08 \x01(\x0e\x32\x18.headrace.v1.NoBidReason\x12\x18\n\x10value_cpm_micros\x18\t \x01(\x03\x12\x13\n\x0bprobability\x18\n \x01(\x01\"p\n\x0b\x42idResponse\x12\x16\n\x0e\x62id_request_id\x18\x01 \x01(\t\x12/\n\x0bimpressions\x18\x02 \x03(\x0b\x32\x1a.headrace.v1.ImpressionBid\x12\x18\n\x10\x61rtifact_version\x18\x03 \x01(\t\"<\n\x0f\x42idBatchRequest\x12)\n\x08requests\x18\x01 \x03(\x0b\x32\x17.headrace.v1.BidRequest\"?\n\x10\x42idBatchResponse\x12+\n\tresponses\x18\x01 \x03(\x0b\x32\x18.headrace.v1.BidResponse\"<\n\x10\x42idStreamRequest\x12(\n\x07request\x18\x01 \x01(\x0b\x32\x17.headrace.v1.BidRequest\"/\n\x0e\x42idStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x83\x01\n\x11\x42idStreamResponse\x12\x16\n\x0e\x62id_request_id\x18\x01 \x01(\t\x12*\n\x08response\x18\x02 \x01(\x0b\x32\x18.headrace.v1.BidResponse\x12*\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1b.headrace.v1.BidStreamError\"r\n\x06Notice\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.headrace.v1.NoticeType\x12\r\n\x05token\x18\x02 \x01(\t\x12\x1d\n\x10price_cpm_micros\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_price_cpm_micros\"5\n\rNotifyRequest\x12$\n\x07notices\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Notice\">\n\x0eNotifyResponse\x12,\n\x08outcomes\x18\x01 \x03(\x0e\x32\x1a.headrace.v1.NoticeOutcome*h\n\x0b\x41uctionType\x12\x1c\n\x18\x41UCTION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UCTION_TYPE_FIRST_PRICE\x10\x01\x12\x1d\n\x19\x41UCTION_TYPE_SECOND_PRICE\x10\x02*\xd9\x02\n\x0bNoBidReason\x12\x1d\n\x19NO_BID_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16NO_BID_REASON_NO_MATCH\x10\x01\x12\x18\n\x14NO_BID_REASON_BUDGET\x10\x02\x12\x1d\n\x19NO_BID_REASON_BELOW_FLOOR\x10\x03\x12\"\n\x1eNO_BID_REASON_LEDGER_NOT_OWNER\x10\x04\x12\x17\n\x13NO_BID_REASON_BRAKE\x10\x05\x12%\n!NO_BID_REASON_JOURNAL_UNAVAILABLE\x10\x06\x12#\n\x1fNO_BID_REASON_INSUFFICIENT_TIME\x10\x07\x12\x1a\n\x16NO_BID_REASON_CURRENCY\x10\x08\x12\x17\n\x13NO_BID_REASON_PACED\x10\t\x12\x18\n\x14NO_BID_REASON_FENCED\x10\n*m\n\nNoticeType\x12\x1b\n\x17NOTICE_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fNOTICE_TYPE_WIN\x10\x01\x12\x17\n\x13NOTICE_TYPE_BILLING\x10\x02\x12\x14\n\x10NOTICE_TYPE_LOSS\x10\x03*\xf4\x01\n\rNoticeOutcome\x12\x1e\n\x1aNOTICE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17NOTICE_OUTCOME_ACCEPTED\x10\x01\x12\x1c\n\x18NOTICE_OUTCOME_DUPLICATE\x10\x02\x12\x17\n\x13NOTICE_OUTCOME_LATE\x10\x03\x12\x1b\n\x17NOTICE_OUTCOME_DISPUTED\x10\x04\x12\x19\n\x15NOTICE_OUTCOME_FORGED\x10\x05\x12\x1b\n\x17NOTICE_OUTCOME_CONFLICT\x10\x06\x12\x1a\n\x16NOTICE_OUTCOME_REFUSED\x10\x07\x32\xa5\x02\n\rBidderService\x12\x38\n\x03\x42id\x12\x17.headrace.v1.BidRequest\x1a\x18.headrace.v1.BidResponse\x12G\n\x08\x42idBatch\x12\x1c.headrace.v1.BidBatchRequest\x1a\x1d.headrace.v1.BidBatchResponse\x12N\n\tBidStream\x12\x1d.headrace.v1.BidStreamRequest\x1a\x1e.headrace.v1.BidStreamResponse(\x01\x30\x01\x12\x41\n\x06Notify\x12\x1a.headrace.v1.NotifyRequest\x1a\x1b.headrace.v1.NotifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.bidder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUCTIONTYPE']._serialized_start=1143
-  _globals['_AUCTIONTYPE']._serialized_end=1247
-  _globals['_NOBIDREASON']._serialized_start=1250
-  _globals['_NOBIDREASON']._serialized_end=1595
-  _globals['_NOTICETYPE']._serialized_start=1597
-  _globals['_NOTICETYPE']._serialized_end=1706
-  _globals['_NOTICEOUTCOME']._serialized_start=1709
-  _globals['_NOTICEOUTCOME']._serialized_end=1953
+  _globals['_AUCTIONTYPE']._serialized_start=1405
+  _globals['_AUCTIONTYPE']._serialized_end=1509
+  _globals['_NOBIDREASON']._serialized_start=1512
+  _globals['_NOBIDREASON']._serialized_end=1857
+  _globals['_NOTICETYPE']._serialized_start=1859
+  _globals['_NOTICETYPE']._serialized_end=1968
+  _globals['_NOTICEOUTCOME']._serialized_start=1971
+  _globals['_NOTICEOUTCOME']._serialized_end=2215
   _globals['_IMPRESSION']._serialized_start=41
   _globals['_IMPRESSION']._serialized_end=121
   _globals['_BIDREQUEST']._serialized_start=124
-  _globals['_BIDREQUEST']._serialized_end=406
-  _globals['_IMPRESSIONBID']._serialized_start=409
-  _globals['_IMPRESSIONBID']._serialized_end=665
-  _globals['_BIDRESPONSE']._serialized_start=667
-  _globals['_BIDRESPONSE']._serialized_end=779
-  _globals['_BIDBATCHREQUEST']._serialized_start=781
-  _globals['_BIDBATCHREQUEST']._serialized_end=841
-  _globals['_BIDBATCHRESPONSE']._serialized_start=843
-  _globals['_BIDBATCHRESPONSE']._serialized_end=906
-  _globals['_NOTICE']._serialized_start=908
-  _globals['_NOTICE']._serialized_end=1022
-  _globals['_NOTIFYREQUEST']._serialized_start=1024
-  _globals['_NOTIFYREQUEST']._serialized_end=1077
-  _globals['_NOTIFYRESPONSE']._serialized_start=1079
-  _globals['_NOTIFYRESPONSE']._serialized_end=1141
-  _globals['_BIDDERSERVICE']._serialized_start=1956
-  _globals['_BIDDERSERVICE']._serialized_end=2169
+  _globals['_BIDREQUEST']._serialized_end=423
+  _globals['_IMPRESSIONBID']._serialized_start=426
+  _globals['_IMPRESSIONBID']._serialized_end=682
+  _globals['_BIDRESPONSE']._serialized_start=684
+  _globals['_BIDRESPONSE']._serialized_end=796
+  _globals['_BIDBATCHREQUEST']._serialized_start=798
+  _globals['_BIDBATCHREQUEST']._serialized_end=858
+  _globals['_BIDBATCHRESPONSE']._serialized_start=860
+  _globals['_BIDBATCHRESPONSE']._serialized_end=923
+  _globals['_BIDSTREAMREQUEST']._serialized_start=925
+  _globals['_BIDSTREAMREQUEST']._serialized_end=985
+  _globals['_BIDSTREAMERROR']._serialized_start=987
+  _globals['_BIDSTREAMERROR']._serialized_end=1034
+  _globals['_BIDSTREAMRESPONSE']._serialized_start=1037
+  _globals['_BIDSTREAMRESPONSE']._serialized_end=1168
+  _globals['_NOTICE']._serialized_start=1170
+  _globals['_NOTICE']._serialized_end=1284
+  _globals['_NOTIFYREQUEST']._serialized_start=1286
+  _globals['_NOTIFYREQUEST']._serialized_end=1339
+  _globals['_NOTIFYRESPONSE']._serialized_start=1341
+  _globals['_NOTIFYRESPONSE']._serialized_end=1403
+  _globals['_BIDDERSERVICE']._serialized_start=2218
+  _globals['_BIDDERSERVICE']._serialized_end=2511
 # @@protoc_insertion_point(module_scope)

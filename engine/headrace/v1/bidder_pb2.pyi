@@ -82,7 +82,7 @@ class Impression(_message.Message):
     def __init__(self, impression_id: _Optional[str] = ..., floor_cpm_micros: _Optional[int] = ..., placement: _Optional[str] = ...) -> None: ...
 
 class BidRequest(_message.Message):
-    __slots__ = ("bid_request_id", "impressions", "user_id", "anonymous_id", "country", "categories", "time_ms", "exchange", "auction_type", "currency", "user_segments")
+    __slots__ = ("bid_request_id", "impressions", "user_id", "anonymous_id", "country", "categories", "time_ms", "exchange", "auction_type", "currency", "user_segments", "tmax_ms")
     BID_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     IMPRESSIONS_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,7 @@ class BidRequest(_message.Message):
     AUCTION_TYPE_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
     USER_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    TMAX_MS_FIELD_NUMBER: _ClassVar[int]
     bid_request_id: str
     impressions: _containers.RepeatedCompositeFieldContainer[Impression]
     user_id: str
@@ -105,7 +106,8 @@ class BidRequest(_message.Message):
     auction_type: AuctionType
     currency: str
     user_segments: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, bid_request_id: _Optional[str] = ..., impressions: _Optional[_Iterable[_Union[Impression, _Mapping]]] = ..., user_id: _Optional[str] = ..., anonymous_id: _Optional[str] = ..., country: _Optional[str] = ..., categories: _Optional[_Iterable[str]] = ..., time_ms: _Optional[int] = ..., exchange: _Optional[str] = ..., auction_type: _Optional[_Union[AuctionType, str]] = ..., currency: _Optional[str] = ..., user_segments: _Optional[_Iterable[str]] = ...) -> None: ...
+    tmax_ms: int
+    def __init__(self, bid_request_id: _Optional[str] = ..., impressions: _Optional[_Iterable[_Union[Impression, _Mapping]]] = ..., user_id: _Optional[str] = ..., anonymous_id: _Optional[str] = ..., country: _Optional[str] = ..., categories: _Optional[_Iterable[str]] = ..., time_ms: _Optional[int] = ..., exchange: _Optional[str] = ..., auction_type: _Optional[_Union[AuctionType, str]] = ..., currency: _Optional[str] = ..., user_segments: _Optional[_Iterable[str]] = ..., tmax_ms: _Optional[int] = ...) -> None: ...
 
 class ImpressionBid(_message.Message):
     __slots__ = ("impression_id", "bid_cpm_micros", "campaign_id", "line_item_id", "advertiser_id", "item_id", "token", "no_bid_reason", "value_cpm_micros", "probability")
@@ -152,6 +154,30 @@ class BidBatchResponse(_message.Message):
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[BidResponse]
     def __init__(self, responses: _Optional[_Iterable[_Union[BidResponse, _Mapping]]] = ...) -> None: ...
+
+class BidStreamRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: BidRequest
+    def __init__(self, request: _Optional[_Union[BidRequest, _Mapping]] = ...) -> None: ...
+
+class BidStreamError(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class BidStreamResponse(_message.Message):
+    __slots__ = ("bid_request_id", "response", "error")
+    BID_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    bid_request_id: str
+    response: BidResponse
+    error: BidStreamError
+    def __init__(self, bid_request_id: _Optional[str] = ..., response: _Optional[_Union[BidResponse, _Mapping]] = ..., error: _Optional[_Union[BidStreamError, _Mapping]] = ...) -> None: ...
 
 class Notice(_message.Message):
     __slots__ = ("type", "token", "price_cpm_micros")

@@ -1,0 +1,36 @@
+"""What can be set of the doors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorConfig:
+    """The transport, whichever it is."""
+
+    # Largest request, bytes; a larger one is refused with RESOURCE_EXHAUSTED.
+    max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 4 << 20
+    # Calls taken and not yet answered; one more is refused at once with UNAVAILABLE.
+    max_in_flight: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
+    # Seconds of silence on a connection before the server asks whether the peer is alive.
+    keepalive_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    # Seconds that the peer has for its answer before the connection is closed.
+    keepalive_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """Encryption of the doors; without a certificate there is none. All files are PEM."""
+
+    # File of the server's certificate chain; empty: no TLS.
+    certificate: str = ""
+    # File of its private key.
+    key: str = ""
+    # File of the authorities that clients' certificates are verified against; empty: clients need none.
+    client_ca: str = ""
+    # Refuse connections without a valid client certificate (mutual TLS).
+    require_client_certificate: bool = False

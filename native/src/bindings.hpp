@@ -1,0 +1,10 @@
+// The parts of the extension; each is bound in a file of its own.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace headrace {
+
+void bind_ledger(nanobind::module_& m);
+
+}  // namespace headrace
