@@ -1,4 +1,4 @@
-"""What the service benchmarks share: compiled tools, a load from one core, servers with their CPU and memory accounts."""
+"""What the service benchmarks share: compiled tools, a load from one core, servers with CPU and memory accounts."""
 
 from __future__ import annotations
 
