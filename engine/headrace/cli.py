@@ -71,11 +71,9 @@ def version() -> None:
 @app.command("config")
 def show_config(file: ConfigFile = None) -> None:
     """Print every setting as TOML, as a server started here would see it."""
-    from dataclasses import asdict
+    from headrace.config import load_config, sections_of
 
-    from headrace.config import load_config
-
-    for section, values in asdict(load_config(file)).items():
+    for section, values in sections_of(load_config(file)):
         print(f"[{section}]")
         for key, value in values.items():
             print(f"{key} = {json.dumps(value)}")

@@ -1,7 +1,8 @@
 """Configuration: one frozen dataclass a component, read from one TOML file.
 
 What is said later wins: default < file < environment (``HEADRACE_<SECTION>_<KEY>``) < command-line flag. An unknown key
-is an error that names the nearest known one.
+is an error that names the nearest known one. A tenant is a section of its own, ``[tenants.<name>]`` in the file and
+``HEADRACE_TENANTS_<NAME>_<KEY>`` in the environment.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +26,9 @@ from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, TlsConfig
 
 ENVIRONMENT_PREFIX = "HEADRACE"
+TENANTS = "tenants"
+
+_TENANT_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 Settings = Mapping[str, Mapping[str, object]]
 """Section -> key -> value, as a file or the flags give them."""
@@ -58,14 +63,26 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantConfig:
+    """One shop of several in a process; nothing is shared with the others but the process."""
+
+    # Artifact store of this tenant.
+    artifact: str
+    # Folder of its database and its ledger; no other tenant's.
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that can be set; each field is a section of the file."""
+    """Everything that can be set; each field is a section of the file, and each tenant one."""
 
     server: ServerConfig = field(default_factory=ServerConfig)
     door: DoorConfig = field(default_factory=DoorConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    # By name; none: the one tenant "" of server.artifact and server.data.
+    tenants: Mapping[str, TenantConfig] = field(default_factory=dict)
 
 
 def load_config(
@@ -88,19 +105,74 @@ def load_config(
     for source, settings, strict in layers:
         for section, key, value in _flatten(settings, source):
             sections.setdefault(section, {})[key] = _checked(section, key, value, source, strict)
-    classes = _section_classes()
-    return Config(**{name: classes[name](**values) for name, values in sections.items()})
+    made = {name: _class_of(name)(**values) for name, values in sections.items() if not _tenant(name)}
+    tenants = {tenant: _whole(tenant, sections[name]) for name in sections if (tenant := _tenant(name))}
+    config = Config(**made, tenants=tenants)
+    _check_tenants(config)
+    return config
+
+
+def each_tenant(config: Config) -> dict[str, Config]:
+    """The configuration of every tenant, as if it were the only one; under the empty name where there is just one."""
+    if not config.tenants:
+        return {"": config}
+    return {
+        name: dataclasses.replace(
+            config, server=dataclasses.replace(config.server, artifact=tenant.artifact, data=tenant.data), tenants={}
+        )
+        for name, tenant in config.tenants.items()
+    }
+
+
+def sections_of(config: Config) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Every section with its values, each tenant's among them, as a file would hold them."""
+    for name in section_classes():
+        yield name, dataclasses.asdict(getattr(config, name))
+    for name, tenant in config.tenants.items():
+        yield f"{TENANTS}.{name}", dataclasses.asdict(tenant)
 
 
 def known_keys() -> Iterator[tuple[str, str, object]]:
     """Every (section, key, default) there is, in the order of the classes."""
-    for name, section in _section_classes().items():
+    for name, section in section_classes().items():
         for entry in dataclasses.fields(section):
             yield name, entry.name, entry.default
 
 
-def _section_classes() -> dict[str, Any]:
-    return get_type_hints(Config)
+def section_classes() -> dict[str, Any]:
+    """The class of every section that there is one of."""
+    return {name: section for name, section in get_type_hints(Config).items() if name != TENANTS}
+
+
+def _tenant(section: str) -> str:
+    return section.removeprefix(f"{TENANTS}.") if section.startswith(f"{TENANTS}.") else ""
+
+
+def _class_of(section: str) -> Any:
+    return TenantConfig if _tenant(section) else section_classes()[section]
+
+
+def _whole(tenant: str, values: Mapping[str, Any]) -> TenantConfig:
+    for entry in dataclasses.fields(TenantConfig):
+        if not values.get(entry.name):
+            raise ConfigError(f"{TENANTS}.{tenant}.{entry.name}", "", "a folder", "each tenant has its own")
+    return TenantConfig(**values)
+
+
+def _check_tenants(config: Config) -> None:
+    """Raise ConfigError where two tenants would write to one folder, or a setting for one tenant would go unheard."""
+    folders: dict[Path, str] = {}
+    for name, tenant in config.tenants.items():
+        folder = Path(tenant.data).resolve()
+        for other, taken in folders.items():
+            if folder.is_relative_to(other) or other.is_relative_to(folder):
+                expected = f"a folder apart from that of {TENANTS}.{taken}"
+                raise ConfigError(f"{TENANTS}.{name}.data", tenant.data, expected, "tenants share no data")
+        folders[folder] = name
+    for key in ("artifact", "data") if config.tenants else ():
+        if getattr(config.server, key) != getattr(ServerConfig(), key):
+            hint = f"say it for each tenant: [{TENANTS}.{next(iter(config.tenants))}]"
+            raise ConfigError(f"server.{key}", getattr(config.server, key), "nothing where there are tenants", hint)
 
 
 def _read_file(file: Path) -> Settings:
@@ -112,26 +184,45 @@ def _read_file(file: Path) -> Settings:
 
 def _read_environment(environment: Mapping[str, str]) -> Settings:
     settings: dict[str, dict[str, object]] = {}
-    for section in _section_classes():
+    for section in section_classes():
         prefix = f"{ENVIRONMENT_PREFIX}_{section.upper()}_"
         for name, value in environment.items():
             if name.startswith(prefix):
                 settings.setdefault(section, {})[name.removeprefix(prefix).lower()] = value
-    return settings
+    tenants: dict[str, dict[str, object]] = {}
+    prefix = f"{ENVIRONMENT_PREFIX}_{TENANTS.upper()}_"
+    for name, value in environment.items():
+        if name.startswith(prefix):
+            tenant, _, key = name.removeprefix(prefix).lower().rpartition("_")
+            tenants.setdefault(tenant, {})[key] = value
+    return {**settings, TENANTS: tenants}
 
 
 def _flatten(settings: Settings, source: str) -> Iterator[tuple[str, str, object]]:
-    classes = _section_classes()
+    known = [*section_classes(), TENANTS]
     for section, values in settings.items():
-        if section not in classes:
-            raise _unknown("section", section, list(classes), source)
+        if section not in known:
+            raise _unknown("section", section, known, source)
+        if section != TENANTS:
+            yield from _entries(section, values, source)
+            continue
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{section} in {source}", values, "a section", f"write [{section}] on a line of its own")
-        known = [entry.name for entry in dataclasses.fields(classes[section])]
-        for key, value in values.items():
-            if key not in known:
-                raise _unknown("key", key, known, source, f"{section}.")
-            yield section, key, value
+            raise ConfigError(f"{TENANTS} in {source}", values, "sections", f"write [{TENANTS}.NAME] for each tenant")
+        for tenant, its in values.items():
+            if not _TENANT_NAME.fullmatch(tenant):
+                expected = "a small letter and then at most 31 of a-z, 0-9 and _"
+                raise ConfigError(f"the name of a tenant in {source}", tenant, expected)
+            yield from _entries(f"{TENANTS}.{tenant}", its, source)
+
+
+def _entries(section: str, values: object, source: str) -> Iterator[tuple[str, str, object]]:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{section} in {source}", values, "a section", f"write [{section}] on a line of its own")
+    known = [entry.name for entry in dataclasses.fields(_class_of(section))]
+    for key, value in values.items():
+        if key not in known:
+            raise _unknown("key", key, known, source, f"{section}.")
+        yield section, key, value
 
 
 def _unknown(kind: str, name: str, known: list[str], source: str, prefix: str = "") -> ConfigError:
@@ -142,7 +233,7 @@ def _unknown(kind: str, name: str, known: list[str], source: str, prefix: str = 
 
 
 def _checked(section: str, key: str, value: object, source: str, strict: bool) -> object:
-    wanted = get_type_hints(_section_classes()[section], include_extras=True)[key]
+    wanted = get_type_hints(_class_of(section), include_extras=True)[key]
     try:
         return msgspec.convert(value, wanted, strict=strict)
     except msgspec.ValidationError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config import Config, known_keys, load_config
+from headrace.config import Config, TenantConfig, each_tenant, known_keys, load_config, sections_of
 from headrace.errors import ConfigError
 
 
@@ -79,3 +79,53 @@ def test_every_key_accepts_its_own_default() -> None:
     for section, key, default in known_keys():
         flags.setdefault(section, {})[key] = default
     assert load_config(flags=flags, environment={}) == Config()
+
+
+TWO_TENANTS = '[tenants.shoes]\nartifact = "s"\ndata = "sd"\n[tenants.tea]\nartifact = "t"\ndata = "td"\n'
+
+
+def test_tenants_are_sections_that_the_environment_may_complete(tmp_path: Path) -> None:
+    environment = {"HEADRACE_TENANTS_TEA_ARTIFACT": "other", "HEADRACE_TENANTS_OLD_BOOKS_DATA": "bd"}
+    environment["HEADRACE_TENANTS_OLD_BOOKS_ARTIFACT"] = "b"
+    config = load_config(write(tmp_path, TWO_TENANTS), environment=environment)
+    assert config.tenants == {
+        "shoes": TenantConfig(artifact="s", data="sd"),
+        "tea": TenantConfig(artifact="other", data="td"),
+        "old_books": TenantConfig(artifact="b", data="bd"),
+    }
+    tea = each_tenant(config)["tea"]
+    assert (tea.server.artifact, tea.server.data, dict(tea.tenants)) == ("other", "td", {})
+    assert dict(sections_of(config))["tenants.shoes"] == {"artifact": "s", "data": "sd"}
+
+
+def test_without_tenants_there_is_one_of_no_name() -> None:
+    config = load_config(flags={"server": {"artifact": "a"}}, environment={})
+    assert each_tenant(config) == {"": config}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            TWO_TENANTS.replace("td", "sd"),
+            r"tenants\.tea\.data: got 'sd', expected a folder apart from.*tenants\.shoes",
+        ),
+        (TWO_TENANTS.replace("td", "./x/../sd/"), r"tenants\.tea\.data"),
+        (TWO_TENANTS.replace("td", "sd/inner"), r"tenants\.tea\.data"),
+        (TWO_TENANTS + "date = 3\n", r"unknown key tenants\.tea\.date in .*did you mean tenants\.tea\.data"),
+        (TWO_TENANTS + "[tenants.Bad-Name]\n", r"the name of a tenant in .*got 'Bad-Name'"),
+        ("[tenants.tea]\ndata = 3\n", r"tenants\.tea\.data in .*got 3, expected `str`"),
+        ("[tenants.tea]\ndata = 'td'\n", r"tenants\.tea\.artifact: got '', expected a folder"),
+        ("[tenants]\ntea = 3\n", r"write \[tenants\.tea\] on a line"),
+        ("tenants = 3\n", r"write \[tenants\.NAME\]"),
+        (TWO_TENANTS + "[server]\ndata = 'd'\n", r"server\.data: got 'd', expected nothing where there are tenants"),
+    ],
+)
+def test_bad_tenants_are_config_errors_that_help(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, text), environment={})
+
+
+def test_an_unknown_key_of_a_tenant_in_the_environment_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key tenants\.tea\.artefact in the environment"):
+        load_config(environment={"HEADRACE_TENANTS_TEA_ARTEFACT": "t"})

@@ -12,17 +12,16 @@ import threading
 from collections.abc import Callable, Iterator
 
 from headrace.config import Config, ServerConfig
-from headrace.errors import ConfigError, HeadraceError
+from headrace.errors import ConfigError
 from headrace.front import check_door
-from headrace.service.artifacts import ServedArtifact
-from headrace.service.assembly import Assembly
 from headrace.service.server import Server
+from headrace.service.tenants import Tenants
 
 _log = logging.getLogger("headrace")
 
 
 def run(config: Config, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps to the store's current artifact.
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps to each store's current artifact.
 
     say : gets one line, once calls are answered.
 
@@ -34,17 +33,17 @@ def run(config: Config, say: Callable[[str], None]) -> None:
     # it reports each instruction set that it does not find
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     with contextlib.ExitStack() as stack:
-        assembly = stack.enter_context(contextlib.closing(Assembly(config)))
+        tenants = stack.enter_context(Tenants(config))
         signals = stack.enter_context(_signals())
-        server = Server({"": assembly.methods()}, config)
+        server = Server(tenants.methods(), config)
         address = server.start()
         stack.callback(server.drain)
-        stack.enter_context(assembly.following(server.set_serving))
-        say(f"headrace serves artifact {assembly.served.current.version} on {address}")
+        stack.enter_context(tenants.following(server.set_serving))
+        say(f"headrace serves {tenants.versions()} on {address}")
         for number in signals:
             if number != signal.SIGHUP:
                 break
-            threading.Thread(target=_reload, args=(assembly.served,), name="headrace-reload").start()
+            threading.Thread(target=tenants.reload, name="headrace-reload").start()
         # a second signal ends the process at once; the books survive that
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -64,15 +63,6 @@ def _signals() -> Iterator[Iterator[int]]:
             yield (read.recv(1)[0] for _ in itertools.count())
         finally:
             signal.set_wakeup_fd(before)
-
-
-def _reload(served: ServedArtifact) -> None:
-    try:
-        changed = served.reload()
-    except HeadraceError as error:
-        _log.error("the old artifact %s stays: %s", served.current.version, error)
-        return
-    _log.info("%s artifact %s", "now serving" if changed else "already serving", served.current.version)
 
 
 def check_listen(server: ServerConfig) -> None:
