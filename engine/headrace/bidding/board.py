@@ -79,6 +79,10 @@ class Board:
     def n_lines(self) -> int:
         return len(self.line_items)
 
+    def item_id(self, line: int, position: int) -> str:
+        """The item at a place of a line item's list."""
+        return self.promoted_ids[int(self.promoted_indptr[line]) + position]
+
 
 @dataclass(slots=True)
 class HourIndex:

@@ -25,13 +25,15 @@ from headrace.bidding.requests import (
     LEDGER_NOT_OWNER,
     NO_MATCH,
     BidRequests,
+    Decisions,
+    PlainWords,
 )
 from headrace.bidding.settings import BiddingConfig
 from headrace.kernels.match import Targets
 from headrace.kernels.pace import Seen, value_bin
 from headrace.kernels.predict import Candidates
 from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
-from headrace.types import Bool, Float64, Int8, Int32, Int64
+from headrace.types import Bool, Int8, Int32, Int64
 
 _REASONS = np.full(max(Reason) + 1, BUDGET, np.int8)
 """No-bid reason for each of the ledger's; a bid above the operator's maximum is a brake, too."""
@@ -48,26 +50,6 @@ class View:
     people: PersonReader
     find_item: Callable[[str], int]
     items: Int32
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """Answers to i impressions.
-
-    reasons : (i,) int8, 0 where there is a bid.   tokens : None where there is none.   bid_cpm : (i,) int64.
-    lines : (i,) int32 rows of ``board``, -1 for none.   positions : (i,) int32 place of the item in its line item.
-    value_cpm : (i,) int64, CPM micros before pacing.   probability : (i,) float64.
-    """
-
-    board: Board
-    artifact_version: str
-    reasons: Int8
-    tokens: list[str | None]
-    bid_cpm: Int64
-    lines: Int32
-    positions: Int32
-    value_cpm: Int64
-    probability: Float64
 
 
 class BiddingEngine:
@@ -130,12 +112,9 @@ class BiddingEngine:
         """Compile or load every kernel of the bidding path; counts and reserves nothing."""
         nobody = BidRequests(
             names=[""],
-            countries=[""],
-            categories=[()],
-            segments=[()],
+            words=PlainWords([""], [()], [()], [""]),
             exchanges=[""],
-            currencies=[""],
-            deadlines=[0.0],
+            deadlines=np.zeros(1),
             time_ms=np.array([now_ms], np.int64),
             first_price=np.zeros(1, bool),
             request=np.zeros(0, np.int32),
@@ -240,9 +219,9 @@ class BiddingEngine:
     def _late(self, requests: BidRequests) -> Bool | None:
         """Impressions whose deadline has passed, (i,) bool; None when there are none."""
         now = self._monotonic()
-        if now <= min(requests.deadlines):
+        if now <= requests.deadlines.min():
             return None
-        late = np.array(requests.deadlines) < now
+        late = requests.deadlines < now
         return late[requests.request]
 
     def _reserve(self, board: Board, requests: BidRequests, offers: Offers, draft: Draft) -> None:

@@ -28,27 +28,9 @@ class Matches:
 
 
 def ask(board: Board, requests: BidRequests, hour_rows: Int32) -> Asked:
-    """Intern the words of n requests; words that no line item uses are dropped."""
-    country_rows, category_rows, segment_rows = board.vocabularies
-    columns = zip(requests.countries, requests.categories, requests.segments, strict=True)
-    terms: list[int] = []
-    indptr = [0]
-    for country, category, segment in columns:
-        if country in country_rows:
-            terms.append(country_rows[country])
-        indptr.append(len(terms))
-        terms.extend(category_rows[word] for word in category if word in category_rows)
-        indptr.append(len(terms))
-        terms.extend(segment_rows[word] for word in segment if word in segment_rows)
-        indptr.append(len(terms))
-    none = len(board.currencies)
-    return Asked(
-        term_indptr=np.array(indptr, np.int32),
-        terms=np.array(terms, np.int32),
-        hour_rows=hour_rows,
-        currency_rows=np.array([board.currencies.get(currency, none) for currency in requests.currencies], np.int32),
-        time_ms=requests.time_ms,
-    )
+    """What n requests say, in the numbers of a board."""
+    term_indptr, terms, currency_rows = requests.words.terms(board)
+    return Asked(term_indptr, terms, hour_rows, currency_rows, requests.time_ms)
 
 
 def match(board: Board, targets: Targets, asked: Asked) -> Matches:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.bidding.engine import BiddingEngine, Decisions
+from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import Ledger
-from headrace.bidding.requests import BidRequests
+from headrace.bidding.requests import BidRequests, Decisions, PlainWords
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.validation import DEFAULT_CURRENCY, MAX_TIME_MS, check_micros, check_text, checked_currency
 from headrace.clock import Clock
@@ -152,12 +152,14 @@ def _columns(requests: Sequence[pb.BidRequest], deadlines: Sequence[float], now_
     rows, floors = zip(*impressions, strict=True)
     return BidRequests(
         names=[subject_name(request.user_id, request.anonymous_id) for request in requests],
-        countries=[request.country for request in requests],
-        categories=[request.categories for request in requests],
-        segments=[request.user_segments for request in requests],
+        words=PlainWords(
+            [request.country for request in requests],
+            [request.categories for request in requests],
+            [request.user_segments for request in requests],
+            [request.currency or DEFAULT_CURRENCY for request in requests],
+        ),
         exchanges=[request.exchange for request in requests],
-        currencies=[request.currency or DEFAULT_CURRENCY for request in requests],
-        deadlines=deadlines,
+        deadlines=np.array(deadlines),
         time_ms=np.array([request.time_ms or now_ms for request in requests], np.int64),
         first_price=np.array([request.auction_type == pb.AUCTION_TYPE_FIRST_PRICE for request in requests], bool),
         request=np.array(rows, np.int32),
@@ -185,7 +187,7 @@ def _responses(requests: Sequence[pb.BidRequest], decisions: Decisions) -> list[
                     campaign_id=campaign_id,
                     line_item_id=line_item_id,
                     advertiser_id=advertiser_id,
-                    item_id=board.promoted_ids[int(board.promoted_indptr[line]) + positions[at]],
+                    item_id=board.item_id(line, positions[at]),
                     token=decisions.tokens[at],
                     value_cpm_micros=values[at],
                     probability=chances[at],
