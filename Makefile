@@ -1,6 +1,6 @@
 # make demo    the main job on real purchases, from nothing to demo/report.html
 # make test    every test
-# Both do all set-up first. The rest: setup lint native-test accuracy crash bench proto clean
+# Both do all set-up first. The rest: setup lint native-test fuzz accuracy crash bench proto clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ DATA ?=
 # One BLAS thread: the kernels and the trainer bring their own.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint native-test accuracy crash bench proto check-proto clean
+.PHONY: setup demo test lint native-test fuzz fuzz-nightly accuracy crash bench proto check-proto clean
 
 setup: $(VENV)/.package
 
@@ -40,6 +40,9 @@ lint: setup check-proto
 
 native-test: setup
 	$(MAKE) -C native/tests check
+
+fuzz fuzz-nightly:
+	$(MAKE) -C native/tests $@
 
 accuracy: setup
 	$(BIN)/python benchmarks/bench_evaluate.py
