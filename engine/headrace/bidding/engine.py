@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from headrace.bidding.board import QUARTER_MS, Board
+from headrace.bidding.counts import BidCounts
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer
@@ -59,6 +60,8 @@ class BiddingEngine:
     find_item : item id to the row that `people` and the model know it by; -1 when nobody knows it.
     monotonic : the clock of deadlines.
 
+    Attribute ``counts`` counts what was decided.
+
     Thread-safe: decisions read snapshots; what the pacer learns and solves goes through one lock.
     """
 
@@ -75,6 +78,7 @@ class BiddingEngine:
         self._ledger = ledger
         self._config = config
         self._monotonic = monotonic
+        self.counts = BidCounts()
         self._lock = threading.Lock()
         self._predictor = Predictor()
         self._view = View(board, model, people, find_item, resolve_items(board.promoted_ids, find_item))
@@ -140,6 +144,11 @@ class BiddingEngine:
             row = self._pacer.campaign_row(campaign_id)
             return self._pacer.campaign_multiplier(row) if row >= 0 else 0.0
 
+    def plans(self) -> tuple[Board, Float64, Float64]:
+        """The board, and what `Pacer.plans` says of its campaigns."""
+        with self._lock:
+            return self._view.board, *self._pacer.plans()
+
     def learn(self, types: Sequence[int], tokens: Sequence[str], prices_cpm: Sequence[int | None]) -> None:
         """Take in accepted notices: what our bids met with tells what impressions cost."""
         with self._lock:
@@ -152,7 +161,7 @@ class BiddingEngine:
             view, terms = self._view, self._pacer.terms
         if not self._ledger.owned:
             n = len(requests.request)
-            return _nothing(view, np.full(n, LEDGER_NOT_OWNER, np.int8), [None] * n)
+            return self._counted(_nothing(view, np.full(n, LEDGER_NOT_OWNER, np.int8), [None] * n))
         matches = self._match(view.board, requests)
         offers, positions = self._predict(view, requests, matches)
         draft = self._price(view, terms, requests, offers)
@@ -166,7 +175,7 @@ class BiddingEngine:
             self._observe(view, requests, offers, draft)
             if (late := self._late(requests)) is not None:
                 self._withdraw(late, draft)
-            return _decide(view, offers, positions, draft)
+            return self._counted(_decide(view, offers, positions, draft))
         except BaseException:
             self.take_back(draft.tokens)
             raise
@@ -174,6 +183,10 @@ class BiddingEngine:
     def take_back(self, tokens: Sequence[str | None]) -> None:
         """Return the money of bids that never leave the process."""
         self._ledger.release_reservations([token for token in tokens if token is not None])
+
+    def _counted(self, decisions: Decisions) -> Decisions:
+        self.counts.add(decisions.board, decisions.reasons, decisions.lines, decisions.bid_cpm)
+        return decisions
 
     def _swap(self, view: View) -> None:
         with self._lock:

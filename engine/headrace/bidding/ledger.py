@@ -27,6 +27,7 @@ from headrace.bidding.ledger_core import VIEW_MS, LedgerCore, Reason, Reservatio
 from headrace.bidding.notices import MAX_CPM_MICROS, NoticeOutcome, NoticeType, queue_notices, read_notices
 from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.tokens import SAME_CURRENCY
+from headrace.counters import Counts
 from headrace.errors import InvalidRequestError, LedgerError, NotFoundError, PreconditionError
 from headrace.events.store import Store
 from headrace.types import Int8, Int32, Int64
@@ -40,13 +41,14 @@ class Ledger(LedgerCore):
     data_dir : holds ledger.lock, ledger.keys and ledger.reservations.
     clock_ms : the present moment, ms since 1970 UTC, for what has no `now_ms` of its own.
 
-    Thread-safe. Call `try_acquire` and `tick` a few times a second.
+    Attribute `outcomes` counts notices by outcome. Thread-safe. Call `try_acquire` and `tick` a few times a second.
     """
 
     def __init__(
         self, data_dir: Path, store: Store, *, clock_ms: Callable[[], int], config: LedgerConfig | None = None
     ) -> None:
         super().__init__(data_dir, store, clock_ms, config or LedgerConfig())
+        self.outcomes = Counts(len(NoticeOutcome) + 1)
 
     # -- reserve
 
@@ -163,6 +165,7 @@ class Ledger(LedgerCore):
         else:
             self._store.write(lambda connection: queue_notices(connection, batch, prices_cpm, now_ms))
             batch.outcomes[batch.rows] = NoticeOutcome.ACCEPTED
+        self.outcomes.add(batch.outcomes)
         return batch.outcomes
 
     def close_reservation(self, token: str, who: str, why: str, price_cpm: int | None = None) -> NoticeOutcome:

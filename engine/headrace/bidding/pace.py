@@ -190,6 +190,28 @@ class Pacer:
         wanted = min(own, lines)
         return int(wanted / NANOS_PER_MICRO) if np.isfinite(wanted) else 0
 
+    def plans(self) -> tuple[Float64, Float64]:
+        """Of each campaign: micros that its plan wants spent by now, NaN without a plan, and its multiplier; (k,) both.
+
+        As `planned_micros` and `campaign_multiplier` say it of one.
+        """
+        board, terms = self._board, self.terms
+        multiplier = self._by_campaign(np.maximum, np.where(terms.exhausted, 0.0, terms.multiplier))
+        if not self._now_ms:
+            return np.full(len(multiplier), np.nan), multiplier
+        nodes = self._planned()
+        nanos = np.minimum(nodes[board.n_lines :], self._by_campaign(np.add, nodes[: board.n_lines]))
+        return np.where(np.isfinite(nanos) & board.even, nanos / NANOS_PER_MICRO, np.nan), multiplier
+
+    def _by_campaign(self, how: np.ufunc, of_lines: Float64) -> Float64:
+        """Line items' values brought together, (k,); 0 for a campaign without line items."""
+        starts = self._board.campaign_indptr
+        some = np.diff(starts) > 0
+        result = np.zeros(len(some))
+        if some.any():
+            result[some] = how.reduceat(of_lines, starts[:-1][some])
+        return result
+
     def campaign_multiplier(self, campaign: int) -> float:
         """The highest multiplier among the campaign's line items."""
         board, terms = self._board, self.terms

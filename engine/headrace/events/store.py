@@ -11,11 +11,13 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from headrace.counters import Histogram
 from headrace.errors import ConfigError, HeadraceError, OverloadedError, StoreError, StoreFullError
 
 T = TypeVar("T")
@@ -27,6 +29,9 @@ DATABASE = "headrace.db"
 MAX_GROUP = 1024
 """Functions in one commit at the most; bounds the wait of the first."""
 
+COMMIT_BOUNDS_S = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper ends of the intervals in which the durations of commits are counted, seconds."""
+
 _FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
@@ -35,6 +40,8 @@ class Store:
 
     path : the database file; created with its folder when absent.
     schema : statements run at opening, each idempotent (``CREATE TABLE IF NOT EXISTS … STRICT``).
+
+    Attributes for observers: ``commits``, durations of commits in seconds, and ``n_failed``, commits that failed.
 
     Raises ConfigError when the folder cannot be made, StoreError when the file is no database or cannot be opened.
     """
@@ -47,6 +54,8 @@ class Store:
             hint = "name a folder that can be written to"
             raise ConfigError(f"{self.path.parent} cannot be made: {error.strerror}", hint=hint) from error
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.commits = Histogram(COMMIT_BOUNDS_S)
+        self.n_failed = 0
         self._closed = False
         self._submit_lock = threading.Lock()
         self._local = threading.local()
@@ -58,6 +67,11 @@ class Store:
             raise _translate(error, self.path) from error
         self._thread = threading.Thread(target=self._run, name="headrace-store", daemon=True)
         self._thread.start()
+
+    @property
+    def n_waiting(self) -> int:
+        """Functions that wait for their commit, about."""
+        return self._jobs.qsize()
 
     def submit(self, function: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run ``function(connection)`` in the next commit; the future resolves once that commit is on disk."""
@@ -120,6 +134,7 @@ class Store:
 
     def _commit(self, group: list[Job]) -> None:
         done: list[tuple[Future[Any], Any]] = []
+        began = time.monotonic()
         try:
             if self._writer.in_transaction:  # the last one could not even be taken back
                 self._writer.execute("ROLLBACK")
@@ -130,6 +145,7 @@ class Store:
             self._writer.execute("COMMIT")
         except Exception as error:  # whatever it is, every caller of the group must learn of it
             cause = _translate(error, self.path)
+            self.n_failed += 1
             with contextlib.suppress(sqlite3.Error):  # a disk that fails may fail here too; the callers must hear of it
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
@@ -137,6 +153,7 @@ class Store:
                 if not future.done():
                     future.set_exception(cause)
             return
+        self.commits.add(time.monotonic() - began)
         for future, result in done:
             future.set_result(result)
 

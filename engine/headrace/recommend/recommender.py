@@ -12,6 +12,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from headrace.counters import Counts
 from headrace.errors import HeadraceError, NotFoundError, PreconditionError
 from headrace.events.identity import subject_name
 from headrace.events.log import EventLog
@@ -27,6 +28,9 @@ _log = logging.getLogger("headrace.recommend")
 
 FOLLOW_INTERVAL_S = 0.2
 """How often a process looks for what others have written to the log."""
+
+N_TIERS = 16
+"""Room for the tiers of recommender.proto."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Recommender:
     """Answers batches over the current model; any thread may call.
 
     model : what to answer from first. log : the log that all models follow. clock_ms : ms since 1970 UTC.
+
+    Attribute ``tiers`` counts slates by tier.
     """
 
     def __init__(self, model: Model, log: EventLog, clock_ms: Callable[[], int] | None = None) -> None:
@@ -76,6 +82,7 @@ class Recommender:
         self.log = log
         self.clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         self.slates = SlateRecorder(log)
+        self.tiers = Counts(N_TIERS)
         self._swap_lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -150,6 +157,7 @@ class Recommender:
         found = retrieve(model, people, _wanted(model, queries, people.n_rows))
         rows, scores = found.rows.tolist(), found.scores.tolist()
         counts, tiers = found.counts.tolist(), found.tiers
+        self.tiers.add(tiers)
         answers: list[Answer | HeadraceError] = []
         for q, query in enumerate(queries):
             if query.min_sequence > people.sequence:

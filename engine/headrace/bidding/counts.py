@@ -1,0 +1,48 @@
+"""Counts of what was decided and settled."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from headrace.bidding.board import Board
+from headrace.counters import Counts
+from headrace.types import Int8, Int32, Int64
+
+N_REASONS = 32
+"""Room for the no-bid reasons of bidder.proto."""
+
+
+class BidCounts:
+    """Decisions by reason, and the money of the bids by currency; any thread may add.
+
+    Attribute ``reasons`` counts impressions by no-bid reason, 0 where there was a bid.
+    """
+
+    def __init__(self) -> None:
+        self.reasons = Counts(N_REASONS)
+        self._lock = threading.Lock()
+        self._offered: dict[str, int] = {}
+
+    def add(self, board: Board, reasons: Int8, lines: Int32, bid_cpm: Int64) -> None:
+        """Count i impressions; columns as in `engine.Decisions`."""
+        self.reasons.add(reasons)
+        total = int(bid_cpm.sum())
+        if not total:
+            return
+        if len(board.currencies) == 1:
+            self._offer(next(iter(board.currencies)), total)
+            return
+        for row in np.flatnonzero(bid_cpm).tolist():
+            campaign = board.campaigns[board.campaign_of[lines[row]]]
+            self._offer(campaign.currency, int(bid_cpm[row]))
+
+    def offered_micros(self) -> dict[str, int]:
+        """Micros of all bids by currency: what they would cost if each won at its own price."""
+        with self._lock:
+            return {currency: total // 1000 for currency, total in self._offered.items()}
+
+    def _offer(self, currency: str, total_cpm: int) -> None:
+        with self._lock:
+            self._offered[currency] = self._offered.get(currency, 0) + total_cpm
