@@ -8,17 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import msgspec
+import numpy as np
+from factors import mixture
 from load import Process
 
 from headrace import Client
+from headrace.artifact_format import ARRAYS
 from headrace.artifacts import ArtifactStore
+from headrace.ids import IdTable
 from headrace.v1 import bidder_pb2, campaigns_pb2, recommender_pb2
 
 RECOMMEND = "/headrace.v1.RecommenderService/Recommend"
 BID = "/headrace.v1.BidderService/Bid"
 BID_BATCH = "/headrace.v1.BidderService/BidBatch"
 
+VIEW, PURCHASE = 1, 3
 K = 20
 N_LINES, PER_COUNTRY = 1000, 10
 """Line items in all, and those that match a request from one country."""
@@ -39,10 +46,47 @@ def factories() -> ModuleType:
 
 
 def publish(root: Path, n_users: int, n_items: int, d: int = 64, history: int = 50) -> None:
-    """An artifact of random factors and histories in a new store."""
-    store = ArtifactStore(root)
-    factories().write_artifact(store, "bench", n_users, n_items, d, history=history)
+    """An artifact of clustered factors and histories in a new store; half of the history was bought and is lifted."""
+    store, rng = ArtifactStore(root), np.random.default_rng(1)
+    made = factories().make_artifact(8, 8, d, history=8, version="bench", repeat_boost=0.5)
+    factors = mixture(n_items, d) * np.float32(0.5)
+    popularity = rng.dirichlet(np.ones(n_items)).astype(np.float32)
+    arrays = {name: getattr(made, name) for name in ARRAYS if hasattr(made, name)}
+    arrays |= {
+        "user_factors": mixture(n_users, d, seed=2),
+        "item_factors": factors,
+        "gram": factors.T @ factors,
+        "popularity": popularity,
+        "popular_order": np.lexsort((np.arange(n_items), -popularity)).astype(np.int32),
+        "neighbour_indptr": np.arange(n_items + 1, dtype=np.int64),
+        "neighbour_items": rng.permutation(n_items).astype(np.int32),
+        "neighbour_weights": np.ones(n_items, dtype=np.float32),
+        **histories(rng, n_users, n_items, history),
+    }
+    manifest = msgspec.structs.replace(made.manifest, n_users=n_users, n_items=n_items)
+    with store.writer("bench") as writer:
+        writer.add(**arrays)
+        writer.add_ids(
+            users=IdTable.build([f"u{n}" for n in range(n_users)]),
+            items=IdTable.build([f"i{n}" for n in range(n_items)]),
+        )
+        writer.finish(manifest)
     store.publish("bench")
+
+
+def histories(rng: np.random.Generator, n_users: int, n_items: int, length: int) -> dict[str, Any]:
+    """Every person's items lie within a stretch of four times their number, so that people have tastes."""
+    size = n_users * length
+    offsets = np.sort(np.argsort(rng.random((n_users, 4 * length), dtype=np.float32), axis=1)[:, :length], axis=1)
+    starts = rng.integers(0, n_items - 4 * length, n_users)
+    types = rng.choice(np.array([VIEW, PURCHASE], dtype=np.int8), size)
+    return {
+        "history_indptr": np.arange(n_users + 1, dtype=np.int64) * length,
+        "history_items": (offsets + starts[:, None]).astype(np.int32).ravel(),
+        "history_types": types,
+        "history_weights": np.where(types == PURCHASE, 1.0, 0.25).astype(np.float32),
+        "history_times_ms": factories().T0_MS - rng.integers(1, 10**9, size),
+    }
 
 
 @contextmanager
