@@ -8,6 +8,7 @@ their futures. A function that raises is rolled back alone.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 from headrace.counters import Histogram
 from headrace.errors import ConfigError, HeadraceError, OverloadedError, StoreError, StoreFullError
+from headrace.events.migrations import bring_up_to_date
 
 T = TypeVar("T")
 Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
@@ -32,6 +34,8 @@ MAX_GROUP = 1024
 COMMIT_BOUNDS_S = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Upper ends of the intervals in which the durations of commits are counted, seconds."""
 
+_log = logging.getLogger("headrace.store")
+
 _FULL_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
@@ -41,9 +45,12 @@ class Store:
     path : the database file; created with its folder when absent.
     schema : statements run at opening, each idempotent (``CREATE TABLE IF NOT EXISTS … STRICT``).
 
+    A database of an older schema version is migrated, after a copy (see headrace.events.migrations).
+
     Attributes for observers: ``commits``, durations of commits in seconds, and ``n_failed``, commits that failed.
 
-    Raises ConfigError when the folder cannot be made, StoreError when the file is no database or cannot be opened.
+    Raises ConfigError when the folder cannot be made, StoreError when the file is no database, cannot be opened, or was
+    written by a later version.
     """
 
     def __init__(self, path: Path, schema: str = "") -> None:
@@ -62,11 +69,24 @@ class Store:
         self._readers: list[sqlite3.Connection] = []
         try:
             self._writer = self._connect()
-            self._writer.executescript(schema)
         except sqlite3.Error as error:
-            raise _translate(error, self.path) from error
+            raise translate(error, self.path) from error
+        try:
+            self._prepare(schema)
+        except BaseException:
+            self._writer.close()
+            raise
         self._thread = threading.Thread(target=self._run, name="headrace-store", daemon=True)
         self._thread.start()
+
+    def _prepare(self, schema: str) -> None:
+        try:
+            copy = bring_up_to_date(self._writer, self.path)
+            self._writer.executescript(schema)
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+        if copy is not None:
+            _log.warning("%s was migrated to this version; %s is how it was", self.path, copy.name)
 
     @property
     def n_waiting(self) -> int:
@@ -95,7 +115,7 @@ class Store:
         try:
             return list(connection.execute(query, parameters))
         except sqlite3.Error as error:
-            raise _translate(error, self.path) from error
+            raise translate(error, self.path) from error
 
     def close(self) -> None:
         """Commit what waits, then close. Safe to call twice."""
@@ -144,7 +164,7 @@ class Store:
                     self._run_one(function, future, done)
             self._writer.execute("COMMIT")
         except Exception as error:  # whatever it is, every caller of the group must learn of it
-            cause = _translate(error, self.path)
+            cause = translate(error, self.path)
             self.n_failed += 1
             with contextlib.suppress(sqlite3.Error):  # a disk that fails may fail here too; the callers must hear of it
                 if self._writer.in_transaction:
@@ -168,7 +188,7 @@ class Store:
                 raise
             self._writer.execute("ROLLBACK TO job")
             self._writer.execute("RELEASE job")
-            future.set_exception(_translate(error, self.path))
+            future.set_exception(translate(error, self.path))
             return
         self._writer.execute("RELEASE job")
         done.append((future, result))
@@ -179,7 +199,8 @@ def _is_full(error: BaseException) -> bool:
     return code is not None and (code & 0xFF) in _FULL_CODES
 
 
-def _translate(error: Exception, path: Path) -> Exception:
+def translate(error: Exception, path: Path) -> Exception:
+    """What an error of SQLite's on a file means to the reader; any other error as it is."""
     if isinstance(error, HeadraceError) or not isinstance(error, sqlite3.Error):
         return error
     if _is_full(error):
