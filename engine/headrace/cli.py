@@ -6,26 +6,41 @@ import json
 import os
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from headrace.commands.backup import backup, fence, restore
+from headrace.commands.migrate import migrate
+from headrace.commands.options import DEFAULT_ADDRESS, At, ConfigFile
 from headrace.errors import ArtifactError, ConfigError, DataError, HeadraceError, InvalidRequestError, NotFoundError
 
 BAD_INPUT = (ArtifactError, ConfigError, DataError, InvalidRequestError, NotFoundError)
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 app = typer.Typer(
-    help="Recommendations and bids from one learned value.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-At = Annotated[str, typer.Option("--at", metavar="HOST:PORT", help="The server to ask.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings.")]
+for command in (backup, restore, fence, migrate):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def headrace(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Recommendations and bids from one learned value."""
 
 
 @app.command()

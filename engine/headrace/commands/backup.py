@@ -12,7 +12,9 @@ from headrace.errors import InvalidRequestError
 
 
 def backup(
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder to make; with --keep, one that holds several.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="Folder to make; with --keep, one that holds several.")
+    ],
     data: Data = DEFAULT_DATA,
     keep: Annotated[
         int, typer.Option("--keep", metavar="N", help="Make one named after the time and keep the newest N.")

@@ -98,7 +98,7 @@ def back_up_and_keep(data: Path, root: Path, keep: int) -> Path:
 def verify(backup: Path) -> BackupManifest:
     """Read every byte of a backup and let SQLite check the database's pages; returns its manifest.
 
-    Raises NotFoundError where there is no backup, DataError naming the file that is off, StoreError for a later version.
+    Raises NotFoundError where there is no backup, DataError naming the file that is off, StoreError (later version).
     """
     manifest = _read_manifest(backup)
     for name, expected in manifest.files.items():
@@ -181,6 +181,8 @@ def _read_manifest(backup: Path) -> BackupManifest:
         raise DataError(f"{backup / MANIFEST}: {error}", hint="restore it with the version that wrote it") from error
     if manifest.format_version > FORMAT_VERSION or DATABASE not in manifest.files:
         raise DataError(
-            f"{backup / MANIFEST}: format version", manifest.format_version, f"at most {FORMAT_VERSION}, with a database"
+            f"{backup / MANIFEST}: format version",
+            manifest.format_version,
+            f"at most {FORMAT_VERSION}, with a database",
         )
     return manifest

@@ -69,7 +69,7 @@ def _move_aside(data: Path) -> Path:
 def _begin_anew(database: Path, manifest: BackupManifest) -> None:
     """Fence the ledger, give it an identity that no file of reservations knows, and leave out what was numbered since.
 
-    Journal, leases and tokens stay what they are: a bill of a reservation from before the backup settles against it, one
+    Journal, leases and tokens stay: a bill of a reservation from before the backup settles against it, one
     from after it is kept for reconciliation.
     """
     now_ms = time.time_ns() // 1_000_000

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import NotFoundError, PreconditionError
-from headrace.events.migrations import LATEST, check_target, check_version, copy_aside, lost_rows, migrate, version_of, way
+from headrace.events.migrations import (
+    LATEST,
+    check_target,
+    check_version,
+    copy_aside,
+    lost_rows,
+    migrate,
+    version_of,
+    way,
+)
 from headrace.events.store import DATABASE, translate
 from headrace.operations.folders import stopped
 
