@@ -4,15 +4,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headrace.client import AsyncClient, Client
+    from headrace.client import AsyncClient, Client, Connection
 
 __version__ = version("headrace")
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "Connection", "__version__"]
 
 
 def __getattr__(name: str) -> object:
     # the client brings grpcio with it, which a training job does not need
-    if name in ("Client", "AsyncClient"):
+    if name in ("AsyncClient", "Client", "Connection"):
         import headrace.client
 
         return getattr(headrace.client, name)

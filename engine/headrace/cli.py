@@ -11,11 +11,29 @@ from typing import Annotated
 import typer
 
 from headrace.commands.backup import backup, fence, restore
+from headrace.commands.keys import app as keys
 from headrace.commands.migrate import migrate
-from headrace.commands.options import DEFAULT_ADDRESS, At, ConfigFile
-from headrace.errors import ArtifactError, ConfigError, DataError, HeadraceError, InvalidRequestError, NotFoundError
+from headrace.commands.options import DEFAULT_ADDRESS, At, Ca, Certificate, ConfigFile, KeyFile, Tenant, connection
+from headrace.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    HeadraceError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
-BAD_INPUT = (ArtifactError, ConfigError, DataError, InvalidRequestError, NotFoundError)
+BAD_INPUT = (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -26,6 +44,7 @@ app = typer.Typer(
 
 for command in (backup, restore, fence, migrate):
     app.command()(command)
+app.add_typer(keys, name="keys")
 
 
 def _print_version(wanted: bool) -> None:
@@ -57,7 +76,7 @@ def serve(
     ] = None,
     door: Annotated[str | None, typer.Option(metavar="native|grpcio", help="Transport [the fastest built].")] = None,
     insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Serve beyond this machine although nothing is encrypted.")
+        bool | None, typer.Option("--insecure", help="Serve beyond this machine without TLS, or without keys.")
     ] = None,
 ) -> None:
     """Serve recommendations and bids until SIGTERM or Ctrl-C; SIGHUP swaps to the newest artifact."""
@@ -99,11 +118,13 @@ def show_config(file: ConfigFile = None) -> None:
 def health(
     at: At = DEFAULT_ADDRESS,
     service: Annotated[str, typer.Option(metavar="NAME", help="One service, such as headrace.v1.BidderService.")] = "",
+    ca: Ca = "",
+    certificate: Certificate = "",
 ) -> None:
     """Ask a server whether it is serving; exit 0 if so, else 1."""
     from headrace.client.health import check
 
-    status = check(at, service)
+    status = check(at, service, connection=connection(None, ca, certificate, ""))
     print(status)
     raise SystemExit(0 if status == "SERVING" else 1)
 
@@ -112,11 +133,15 @@ def health(
 def reload_artifact(
     version: Annotated[str, typer.Argument(metavar="[VERSION]", help="Version to swap to [the published one].")] = "",
     at: At = DEFAULT_ADDRESS,
+    key_file: KeyFile = None,
+    ca: Ca = "",
+    certificate: Certificate = "",
+    tenant: Tenant = "",
 ) -> None:
     """Let a running server swap to another artifact."""
     from headrace.client import Client
 
-    with Client(at) as client:
+    with Client(at, connection(key_file, ca, certificate, tenant)) as client:
         answer = client.reload_artifact(version)
     print(f"{'now serving' if answer.changed else 'already serving'} {answer.artifact.version}")
 
@@ -126,11 +151,15 @@ def erase(
     user_id: Annotated[str, typer.Option(metavar="ID", help="A known user.")] = "",
     anonymous_id: Annotated[str, typer.Option(metavar="ID", help="A browser or device.")] = "",
     at: At = DEFAULT_ADDRESS,
+    key_file: KeyFile = None,
+    ca: Ca = "",
+    certificate: Certificate = "",
+    tenant: Tenant = "",
 ) -> None:
     """Let a running server forget a person, named by one of the two ids."""
     from headrace.client import Client
 
-    with Client(at) as client:
+    with Client(at, connection(key_file, ca, certificate, tenant)) as client:
         answer = client.erase_person(user_id, anonymous_id=anonymous_id)
     print("erased" if answer.erased else "nothing was known of that person")
 

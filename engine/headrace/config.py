@@ -24,6 +24,7 @@ from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, TlsConfig
+from headrace.service.settings import SecurityConfig
 
 ENVIRONMENT_PREFIX = "HEADRACE"
 TENANTS = "tenants"
@@ -44,7 +45,7 @@ class ServerConfig:
     data: str = "headrace-data"
     # HOST:PORT to accept gRPC on; port 0 lets the system choose one.
     listen: str = "127.0.0.1:50051"
-    # Accept an address other than loopback although the connection is not encrypted.
+    # Accept an address other than loopback although the connection is not encrypted, or no key is asked for.
     insecure: bool = False
     # Which transport takes the calls: "grpcio", "native", or "auto" for the fastest that is built.
     door: Literal["auto", "native", "grpcio"] = "auto"
@@ -79,6 +80,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     door: DoorConfig = field(default_factory=DoorConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     # By name; none: the one tenant "" of server.artifact and server.data.

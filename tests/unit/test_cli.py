@@ -12,7 +12,7 @@ import pytest
 from headrace import __version__, cli
 from headrace.config import load_config
 from headrace.errors import ConfigError
-from headrace.service.process import check_listen
+from headrace.service.process import check_listen, exposures
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -92,16 +92,21 @@ def test_config_prints_a_file_that_reads_back(
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:50051", "[::1]:50051", "127.1.2.3:9"])
 def test_loopback_needs_no_flag(listen: str) -> None:
-    check_listen(load_config(flags={"server": {"listen": listen}}, environment={}).server)
+    check_listen(load_config(flags={"server": {"listen": listen}}, environment={}))
 
 
 @pytest.mark.parametrize(
     "listen", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "shop.example:1", ":1", "127.0.0.1.evil.example:1"]
 )
-def test_other_addresses_need_the_flag(listen: str) -> None:
-    with pytest.raises(ConfigError, match="--insecure"):
-        check_listen(load_config(flags={"server": {"listen": listen}}, environment={}).server)
-    check_listen(load_config(flags={"server": {"listen": listen, "insecure": True}}, environment={}).server)
+def test_other_addresses_need_tls_and_keys_or_the_flag(listen: str) -> None:
+    tls, keys = {"certificate": "server.pem"}, {"keys": "keys.toml"}
+    for half in ({}, {"tls": tls}, {"security": keys}):
+        with pytest.raises(ConfigError, match=r"Set tls\.certificate and security\.keys, or say --insecure"):
+            check_listen(load_config(flags={"server": {"listen": listen}, **half}, environment={}))
+    check_listen(load_config(flags={"server": {"listen": listen}, "tls": tls, "security": keys}, environment={}))
+    careless = load_config(flags={"server": {"listen": listen, "insecure": True}}, environment={})
+    check_listen(careless)
+    assert len(exposures(careless)) == 2
 
 
 def test_importing_headrace_is_light() -> None:

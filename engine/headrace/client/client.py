@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from headrace.client.connection import Connection
 from headrace.client.methods import Methods
 from headrace.client.rpc import Attempts, Rpc
 from headrace.errors import InvalidRequestError
@@ -28,10 +29,15 @@ OPTIONS = [
 
 
 class _Base(Methods):
-    """What both clients share: a channel, its callables by method, and a deadline."""
+    """What both clients share: a channel, its callables by method, what goes with each call, and a deadline."""
 
-    def __init__(self, channel: Any) -> None:
-        self._channel = channel
+    def __init__(self, grpc_: Any, address: str, connection: Connection | None) -> None:
+        connection = connection or Connection()
+        credentials, self._metadata = connection.credentials(), connection.metadata()
+        if credentials is None:
+            self._channel = grpc_.insecure_channel(address, OPTIONS)
+        else:
+            self._channel = grpc_.secure_channel(address, credentials, OPTIONS)
         self._callables: dict[str, Any] = {}
         self._timeout_s: float | None = None
 
@@ -51,17 +57,20 @@ class _Base(Methods):
         if callable_ is None:
             encode, decode = type(request).SerializeToString, rpc.response.FromString
             callable_ = self._callables[rpc.name] = self._channel.unary_unary(rpc.name, encode, decode)
-        return callable_(request, timeout=attempts.left_s())
+        return callable_(request, timeout=attempts.left_s(), metadata=self._metadata)
 
 
 class Client(_Base):
     """A client that blocks; safe to share between threads.
 
     address : ``host:port`` of a server, or what else gRPC resolves (``dns:///shop.internal:50051``).
+    connection : key, tenant and TLS; left out: none of them.
+
+    Raises ConfigError for a connection that cannot be.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(grpc.insecure_channel(address, OPTIONS))
+    def __init__(self, address: str, connection: Connection | None = None) -> None:
+        super().__init__(grpc, address, connection)
 
     def _call(self, rpc: Rpc[..., T], request: Message) -> T:
         attempts = self._attempts(rpc)
@@ -86,10 +95,13 @@ class AsyncClient(_Base):
     """A client that is awaited; of one event loop.
 
     address : ``host:port`` of a server, or what else gRPC resolves (``dns:///shop.internal:50051``).
+    connection : key, tenant and TLS; left out: none of them.
+
+    Raises ConfigError for a connection that cannot be.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(grpc.aio.insecure_channel(address, OPTIONS))
+    def __init__(self, address: str, connection: Connection | None = None) -> None:
+        super().__init__(grpc.aio, address, connection)
 
     async def _call(self, rpc: Rpc[..., T], request: Message) -> T:
         attempts = self._attempts(rpc)

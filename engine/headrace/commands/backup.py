@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from headrace.commands.options import DEFAULT_ADDRESS, DEFAULT_DATA, At, Data
+from headrace.commands.options import (
+    DEFAULT_ADDRESS,
+    DEFAULT_DATA,
+    At,
+    Ca,
+    Certificate,
+    Data,
+    KeyFile,
+    Tenant,
+    connection,
+)
 from headrace.errors import InvalidRequestError
 
 
@@ -54,12 +64,16 @@ def fence(
     engage: Annotated[bool, typer.Option("--engage", help="Stop bidding.")] = False,
     lift: Annotated[bool, typer.Option("--lift", help="Let bidding on again.")] = False,
     at: At = DEFAULT_ADDRESS,
+    key_file: KeyFile = None,
+    ca: Ca = "",
+    certificate: Certificate = "",
+    tenant: Tenant = "",
 ) -> None:
     """Stop a running server's ledger from bidding, or let it bid again."""
     from headrace.client import Client
 
     if engage == lift:
         raise InvalidRequestError("--engage and --lift", (engage, lift), "one of the two")
-    with Client(at) as client:
+    with Client(at, connection(key_file, ca, certificate, tenant)) as client:
         client.set_fence(engaged=engage, reason=reason)
     print("fenced: no bids" if engage else "the fence is lifted")

@@ -26,6 +26,7 @@ class Call:
     ticket : the door's own handle for the answer.
     arrived : when the door had all of it, on the clock of ``time.monotonic()``.
     identities : names that the caller's verified certificate carries: subject alternative names, then the common name.
+    caller : who that is found to be, for methods that keep an audit; doors leave it empty.
 
     A message of a stream is a call of its own: same peer and metadata, answered by one message of the stream.
     """
@@ -38,6 +39,7 @@ class Call:
     ticket: object
     arrived: float = 0.0
     identities: tuple[str, ...] = ()
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,9 @@ class GrpcioDoor:
             options=_options(config),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        own = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection((*services, *own), self._server)
+        if config.reflection:
+            own = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection((*services, *own), self._server)
 
     def start(self) -> str:
         """Bind and accept calls; returns the address bound. Raises ConfigError when the address cannot be had."""

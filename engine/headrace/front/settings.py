@@ -20,6 +20,8 @@ class DoorConfig:
     keepalive_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     # Seconds that the peer has for its answer before the connection is closed.
     keepalive_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 20.0
+    # Tell whoever asks which methods and messages there are (gRPC reflection); this and health never need a key.
+    reflection: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

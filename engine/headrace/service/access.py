@@ -7,17 +7,22 @@ from typing import Protocol
 
 from headrace.front import Call
 
+TENANT = "headrace-tenant"
+"""Metadata in which a caller who may reach several tenants says which one the call is about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is behind a call.
 
-    name : of the key or certificate, for logs and limits; never the secret.
+    name : of the key or certificate, for logs, limits and the audit; never the secret.
     tenant : whose data the call is about; empty where the server has one tenant only.
+    role : as :mod:`headrace.security.roles` names them; empty for whom no key or certificate is asked.
     """
 
     name: str
     tenant: str = ""
+    role: str = ""
 
 
 class Access(Protocol):
@@ -30,8 +35,9 @@ class Access(Protocol):
 class OpenAccess:
     """Everybody who reaches the port may do everything."""
 
-    _everybody = Principal("anyone")
+    _everybody = Principal("anyone", role="admin")
 
     def admit(self, call: Call) -> Principal:
-        """The one principal there is."""
-        return self._everybody
+        """Anyone, about the tenant that the call names."""
+        tenant = call.metadata.get(TENANT)
+        return Principal("anyone", tenant, "admin") if tenant else self._everybody

@@ -32,34 +32,33 @@ class CampaignsService:
 
     def methods(self) -> list[Method]:
         """The RPCs of the service; edits wait for the disk."""
-        prefix = "/headrace.v1.CampaignsService/"
         return [
-            Method(prefix + "FundAdvertiser", pb.FundAdvertiserRequest, _each(self.fund)),
-            Method(prefix + "CreateCampaign", pb.CreateCampaignRequest, _each(self.create)),
-            Method(prefix + "UpdateCampaign", pb.UpdateCampaignRequest, _each(self.update)),
-            Method(prefix + "PauseCampaign", pb.PauseCampaignRequest, _each(self.pause)),
-            Method(prefix + "ListCampaigns", pb.ListCampaignsRequest, _each(self.list)),
-            Method(prefix + "SetBrake", pb.SetBrakeRequest, _each(self.brake)),
-            Method(prefix + "SetFence", pb.SetFenceRequest, _each(self.fence)),
-            Method(prefix + "CloseReservation", pb.CloseReservationRequest, _each(self.close_reservation)),
+            _method("FundAdvertiser", pb.FundAdvertiserRequest, self.fund),
+            _method("CreateCampaign", pb.CreateCampaignRequest, self.create),
+            _method("UpdateCampaign", pb.UpdateCampaignRequest, self.update),
+            _method("PauseCampaign", pb.PauseCampaignRequest, self.pause),
+            _method("ListCampaigns", pb.ListCampaignsRequest, self.list),
+            _method("SetBrake", pb.SetBrakeRequest, self.brake),
+            _method("SetFence", pb.SetFenceRequest, self.fence),
+            _method("CloseReservation", pb.CloseReservationRequest, self.close_reservation),
         ]
 
     def fund(self, request: pb.FundAdvertiserRequest, call: Call) -> pb.FundAdvertiserResponse:
         self._campaigns.fund(
-            request.entry_id, request.advertiser_id, request.amount_micros, request.currency, call.peer
+            request.entry_id, request.advertiser_id, request.amount_micros, request.currency, _who(call)
         )
         return pb.FundAdvertiserResponse(account=self._accounts().get(request.advertiser_id))
 
     def create(self, request: pb.CreateCampaignRequest, call: Call) -> pb.CreateCampaignResponse:
-        campaign = self._campaigns.create(request.campaign, call.peer)
+        campaign = self._campaigns.create(request.campaign, _who(call))
         return pb.CreateCampaignResponse(status=self._status(campaign, self._accounts()))
 
     def update(self, request: pb.UpdateCampaignRequest, call: Call) -> pb.UpdateCampaignResponse:
-        campaign = self._campaigns.update(request.campaign, call.peer)
+        campaign = self._campaigns.update(request.campaign, _who(call))
         return pb.UpdateCampaignResponse(status=self._status(campaign, self._accounts()))
 
     def pause(self, request: pb.PauseCampaignRequest, call: Call) -> pb.PauseCampaignResponse:
-        campaign = self._campaigns.pause(request.campaign_id, resume=request.resume, who=call.peer)
+        campaign = self._campaigns.pause(request.campaign_id, resume=request.resume, who=_who(call))
         return pb.PauseCampaignResponse(status=self._status(campaign, self._accounts()))
 
     def list(self, request: pb.ListCampaignsRequest, call: Call) -> pb.ListCampaignsResponse:
@@ -82,24 +81,24 @@ class CampaignsService:
             raise InvalidRequestError(
                 "exchange and advertiser_id", "both", "one of the two, or neither for everything", "set two brakes"
             )
-        self._ledger.brake(request.exchange, request.advertiser_id, request.engaged, request.reason, call.peer)
+        self._ledger.brake(request.exchange, request.advertiser_id, request.engaged, request.reason, _who(call))
         return pb.SetBrakeResponse()
 
     def fence(self, request: pb.SetFenceRequest, call: Call) -> pb.SetFenceResponse:
         check_text("reason", request.reason, 256)
         if request.engaged:
-            self._ledger.fence(request.reason, call.peer)
+            self._ledger.fence(request.reason, _who(call))
         else:
-            self._ledger.unfence(call.peer, request.reason)
+            self._ledger.unfence(_who(call), request.reason)
         return pb.SetFenceResponse()
 
     def close_reservation(self, request: pb.CloseReservationRequest, call: Call) -> pb.CloseReservationResponse:
         check_text("reason", request.reason, 256)
         price = _checked_close(request)
         if request.lease_id:
-            self._ledger.close_lease(request.lease_id, call.peer, request.reason)
+            self._ledger.close_lease(request.lease_id, _who(call), request.reason)
             return pb.CloseReservationResponse(outcome=bidder_pb2.NOTICE_OUTCOME_ACCEPTED)
-        outcome = self._ledger.close_reservation(request.token, call.peer, request.reason, price)
+        outcome = self._ledger.close_reservation(request.token, _who(call), request.reason, price)
         return pb.CloseReservationResponse(outcome=bidder_pb2.NoticeOutcome.Name(outcome.value))
 
     def _status(self, campaign: pb.Campaign, accounts: dict[str, pb.Account]) -> pb.CampaignStatus:
@@ -114,6 +113,15 @@ class CampaignsService:
 
     def _accounts(self) -> dict[str, pb.Account]:
         return {state.account_id: _account(state) for state in self._ledger.accounts()}
+
+
+def _method(name: str, request: type[Message], answer: Callable[[Any, Call], Message]) -> Method:
+    return Method(f"/headrace.v1.CampaignsService/{name}", request, _each(answer), audited=True)
+
+
+def _who(call: Call) -> str:
+    """What the audit says of whoever made an edit."""
+    return f"{call.caller} at {call.peer}"
 
 
 def _checked_close(request: pb.CloseReservationRequest) -> int | None:

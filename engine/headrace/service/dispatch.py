@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
 from headrace.errors import DeadlineError, HeadraceError, InvalidRequestError, NotFoundError, OverloadedError
 from headrace.front import Call, Door, Reply
-from headrace.service.access import Access, OpenAccess
+from headrace.service.access import TENANT, Access, OpenAccess, Principal
 from headrace.service.admission import Admission, AdmitAll
 from headrace.service.method import Method
 from headrace.service.observer import Observer, Silent
@@ -66,9 +66,11 @@ class Dispatcher:
         groups: dict[tuple[str, str], list[Call]] = {}
         now = time.monotonic()
         for call in batch:
-            tenant = self._let_in(call, now)
-            if tenant is not None:
-                groups.setdefault((tenant, call.method), []).append(call)
+            principal = self._let_in(call, now)
+            if principal is not None:
+                key = principal.tenant, call.method
+                named = replace(call, caller=principal.name) if self._methods[key].audited else call
+                groups.setdefault(key, []).append(named)
         # the disk can start on the durable ones while this thread answers the rest
         for key in sorted(groups, key=lambda key: key[1] not in self._durable):
             if key[1] in self._durable:
@@ -76,17 +78,18 @@ class Dispatcher:
             else:
                 self._answer(key[0], self._methods[key], groups[key])
 
-    def _let_in(self, call: Call, now: float) -> str | None:
-        """The call's tenant; None when it was refused."""
+    def _let_in(self, call: Call, now: float) -> Principal | None:
+        """Who makes the call; None when it was refused."""
         gates, tenant = self._gates, ""
         try:
             principal = gates.access.admit(call)
             tenant = principal.tenant
             if (tenant, call.method) not in self._methods:
-                raise NotFoundError("tenant", tenant, "one that this server serves")
+                hint = f"say which in the metadata {TENANT}"
+                raise NotFoundError("tenant", tenant, "one that this server serves", hint)
             refusal = gates.admission.refusal(call, principal, now)
             if refusal is None:
-                return tenant
+                return principal
         except HeadraceError as error:
             refusal = error
         except Exception as error:  # a worker outlives whatever a gate does; nobody slips through

@@ -28,6 +28,7 @@ class Method:
     answer : does all of it from bytes to bytes where given; ``handle`` is not used then.
     shed : answers calls that there is no time or room for, without doing their work; left out: the refusal's status.
     take_back : hears of answers that were never sent, as (calls, answers), to undo what they promised.
+    audited : whether the calls that it answers name their caller, for an audit of who did what.
     stream : whether requests and answers are the messages of streams.
     """
 
@@ -37,4 +38,5 @@ class Method:
     answer: WireHandler | None = None
     shed: WireHandler | None = None
     take_back: Callable[[Sequence[Call], Sequence[bytes]], None] | None = None
+    audited: bool = False
     stream: bool = False

@@ -1,0 +1,52 @@
+"""What each role may do: one table of every RPC and HTTP route; what does not stand in it nobody may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """Whom a key or certificate belongs to."""
+
+    STOREFRONT = "storefront"
+    AD_PLATFORM = "ad_platform"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+def _rpcs(service: str, *names: str) -> frozenset[str]:
+    return frozenset(f"/headrace.v1.{service}/{name}" for name in names)
+
+
+METRICS = "/metrics"
+BID_ROUTE = "/openrtb2/bid"
+NOTICE_ROUTE = "/openrtb2/notice"
+
+OPEN = frozenset({NOTICE_ROUTE})
+"""Needs no key: an exchange calls the URL as it got it, and the token in it is authenticated by itself."""
+
+_RECOMMEND = _rpcs("RecommenderService", "Recommend", "RecommendBatch", "SimilarItems")
+_RECORD = _rpcs("EventsService", "RecordEvents")
+_ERASE = _rpcs("EventsService", "ErasePerson")
+_CATALOG = _rpcs("CatalogService", "UpsertItems", "DeleteItems")
+_BID = _rpcs("BidderService", "Bid", "BidBatch", "BidStream", "Notify") | {BID_ROUTE}
+_CAMPAIGNS = _rpcs(
+    "CampaignsService",
+    "FundAdvertiser",
+    "CreateCampaign",
+    "UpdateCampaign",
+    "PauseCampaign",
+    "ListCampaigns",
+    "SetBrake",
+)
+# what makes money out of nothing where it is done wrongly
+_RECONCILE = _rpcs("CampaignsService", "SetFence", "CloseReservation")
+_ARTIFACTS = _rpcs("ArtifactsService", "GetCurrentArtifact", "ReloadArtifact")
+
+GRANTS: Mapping[Role, frozenset[str]] = {
+    Role.STOREFRONT: _RECOMMEND | _RECORD | _CATALOG,
+    Role.AD_PLATFORM: _BID,
+    Role.OPERATOR: _CAMPAIGNS | _ARTIFACTS | _ERASE | {METRICS},
+    Role.ADMIN: _RECOMMEND | _RECORD | _ERASE | _CATALOG | _BID | _CAMPAIGNS | _RECONCILE | _ARTIFACTS | {METRICS},
+}
