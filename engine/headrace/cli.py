@@ -79,19 +79,23 @@ def serve(
         bool | None, typer.Option("--insecure", help="Serve beyond this machine without TLS, or without keys.")
     ] = None,
 ) -> None:
-    """Serve recommendations and bids until SIGTERM or Ctrl-C; SIGHUP swaps to the newest artifact."""
+    """Serve recommendations and bids until SIGTERM or Ctrl-C; SIGHUP reads settings and artifact anew."""
     if find_spec("headrace._native") is None:
         hint = "install g++ and python3-dev, then install headrace again; headrace-train works without it"
         raise ConfigError("the compiled core headrace._native is not built", hint=hint)
     # Before NumPy is loaded: the workers are the threads, and fold-in's products are too small for more.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    from headrace.config import load_config
+    from headrace.config import Config, load_config
     from headrace.service.process import run
 
     given = {"artifact": artifact, "data": data, "listen": listen, "door": door, "insecure": insecure}
     flags = {"server": {key: value for key, value in given.items() if value is not None}}
-    run(load_config(config, flags), say=lambda line: print(line, flush=True))
+
+    def read() -> Config:
+        return load_config(config, flags)
+
+    run(read(), read, say=lambda line: print(line, flush=True))
 
 
 @app.command()
@@ -132,16 +136,23 @@ def health(
 @app.command("reload")
 def reload_artifact(
     version: Annotated[str, typer.Argument(metavar="[VERSION]", help="Version to swap to [the published one].")] = "",
+    config: Annotated[bool, typer.Option("--config", help="Read the configuration anew instead.")] = False,
     at: At = DEFAULT_ADDRESS,
     key_file: KeyFile = None,
     ca: Ca = "",
     certificate: Certificate = "",
     tenant: Tenant = "",
 ) -> None:
-    """Let a running server swap to another artifact."""
+    """Let a running server swap to another artifact, or read its configuration anew."""
     from headrace.client import Client
 
     with Client(at, connection(key_file, ca, certificate, tenant)) as client:
+        if config:
+            reloaded = client.reload_config()
+            print(f"changed: {', '.join(reloaded.changed_keys) or 'nothing'}")
+            if reloaded.waiting_keys:
+                print(f"at the next start: {', '.join(reloaded.waiting_keys)}")
+            return
         answer = client.reload_artifact(version)
     print(f"{'now serving' if answer.changed else 'already serving'} {answer.artifact.version}")
 

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,9 @@ Settings = Mapping[str, Mapping[str, object]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """The process: where it listens, what it loads, where it keeps its data."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset({"artifact", "drain_grace_s", "ledger_retry_ms"})
+    """Keys that change without a restart."""
 
     # Artifact store: the folder that `headrace-train publish` writes to.
     artifact: str = ""
@@ -139,6 +142,12 @@ def known_keys() -> Iterator[tuple[str, str, object]]:
     for name, section in section_classes().items():
         for entry in dataclasses.fields(section):
             yield name, entry.name, entry.default
+
+
+def live_keys(section: str) -> frozenset[str]:
+    """Keys of a section that a running server takes over; the others wait for a restart."""
+    keys: frozenset[str] = getattr(section_classes()[section], "LIVE", frozenset())
+    return keys
 
 
 def section_classes() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,12 @@ class ServerProcess:
     what it prints on stderr goes to ``log``.
     """
 
-    def __init__(self, artifacts: Path, data: Path, log: Path, listen: str = "127.0.0.1:0") -> None:
-        command = [sys.executable, "-m", "headrace", "serve", "--artifact", str(artifacts), "--data", str(data)]
+    def __init__(
+        self, artifacts: Path, data: Path, log: Path, listen: str = "127.0.0.1:0", config: Path | None = None
+    ) -> None:
+        command = [sys.executable, "-m", "headrace", "serve", "--data", str(data)]
+        # a file may change what it says while the server runs, the command line may not
+        command += ["--config", str(config)] if config else ["--artifact", str(artifacts)]
         self.log = log
         with log.open("a") as stderr:
             self.process = subprocess.Popen(
@@ -63,7 +68,7 @@ def start(tmp_path: Path, artifacts: Path) -> Iterator[Start]:
     """Starts servers on one data folder, by default, and ends those that a test left running."""
     servers: list[ServerProcess] = []
 
-    def start(data: Path = tmp_path / "data", **options: str) -> ServerProcess:
+    def start(data: Path = tmp_path / "data", **options: Any) -> ServerProcess:
         servers.append(ServerProcess(artifacts, data, tmp_path / "server.log", **options))
         return servers[-1]
 

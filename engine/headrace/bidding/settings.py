@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -11,6 +11,9 @@ from msgspec import Meta
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BiddingConfig:
     """Prices, pacing and patience of the bidder."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset({"max_ahead_ms", "max_behind_ms"})
+    """Keys that change without a restart."""
 
     # Highest bid of all, micros per thousand impressions (CPM); line items may only ask for less.
     max_bid_cpm_micros: Annotated[int, Meta(ge=1, le=10**12)] = 100_000_000

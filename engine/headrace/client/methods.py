@@ -15,6 +15,7 @@ from headrace.v1 import bidder_pb2 as bidder
 from headrace.v1 import campaigns_pb2 as campaigns
 from headrace.v1 import catalog_pb2 as catalog
 from headrace.v1 import events_pb2 as events
+from headrace.v1 import operations_pb2 as operations
 from headrace.v1 import recommender_pb2 as recommender
 
 P = ParamSpec("P")
@@ -172,6 +173,11 @@ def reload_artifact(version: str = "") -> artifacts.ReloadArtifactRequest:
     return artifacts.ReloadArtifactRequest(version=version)
 
 
+def reload_config() -> operations.ReloadConfigRequest:
+    """Let the server read its configuration anew; the answer names the keys that changed."""
+    return operations.ReloadConfigRequest()
+
+
 def _message(name: str, build: Callable[P, Message], response: type[R], timeout_s: float, repeat: bool) -> Rpc[P, R]:
     """An RPC whose method answers with the message itself."""
 
@@ -229,4 +235,8 @@ class Methods:
     )
     reload_artifact = _message(
         "ArtifactsService/ReloadArtifact", reload_artifact, artifacts.ReloadArtifactResponse, RELOAD_S, False
+    )
+
+    reload_config = _message(
+        "OperationsService/ReloadConfig", reload_config, operations.ReloadConfigResponse, RELOAD_S, False
     )

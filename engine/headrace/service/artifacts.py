@@ -24,7 +24,7 @@ class ServedArtifact:
 
     def __init__(self, path: Path, first: Artifact, adopt: Callable[[Artifact], None]) -> None:
         self._path = path
-        self._store = None if (path / MANIFEST).exists() else ArtifactStore(path)
+        self._store = _store_of(path)
         self._adopt = adopt
         self._one_at_a_time = threading.Lock()
         self.current = first
@@ -38,10 +38,19 @@ class ServedArtifact:
             name = self._resolve(version)
             if name == self.current.version:
                 return False
-            artifact = self._store.open(name) if self._store else open_artifact(self._path)
-            self._adopt(artifact)
-            self.current = artifact
+            self._take(self._store.open(name) if self._store else open_artifact(self._path))
             return True
+
+    def move_to(self, path: Path) -> None:
+        """Serve from another store, or another version's directory, from now on; raises as `reload`."""
+        with self._one_at_a_time:
+            if path != self._path:
+                self._take(open_artifact(path))
+                self._path, self._store = path, _store_of(path)
+
+    def _take(self, artifact: Artifact) -> None:
+        self._adopt(artifact)
+        self.current = artifact
 
     def _resolve(self, version: str) -> str:
         if self._store is None:
@@ -51,6 +60,10 @@ class ServedArtifact:
         if chosen not in known:
             raise NotFoundError("version", chosen, f"one of those in {self._path}", "publish it first")
         return chosen
+
+
+def _store_of(path: Path) -> ArtifactStore | None:
+    return None if (path / MANIFEST).exists() else ArtifactStore(path)
 
 
 def methods(served: ServedArtifact) -> list[Method]:

@@ -16,10 +16,11 @@ from headrace.bidding.ledger import Ledger
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
 from headrace.clock import Clock, RequestClock, SystemClock
-from headrace.config import Config
+from headrace.config import Config, ServerConfig
 from headrace.errors import ConfigError
 from headrace.events.log import EventLog
 from headrace.events.store import DATABASE, Store
+from headrace.operations.live import LiveSettings
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Recommender
 from headrace.recommend.warm import warm
@@ -45,6 +46,7 @@ class Assembly:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._retry_s = config.server.ledger_retry_ms / 1000
         with ExitStack() as undo:
             self._build(config, undo)
             self._closing = undo.pop_all()
@@ -82,6 +84,7 @@ class Assembly:
             people.find_item,
             config.bidding,
         )
+        self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)
         self._bidding.warm(self._clock())
 
@@ -101,12 +104,22 @@ class Assembly:
         """All RPCs."""
         return [
             *RecommenderService(self._recommender).methods(),
-            *BidderService(self._bidding, self._ledger, self._config.bidding, self._clock).methods(),
+            *self._bidder.methods(),
             *EventsService(self._recommender).methods(),
             *CampaignsService(self._campaigns, self._bidding, self._ledger).methods(),
             *CatalogService(self._recommender).methods(),
             *artifacts.methods(self.served),
         ]
+
+    def follow_settings(self, live: LiveSettings) -> None:
+        """Take over changed settings from now on."""
+        live.register("server", self._take_over)
+        live.register("bidding", self._bidder.configure)
+
+    def _take_over(self, server: ServerConfig) -> None:
+        if server.artifact:  # else each tenant has its own
+            self.served.move_to(Path(server.artifact))
+        self._retry_s = server.ledger_retry_ms / 1000
 
     @contextmanager
     def following(self, set_serving: Callable[[str, bool], None]) -> Iterator[None]:
@@ -126,7 +139,7 @@ class Assembly:
 
     def _follow(self, over: threading.Event, set_serving: Callable[[str, bool], None]) -> None:
         owned = self._ledger.owned
-        while not over.wait(self._config.server.ledger_retry_ms / 1000):
+        while not over.wait(self._retry_s):
             try:
                 self._ledger.try_acquire()
                 self._ledger.tick(self._clock())

@@ -47,6 +47,10 @@ class BidderService:
         self._config = config
         self._clock = clock
 
+    def configure(self, config: BiddingConfig) -> None:
+        """Take over what may change while the server runs."""
+        self._config = config
+
     def methods(self) -> list[Method]:
         """The RPCs of the service."""
         prefix = "/headrace.v1.BidderService/"

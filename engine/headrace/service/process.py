@@ -11,10 +11,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from headrace.config import Config
-from headrace.errors import ConfigError
+from headrace.config import Config, ServerConfig
+from headrace.errors import ConfigError, HeadraceError
 from headrace.front import check_door
+from headrace.operations.live import LiveSettings
 from headrace.security.access import asked_access
+from headrace.service import operations
 from headrace.service.dispatch import Gates
 from headrace.service.server import Server
 from headrace.service.tenants import Tenants
@@ -22,26 +24,32 @@ from headrace.service.tenants import Tenants
 _log = logging.getLogger("headrace")
 
 
-def run(config: Config, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; SIGHUP swaps to each store's current artifact.
+def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP takes over changed settings and each store's current artifact.
 
-    say : gets one line, once calls are answered.
+    read : reads the configuration anew, as it was read for ``config``. say : gets one line, once calls are answered.
 
     Raises ConfigError for an address, door or keys file that cannot be, ArtifactError for an artifact that cannot be
     served.
     """
     check_listen(config)
     check_door(config.server.door)
+    check_port(config.server)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # it reports each instruction set that it does not find
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     for line in exposures(config):
         _log.warning(line)
     with contextlib.ExitStack() as stack:
+        live = LiveSettings(config, read)
         access = stack.enter_context(asked_access(config))
         tenants = stack.enter_context(Tenants(config))
         signals = stack.enter_context(_signals())
-        server = Server(tenants.methods(), config, Gates(access=access))
+        own = operations.methods(live.reload)
+        methods = {name: [*its, *own] for name, its in tenants.methods().items()}
+        server = Server(methods, config, Gates(access=access))
+        tenants.follow_settings(live)
+        live.register("server", server.configure)
         address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))
@@ -49,7 +57,7 @@ def run(config: Config, say: Callable[[str], None]) -> None:
         for number in signals:
             if number != signal.SIGHUP:
                 break
-            threading.Thread(target=tenants.reload, name="headrace-reload").start()
+            threading.Thread(target=_reload, args=(live, tenants), name="headrace-reload").start()
         # a second signal ends the process at once; the books survive that
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -69,6 +77,19 @@ def _signals() -> Iterator[Iterator[int]]:
             yield (read.recv(1)[0] for _ in itertools.count())
         finally:
             signal.set_wakeup_fd(before)
+
+
+def _reload(live: LiveSettings, tenants: Tenants) -> None:
+    try:
+        reloaded = live.reload()
+    except HeadraceError as error:
+        _log.error("the old settings stay: %s", error)
+    else:
+        if reloaded.changed:
+            _log.info("changed settings: %s", ", ".join(reloaded.changed))
+        if reloaded.waiting:
+            _log.warning("settings that wait for a restart: %s", ", ".join(reloaded.waiting))
+    tenants.reload()
 
 
 def check_listen(config: Config) -> None:
@@ -96,6 +117,26 @@ def exposures(config: Config) -> list[str]:
     if not config.security.keys:
         found.append("no key is asked for: whoever reaches the port may do everything")
     return found
+
+
+def check_port(server: ServerConfig) -> None:
+    """Raise ConfigError, before anything is built, when another program has the port or the machine no such address.
+
+    A server that drains on the same port is no hindrance.
+    """
+    host, _, port = server.listen.rpartition(":")
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        expected = "an address that this machine has and no other program uses"
+        raise ConfigError("server.listen", server.listen, expected, str(error.strerror or error)) from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from headrace.config import Config
+from headrace.config import Config, ServerConfig
 from headrace.front import make_door
 from headrace.service.dispatch import Dispatcher, Gates
 from headrace.service.method import Method
@@ -28,6 +28,7 @@ DURABLE = frozenset(
         "CatalogService/UpsertItems",
         "EventsService/ErasePerson",
         "EventsService/RecordEvents",
+        "OperationsService/ReloadConfig",
     )
 )
 """Methods that wait for the disk; a recommendation or a bid never queues behind them."""
@@ -91,6 +92,10 @@ class Server:
     def set_serving(self, service: str, serving: bool) -> None:
         """What gRPC health says of one service; the empty name is the whole server."""
         self._door.set_serving(service, serving)
+
+    def configure(self, config: ServerConfig) -> None:
+        """Take over what may change while it runs."""
+        self._config = config
 
     def drain(self) -> None:
         """Say NOT_SERVING, refuse new calls, finish those in flight within the grace, stop the workers."""

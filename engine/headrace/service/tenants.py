@@ -10,6 +10,7 @@ from typing import Self
 
 from headrace.config import Config, each_tenant
 from headrace.errors import HeadraceError
+from headrace.operations.live import LiveSettings
 from headrace.service.assembly import Assembly
 from headrace.service.method import Method
 
@@ -54,6 +55,11 @@ class Tenants:
             _log.info(
                 "%s artifact %s%s", "now serving" if changed else "already serving", served.current.version, whose
             )
+
+    def follow_settings(self, live: LiveSettings) -> None:
+        """Let each tenant take over changed settings from now on."""
+        for assembly in self.assemblies.values():
+            assembly.follow_settings(live)
 
     @contextlib.contextmanager
     def following(self, set_serving: Callable[[str, bool], None]) -> Iterator[None]:
