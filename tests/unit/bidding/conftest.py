@@ -215,7 +215,7 @@ class Path:
         self.admin = CampaignsService(self.campaigns, self.engine, ledger)
 
     def call(self, deadline=float("inf")):
-        return Call("", b"", deadline, "ipv4:test", {}, None)
+        return Call("", b"", deadline, "ipv4:test", {}, None, caller="a1b2")
 
     def bid(self, *requests, deadline=float("inf")):
         """Answers of one call each, decided together."""

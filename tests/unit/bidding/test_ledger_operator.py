@@ -67,8 +67,8 @@ def test_a_fence_holds_every_bid_until_it_is_taken_away(real):
     fence(real, False, "reconciled")
     assert real.bid_one().token
     assert audited(real, "fence", "unfence") == [
-        ("fence", "ipv4:test", "restored from a backup"),
-        ("unfence", "ipv4:test", "reconciled"),
+        ("fence", "a1b2 at ipv4:test", "restored from a backup"),
+        ("unfence", "a1b2 at ipv4:test", "reconciled"),
     ]
 
 
@@ -87,7 +87,7 @@ def test_a_reservation_closed_as_lost_frees_its_money(real):
     assert (line(real).reserved_micros, line(real).billed_micros) == (0, 0)
     assert close(real, token=token) == bidder_pb2.NOTICE_OUTCOME_DUPLICATE
     assert close(real, token=token, price_cpm_micros=1_000) == bidder_pb2.NOTICE_OUTCOME_CONFLICT
-    assert audited(real, "close")[0] == ("close", "ipv4:test", "bill file of May")
+    assert audited(real, "close")[0] == ("close", "a1b2 at ipv4:test", "bill file of May")
 
 
 @pytest.mark.parametrize(("price", "billed"), [(2_000, 2), (0, 0)])
@@ -129,7 +129,7 @@ def test_a_lease_that_lost_its_reservations_with_the_power_gives_the_money_back(
     assert line(real).reserved_micros > 0
     assert close(real, lease_id=lease) == ACCEPTED
     assert line(real).reserved_micros == 0
-    assert audited(real, "close_lease") == [("close_lease", "ipv4:test", "bill file of May")]
+    assert audited(real, "close_lease") == [("close_lease", "a1b2 at ipv4:test", "bill file of May")]
 
 
 @pytest.mark.parametrize(
