@@ -24,7 +24,7 @@ from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, TlsConfig
-from headrace.service.settings import SecurityConfig
+from headrace.service.settings import AdmissionConfig, SecurityConfig
 
 ENVIRONMENT_PREFIX = "HEADRACE"
 TENANTS = "tenants"
@@ -58,7 +58,7 @@ class ServerConfig:
     workers: Annotated[int, Meta(ge=0, le=256)] = 0
     # Threads that wait for the disk (events, campaigns, notices), so that reads and bids never do.
     durable_workers: Annotated[int, Meta(ge=1, le=256)] = 8
-    # Calls that one worker takes at once, at most.
+    # Calls of one method that are answered together, at most.
     batch_limit: Annotated[int, Meta(ge=1, le=4096)] = 64
     # Seconds that a stopping server gives to the calls in flight.
     drain_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
@@ -84,6 +84,7 @@ class Config:
     door: DoorConfig = field(default_factory=DoorConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     # By name; none: the one tenant "" of server.artifact and server.data.

@@ -80,7 +80,7 @@ def later() -> Later:
 @pytest.fixture
 def dispatcher(door: FakeDoor, later: Later) -> Dispatcher:
     methods = [Method(name, recommender_pb2.RecommendRequest, handle) for name in ("/pure", "/once", "/durable")]
-    rest: Any = {"executor": later, "batch_limit": 8}
+    rest: Any = {"executor": later, "batch_limit": 8, "durable_queue": 2}
     return Dispatcher(door, {"": methods}, durable={"/durable"}, pure={"/pure"}, **rest)  # type: ignore[arg-type]
 
 

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from headrace.breaker import Breaker
 from headrace.counters import Histogram
 from headrace.errors import ConfigError, HeadraceError, OverloadedError, StoreError, StoreFullError
 from headrace.events.migrations import bring_up_to_date
@@ -49,12 +50,16 @@ class Store:
 
     Attributes for observers: ``commits``, durations of commits in seconds, and ``n_failed``, commits that failed.
 
+    Attribute ``breaker`` hears of every commit too. The store itself takes all that it is given, open or not: who can
+    wait asks the breaker first, and money never has to.
+
     Raises ConfigError when the folder cannot be made, StoreError when the file is no database, cannot be opened, or was
     written by a later version.
     """
 
     def __init__(self, path: Path, schema: str = "") -> None:
         self.path = Path(path)
+        self.breaker = Breaker()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -169,11 +174,13 @@ class Store:
             with contextlib.suppress(sqlite3.Error):  # a disk that fails may fail here too; the callers must hear of it
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
+            self.breaker.failed()
             for _, future in group:
                 if not future.done():
                     future.set_exception(cause)
             return
         self.commits.add(time.monotonic() - began)
+        self.breaker.succeeded()
         for future, result in done:
             future.set_result(result)
 

@@ -35,6 +35,18 @@ from headrace.service.recommender import RecommenderService
 
 BIDDER = "headrace.v1.BidderService"
 
+FED = frozenset(
+    f"/headrace.v1.{name}"
+    for name in (
+        "BidderService/Notify",
+        "CatalogService/DeleteItems",
+        "CatalogService/UpsertItems",
+        "EventsService/RecordEvents",
+    )
+)
+"""Methods that programs call many times a second and repeat: while the disk fails they fail at once. What an operator
+does is always tried."""
+
 _log = logging.getLogger("headrace.service")
 
 
@@ -102,7 +114,7 @@ class Assembly:
 
     def methods(self) -> list[Method]:
         """All RPCs."""
-        return [
+        every = [
             *RecommenderService(self._recommender).methods(),
             *self._bidder.methods(),
             *EventsService(self._recommender).methods(),
@@ -110,6 +122,8 @@ class Assembly:
             *CatalogService(self._recommender).methods(),
             *artifacts.methods(self.served),
         ]
+        breaker = self._event_log.store.breaker
+        return [replace(method, breaker=breaker) if method.name in FED else method for method in every]
 
     def follow_settings(self, live: LiveSettings) -> None:
         """Take over changed settings from now on."""

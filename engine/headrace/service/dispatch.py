@@ -10,13 +10,27 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from headrace.errors import DeadlineError, HeadraceError, InvalidRequestError, NotFoundError, OverloadedError
+from headrace.errors import (
+    DeadlineError,
+    HeadraceError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    StoreError,
+)
 from headrace.front import Call, Door, Reply
-from headrace.service.access import TENANT, Access, OpenAccess, Principal
-from headrace.service.admission import Admission, AdmitAll
+from headrace.service.access import TENANT, Access, OpenAccess
+from headrace.service.admission import DISK_BUSY, EXPIRED, NEXT_TURN, Admission, AdmitAll, Room, Turn
 from headrace.service.method import Method
 from headrace.service.observer import Observer, Silent
 from headrace.service.status import reply_of
+
+_Key = tuple[str, str]
+"""Tenant and method."""
+
+_Refused = tuple[Call, str, Exception]
+"""A call, its tenant, and why it is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +48,8 @@ class Dispatcher:
     tenants : what each tenant is offered; the empty name where there is one tenant only.
     durable : names of methods that wait for the disk; they run on ``executor``, so that no other call waits for it too.
     pure : names of methods that change nothing; where a batch of them fails unforeseen, each call is tried alone.
-    batch_limit : calls that one worker takes at once, at most.
+    batch_limit : calls of a method that are answered together, at most.
+    durable_queue : calls that wait for the disk or for ``executor``, at most.
     """
 
     def __init__(
@@ -46,6 +61,7 @@ class Dispatcher:
         pure: Collection[str],
         executor: Executor,
         batch_limit: int,
+        durable_queue: int,
         gates: Gates | None = None,
     ) -> None:
         self._door = door
@@ -54,59 +70,115 @@ class Dispatcher:
         self._pure = frozenset(pure)
         self._executor = executor
         self._batch_limit = batch_limit
+        self._room = Room(durable_queue)
         self._gates = gates or Gates()
 
     def run(self) -> None:
         """Answer calls until the door is closed."""
-        while batch := self._door.next_batch(self._batch_limit):
+        admission = self._gates.admission
+        while batch := self._door.next_batch(admission.limit(self._batch_limit)):
             self.dispatch(batch)
 
     def dispatch(self, batch: Sequence[Call]) -> None:
         """Answer each tenant's calls of a method together; those that wait for the disk elsewhere."""
-        groups: dict[tuple[str, str], list[Call]] = {}
-        now = time.monotonic()
-        for call in batch:
-            principal = self._let_in(call, now)
-            if principal is not None:
-                key = principal.tenant, call.method
-                named = replace(call, caller=principal.name) if self._methods[key].audited else call
-                groups.setdefault(key, []).append(named)
-        # the disk can start on the durable ones while this thread answers the rest
-        for key in sorted(groups, key=lambda key: key[1] not in self._durable):
-            if key[1] in self._durable:
-                self._executor.submit(self._answer, key[0], self._methods[key], groups[key])
-            else:
-                self._answer(key[0], self._methods[key], groups[key])
+        n_done = 0
+        while n_done < len(batch):
+            n_done += self._take_turn(batch[n_done:], 0 if n_done else len(batch))
 
-    def _let_in(self, call: Call, now: float) -> Principal | None:
-        """Who makes the call; None when it was refused."""
-        gates, tenant = self._gates, ""
+    def _take_turn(self, batch: Sequence[Call], n_new: int) -> int:
+        """Answer the first so many that each of them is in time, and return how many that were; at least one."""
+        groups: dict[_Key, list[Call]] = {}
+        refused: list[_Refused] = []
+        n_done = 0
+        turn = self._gates.admission.turn(time.monotonic(), n_new)
+        for call in batch:
+            known, tenant, error = self._let_in(call, turn)
+            if error is NEXT_TURN:
+                break
+            n_done += 1
+            if error is None:
+                groups.setdefault((tenant, call.method), []).append(known)
+            else:
+                refused.append((call, tenant, error))
+        # the disk can start on the durable ones while this thread answers the rest
+        for key in [key for key in groups if key[1] in self._durable]:
+            refused += self._queue(key, groups.pop(key))
+        if refused:
+            self._refuse(refused)
+        for key, calls in groups.items():
+            for first in range(0, len(calls), self._batch_limit):
+                self._answer(key, calls[first : first + self._batch_limit])
+        return n_done
+
+    def _let_in(self, call: Call, turn: Turn) -> tuple[Call, str, Exception | None]:
+        """The call, with its caller's name where that is noted down; its tenant; why it is refused if it is."""
+        tenant = ""
         try:
-            principal = gates.access.admit(call)
+            principal = self._gates.access.admit(call)
             tenant = principal.tenant
             if (tenant, call.method) not in self._methods:
                 hint = f"say which in the metadata {TENANT}"
                 raise NotFoundError("tenant", tenant, "one that this server serves", hint)
-            refusal = gates.admission.refusal(call, principal, now)
-            if refusal is None:
-                return principal
-        except HeadraceError as error:
-            refusal = error
+            error = turn.refusal(call, principal)
+            if error is None and self._methods[tenant, call.method].audited:
+                call = replace(call, caller=principal.name)
+            return call, tenant, error
         except Exception as error:  # a worker outlives whatever a gate does; nobody slips through
-            self._door.reply([call], [reply_of(error)])
-            return None
-        gates.observer.refused(call, tenant, refusal)
-        self._refuse(call, tenant, refusal)
-        return None
+            return call, tenant, error
 
-    def _refuse(self, call: Call, tenant: str, refusal: HeadraceError) -> None:
-        method = self._methods.get((tenant, call.method))
-        if method is None or method.shed is None or not isinstance(refusal, (OverloadedError, DeadlineError)):
-            self._door.reply([call], [reply_of(refusal)])
-        else:
-            self._door.reply([call], [_wire(answer) for answer in method.shed([call])])
+    def _queue(self, key: _Key, calls: Sequence[Call]) -> list[_Refused]:
+        """Let calls wait for the disk as far as there is room; returns the others."""
+        breaker = self._methods[key].breaker
+        if breaker is not None and (wait_s := breaker.wait_s()):
+            error: HeadraceError = StoreError(
+                "the disk fails", hint=f"nothing was written; try again in {wait_s:.1f} s"
+            )
+            return [(call, key[0], error) for call in calls]
+        room = self._room.take(len(calls))
+        if room:
+            self._executor.submit(self._answer_durable, key, calls[:room])
+        return [(call, key[0], DISK_BUSY) for call in calls[room:]]
 
-    def _answer(self, tenant: str, method: Method, calls: Sequence[Call]) -> None:
+    def _answer_durable(self, key: _Key, calls: Sequence[Call]) -> None:
+        try:
+            now = time.monotonic()
+            expired = [(call, key[0], EXPIRED) for call in calls if call.deadline <= now]
+            timely = [call for call in calls if call.deadline > now]
+            if expired:
+                self._refuse(expired)
+            if timely:
+                self._answer(key, timely)
+        finally:
+            self._room.give(len(calls))
+
+    def _refuse(self, refused: Sequence[_Refused]) -> None:
+        """Answer those that could not be let in: together where their method has a cheap answer for them."""
+        shed: dict[_Key, list[Call]] = {}
+        calls, replies = [], []
+        for call, tenant, error in refused:
+            key = (tenant, call.method)
+            if isinstance(error, HeadraceError):
+                self._gates.observer.refused(call, tenant, error)
+            if _sheds(self._methods.get(key), error):
+                shed.setdefault(key, []).append(call)
+            else:
+                calls.append(call)
+                replies.append(reply_of(error))
+        if calls:
+            self._door.reply(calls, replies)
+        for key, some in shed.items():
+            self._shed(self._methods[key], some)
+
+    def _shed(self, method: Method, calls: Sequence[Call]) -> None:
+        assert method.shed is not None
+        try:
+            replies = [_wire(each) for each in method.shed(calls)]
+        except Exception as error:  # a worker outlives whatever a handler does
+            replies = [reply_of(error)] * len(calls)
+        self._door.reply(calls, replies)
+
+    def _answer(self, key: _Key, calls: Sequence[Call]) -> None:
+        tenant, method = key[0], self._methods[key]
         started = time.monotonic()
         replies = self._replies(method, calls)
         dropped = self._door.reply(calls, replies)
@@ -114,7 +186,7 @@ class Dispatcher:
         if dropped and method.take_back is not None:
             lost = [i for i in dropped if not replies[i].status]
             method.take_back([calls[i] for i in lost], [replies[i].body for i in lost])
-        self._gates.admission.answered(method.name, len(calls), ended - started)
+        self._gates.admission.answered(method.name, len(calls), ended - started, ended)
         self._gates.observer.answered(method.name, tenant, calls, replies, started, ended)
 
     def _replies(self, method: Method, calls: Sequence[Call]) -> list[Reply]:
@@ -126,6 +198,16 @@ class Dispatcher:
             if len(calls) > 1 and method.name in self._pure:
                 return [reply for call in calls for reply in self._replies(method, [call])]
             return [reply_of(error)] * len(calls)
+
+
+def _sheds(method: Method | None, error: Exception) -> bool:
+    """Whether a refused call gets its method's cheap answer in place of the refusal's status."""
+    if method is None or method.shed is None or error is EXPIRED:
+        return False
+    # who asks too often must learn of it; but a status would end the stream that carries all its other requests
+    if isinstance(error, RateLimitError):
+        return method.stream
+    return isinstance(error, (OverloadedError, DeadlineError))
 
 
 def answer(method: Method, calls: Sequence[Call]) -> list[Reply]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from headrace.breaker import Breaker
 from headrace.errors import HeadraceError
 from headrace.front import Call
 
@@ -30,6 +31,7 @@ class Method:
     take_back : hears of answers that were never sent, as (calls, answers), to undo what they promised.
     audited : whether the calls that it answers name their caller, for an audit of who did what.
     stream : whether requests and answers are the messages of streams.
+    breaker : of the part outside the process that a durable method needs; its calls fail at once while that is open.
     """
 
     name: str
@@ -40,3 +42,4 @@ class Method:
     take_back: Callable[[Sequence[Call], Sequence[bytes]], None] | None = None
     audited: bool = False
     stream: bool = False
+    breaker: Breaker | None = None

@@ -18,7 +18,7 @@ from headrace.operations.live import LiveSettings
 from headrace.security.access import asked_access
 from headrace.service import operations
 from headrace.service.dispatch import Gates
-from headrace.service.server import Server
+from headrace.service.server import Server, make_admission
 from headrace.service.tenants import Tenants
 
 _log = logging.getLogger("headrace")
@@ -47,9 +47,11 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
         signals = stack.enter_context(_signals())
         own = operations.methods(live.reload)
         methods = {name: [*its, *own] for name, its in tenants.methods().items()}
-        server = Server(methods, config, Gates(access=access))
+        admission = make_admission(config.admission)
+        server = Server(methods, config, Gates(access=access, admission=admission))
         tenants.follow_settings(live)
         live.register("server", server.configure)
+        live.register("admission", admission.configure)
         address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from headrace.config import Config, ServerConfig
 from headrace.front import make_door
+from headrace.service.admission import AdmitInTime
 from headrace.service.dispatch import Dispatcher, Gates
 from headrace.service.method import Method
+from headrace.service.settings import AdmissionConfig
 
 DURABLE = frozenset(
     f"/headrace.v1.{name}"
@@ -45,13 +47,32 @@ PURE = frozenset(
 )
 """Methods that change nothing, so that they may be tried again."""
 
+PATIENCE = {
+    "/headrace.v1.RecommenderService/Recommend": 1.0,
+    "/headrace.v1.RecommenderService/RecommendBatch": 1.0,
+    "/headrace.v1.BidderService/Bid": 2.0,
+    "/headrace.v1.BidderService/BidBatch": 2.0,
+    "/headrace.v1.BidderService/BidStream": 2.0,
+}
+"""How many times ``admission.target_delay_ms`` a method's calls may wait in overload: what loses least is cut first."""
+
+WRITE_PATIENCE, OTHER_PATIENCE = 8.0, 4.0
+"""The same for the methods that wait for the disk, and for all others."""
+
+
+def make_admission(config: AdmissionConfig) -> AdmitInTime:
+    """The gate that lets calls in as far as there is time and room."""
+    patience = dict.fromkeys(DURABLE, WRITE_PATIENCE) | PATIENCE
+    return AdmitInTime(config, patience, OTHER_PATIENCE, apart=DURABLE)
+
 
 class Server:
     """Answers the given methods on one address.
 
     tenants : what each tenant is offered, all of them the same methods; everything behind them is ready before
         :meth:`start`. Where there is one tenant only its name is empty.
-    config : the sections server, door and tls are used.
+    config : the sections server, door, tls and admission are used.
+    gates : what every call passes; by default everybody may call, as far as there is time and room.
     """
 
     def __init__(self, tenants: Mapping[str, Iterable[Method]], config: Config, gates: Gates | None = None) -> None:
@@ -75,7 +96,8 @@ class Server:
             pure=PURE,
             executor=self._durable,
             batch_limit=config.server.batch_limit,
-            gates=gates,
+            durable_queue=config.admission.durable_queue,
+            gates=gates or Gates(admission=make_admission(config.admission)),
         )
         count = config.server.workers or len(os.sched_getaffinity(0))
         self._workers = [threading.Thread(target=dispatcher.run, name=f"headrace-worker-{i}") for i in range(count)]

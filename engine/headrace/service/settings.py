@@ -1,8 +1,38 @@
-"""What can be set of the service around the methods."""
+"""What can be set of the way from a door to the handlers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionConfig:
+    """Which calls there is time and room for."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset(
+        {"target_delay_ms", "interval_ms", "margin", "reply_ms", "turn_ms", "rate_per_second", "burst"}
+    )
+    """Keys that change without a restart."""
+
+    # Milliseconds that calls may wait while the server keeps up; what waits longer in overload is cut, cheapest first.
+    target_delay_ms: Annotated[float, Meta(gt=0, le=60_000)] = 10.0
+    # Milliseconds for which calls must have waited longer than that before any is cut.
+    interval_ms: Annotated[float, Meta(gt=0, le=60_000)] = 100.0
+    # A call is let in when its deadline leaves so many times what its answer is expected to take.
+    margin: Annotated[float, Meta(ge=1, le=100)] = 1.5
+    # Milliseconds of a deadline that are kept for the way back to the caller.
+    reply_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.5
+    # Milliseconds of work that one worker takes at once, at most.
+    turn_ms: Annotated[float, Meta(gt=0, le=60_000)] = 5.0
+    # Calls that wait for the disk or for their turn at it; one more is refused with UNAVAILABLE.
+    durable_queue: Annotated[int, Meta(ge=1, le=1 << 20)] = 512
+    # Calls a second that each caller may make, a batch counting as one; 0: no limit.
+    rate_per_second: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    # Calls that a caller may make at once after a pause; 0: those of one second.
+    burst: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
