@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import headrace.v1.recommender_pb2  # noqa: F401 (reflection tells of it)
 from headrace.config import DoorConfig
 from headrace.errors import ConfigError
-from headrace.front import Call, Door, Reply, make_door
+from headrace.front import Call, Door, Reply, check_door, make_door
 
 ECHO = "/headrace.v1.RecommenderService/Recommend"
 OTHER = "/headrace.v1.RecommenderService/SimilarItems"
@@ -81,7 +82,7 @@ class Rig:
         self.worker.join(5)
 
 
-@pytest.fixture(params=["grpcio"])
+@pytest.fixture(params=["grpcio", "native"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     rig = Rig(request.param)
     yield rig
@@ -313,7 +314,9 @@ def test_address_of_another_program_is_a_config_error() -> None:
         make_door("grpcio", [ECHO], f"127.0.0.1:{other.getsockname()[1]}", CONFIG).start()
 
 
-def test_native_door_that_is_not_built_says_what_works() -> None:
+def test_native_door_that_is_not_built_says_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "headrace._door", None)
+    assert check_door("auto") == "grpcio"
     with pytest.raises(ConfigError, match="grpcio serves the same calls"):
         make_door("native", [ECHO], "127.0.0.1:0", CONFIG)
 

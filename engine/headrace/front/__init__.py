@@ -69,15 +69,25 @@ class Door(Protocol):
     def set_serving(self, service: str, serving: bool) -> None:
         """Tell gRPC health what to answer for a service; the empty name is the whole server."""
 
+    def stats(self) -> dict[str, int]:
+        """What happened to calls since the start, and how many there are now."""
+
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""
 
 
-def check_door(name: str) -> None:
-    """Raise ConfigError for a door that is not built; "auto" is the fastest that is."""
-    if name not in ("auto", "grpcio"):
+def check_door(name: str) -> str:
+    """The door that a setting means: "auto" is the fastest that is built. Raises ConfigError for one that is not."""
+    if name == "grpcio":
+        return name
+    try:
+        import headrace._door  # noqa: F401
+    except ImportError:
+        if name == "auto":
+            return "grpcio"
         hint = "this build has no native door; grpcio serves the same calls"
-        raise ConfigError("server.door", name, '"grpcio"', hint)
+        raise ConfigError("server.door", name, '"grpcio"', hint) from None
+    return "native"
 
 
 def make_door(
@@ -99,7 +109,10 @@ def make_door(
 
     Raises ConfigError for a door that is not built.
     """
-    check_door(name)
+    if check_door(name) == "native":
+        from headrace.front.native import NativeDoor
+
+        return NativeDoor(methods, listen, config, streams, tls)
     from headrace.front.grpcio import GrpcioDoor
 
-    return GrpcioDoor(methods, listen, config, streams, tls or TlsConfig())
+    return GrpcioDoor(methods, listen, config, streams, tls)

@@ -16,12 +16,26 @@ class DoorConfig:
     max_message_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 4 << 20
     # Calls taken and not yet answered; one more is refused at once with UNAVAILABLE.
     max_in_flight: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
+    # Messages of one stream that were read and not yet answered; then the stream is read no further.
+    max_stream_messages: Annotated[int, Meta(ge=1, le=1 << 16)] = 256
+    # Calls that one connection may have open; the client keeps more of them back.
+    max_concurrent_streams: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
+    # Largest headers of a call, bytes; larger ones are refused with RESOURCE_EXHAUSTED.
+    max_metadata_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
+    # Answers above so many bytes go out with gzip, to clients that take it; 0: none does.
+    compress_above_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     # Seconds of silence on a connection before the server asks whether the peer is alive.
     keepalive_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     # Seconds that the peer has for its answer before the connection is closed.
     keepalive_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 20.0
     # Tell whoever asks which methods and messages there are (gRPC reflection); this and health never need a key.
     reflection: bool = True
+    # Seconds that a client must leave between two pings on a quiet connection.
+    min_ping_interval_s: Annotated[float, Meta(ge=0.001, le=86_400)] = 10.0
+    # Pings that come sooner before the connection is closed.
+    max_ping_strikes: Annotated[int, Meta(ge=1, le=1 << 20)] = 2
+    # Seconds after which a connection is told to go, so that clients spread over new servers; 0: never.
+    max_connection_age_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
