@@ -162,6 +162,11 @@ class PyDoor {
         return call.rpc().send(buffer);
     }
 
+    void end(PyCall& call) {
+        nb::gil_scoped_release unlocked;
+        call.rpc().end();
+    }
+
     nb::dict stats() const {
         const DoorCounts& counts = core_->counts;
         nb::dict all;
@@ -241,6 +246,7 @@ void bind_door(nb::module_& m) {
         .def("next_aside", &PyDoor::next_aside, "limit"_a)
         .def("reply", &PyDoor::reply, "calls"_a, "replies"_a)
         .def("send", &PyDoor::send, "call"_a, "body"_a)
+        .def("end", &PyDoor::end, "call"_a)
         .def("stats", &PyDoor::stats)
         .def("drain", &PyDoor::drain, "grace_s"_a);
 }

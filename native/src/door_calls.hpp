@@ -29,6 +29,7 @@ class UnaryCall final : public Rpc {
 
     bool answer(Request& request, Answer&& answer) override;
     bool send(grpc_byte_buffer* body) override;
+    void end() override {}
     bool open() override { return open_.load(); }
     // The deadline passed while it waited; gRPC's core tells the caller.
     void expire();
@@ -59,6 +60,7 @@ class Stream final : public Rpc {
 
     bool answer(Request& request, Answer&& answer) override;
     bool send(grpc_byte_buffer* body) override;
+    void end() override;
     bool open() override;
     // Reads no more; ends once what was read is answered.
     void leave();

@@ -120,6 +120,13 @@ bool Stream::send(grpc_byte_buffer* body) {
     return true;
 }
 
+void Stream::end() {
+    std::lock_guard lock(mutex_);
+    if (ends()) return;
+    ending_ = true;
+    write_more();
+}
+
 bool Stream::open() {
     std::lock_guard lock(mutex_);
     return !ends();

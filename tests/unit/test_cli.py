@@ -49,7 +49,6 @@ print({pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
     [
         (["serve"], "headrace: server.artifact"),
         (["serve", "--artifact", "nowhere"], "headrace: no artifact at nowhere"),
-        (["serve", "--artifact", "x", "--door", "native"], "grpcio serves the same calls"),
         (["serve", "--artifact", "x", "--door", "iron"], "headrace: server.door in the command line"),
         (["serve", "--artifact", "x", "--listen", "0.0.0.0:50051"], "not encrypted"),
         (["serve", "--artifact", "x", "--listen", "here"], "expected HOST:PORT"),
@@ -70,6 +69,15 @@ def test_bad_input_is_exit_2_and_says_what(
     said = capsys.readouterr()
     assert message in said.err
     assert said.out == ""
+
+
+def test_a_door_that_is_not_built_is_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "headrace._door", None)
+    assert run(monkeypatch, "serve", "--artifact", "x", "--door", "native") == 2
+    assert "grpcio serves the same calls" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["health"], ["reload"], ["erase", "--user-id", "u1"]])

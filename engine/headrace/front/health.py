@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -20,23 +22,35 @@ _CHECK, _WATCH = f"/{_HEALTH}/Check", f"/{_HEALTH}/Watch"
 _REFLECT = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 _Kinds = health_pb2.HealthCheckResponse
 
-Send = Callable[[Any, Reply, bool], bool]
-"""Gives a call an answer, and says whether that is its last; false when the caller has gone."""
+METHODS = (_CHECK,)
+STREAMS = (_WATCH, _REFLECT)
+
+_log = logging.getLogger("headrace.front")
+
+
+class Answering(Protocol):
+    """What a door lends to :class:`Aside`."""
+
+    def reply(self, calls: Sequence[Any], replies: Sequence[Reply]) -> list[int]:
+        """The last answer to each call."""
+
+    def send(self, call: Any, body: bytes) -> bool:
+        """One answer more to a stream that stays open."""
+
+    def end(self, call: Any) -> None:
+        """No more answers to a stream, and all was well."""
 
 
 class Aside:
     """Answers health and reflection; a watcher is a call that stays open and hears every change."""
 
-    methods = [_CHECK]
-    streams = [_WATCH, _REFLECT]
-
-    def __init__(self, services: Iterable[str], send: Send) -> None:
+    def __init__(self, services: Iterable[str], door: Answering) -> None:
         names = sorted(services)
-        self._send = send
+        self._door = door
         self._lock = threading.Lock()
         self._serving = dict.fromkeys(("", *names), False)
         self._closing = False
-        self._watchers: list[tuple[Any, str, list[int]]] = []
+        self._watchers: list[_Watcher] = []
         self._reflection = reflection.ReflectionServicer((*names, _HEALTH, reflection.SERVICE_NAME))
 
     def take(self, call: Any) -> None:
@@ -48,7 +62,10 @@ class Aside:
                 service = health_pb2.HealthCheckRequest.FromString(call.body).service
                 (self._check if call.method == _CHECK else self._watch)(call, service)
         except DecodeError:
-            self._end(call, grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequestError: the request is malformed")
+            self._refuse(call, grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequestError: the request is malformed")
+        except Exception:  # health must outlive whatever reflection does
+            _log.exception("%s failed", call.method)
+            self._refuse(call, grpc.StatusCode.INTERNAL, "ServerError: see the server's log")
 
     def set_serving(self, service: str, serving: bool) -> None:
         """What to say of a service from now on; every watcher of it hears of a change."""
@@ -63,43 +80,51 @@ class Aside:
             self._serving = dict.fromkeys(self._serving, False)
             self._closing = True
             self._tell()
-            self._watchers.clear()
 
     def _check(self, call: Any, service: str) -> None:
         with self._lock:
             status = self._status(service)
         if status == _Kinds.SERVICE_UNKNOWN:
-            return self._end(call, grpc.StatusCode.NOT_FOUND, f"no service {service!r} here")
-        self._send(call, Reply(_Kinds(status=status).SerializeToString()), True)
+            self._refuse(call, grpc.StatusCode.NOT_FOUND, f"no service {service!r} here")
+        else:
+            self._door.reply([call], [Reply(_Kinds(status=status).SerializeToString())])
 
     def _watch(self, call: Any, service: str) -> None:
         with self._lock:
-            self._watchers = [watcher for watcher in self._watchers if watcher[0].open]
-            if len(self._watchers) >= MAX_WATCHERS:
-                return self._end(call, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watch already")
-            self._watchers.append((call, service, []))
-            self._tell()
-            if self._closing:
-                self._watchers.clear()
+            self._watchers = [watcher for watcher in self._watchers if watcher.call.open]
+            if len(self._watchers) < MAX_WATCHERS:
+                self._watchers.append(_Watcher(call, service))
+                self._tell()
+                return
+        self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watch already")
 
     def _tell(self) -> None:
-        for call, service, said in self._watchers:
-            status = self._status(service)
-            if said != [status]:
-                said[:] = [status]
-                self._send(call, Reply(_Kinds(status=status).SerializeToString()), self._closing)
-            elif self._closing:
-                self._end(call, grpc.StatusCode.OK, "")
+        for watcher in self._watchers:
+            status = self._status(watcher.service)
+            if status != watcher.said:
+                watcher.said = status
+                self._door.send(watcher.call, _Kinds(status=status).SerializeToString())
+            if self._closing:
+                self._door.end(watcher.call)
+        if self._closing:
+            self._watchers.clear()
 
-    def _status(self, service: str) -> health_pb2.HealthCheckResponse.ServingStatus:
+    def _status(self, service: str) -> int:
         if service not in self._serving:
-            return _Kinds.SERVICE_UNKNOWN
-        return _Kinds.SERVING if self._serving[service] else _Kinds.NOT_SERVING
+            return int(_Kinds.SERVICE_UNKNOWN)
+        return int(_Kinds.SERVING if self._serving[service] else _Kinds.NOT_SERVING)
 
     def _reflect(self, call: Any) -> None:
         request = reflection_pb2.ServerReflectionRequest.FromString(call.body)
         (answer,) = self._reflection.ServerReflectionInfo(iter([request]), None)
-        self._send(call, Reply(answer.SerializeToString()), True)
+        self._door.reply([call], [Reply(answer.SerializeToString())])
 
-    def _end(self, call: Any, code: grpc.StatusCode, text: str) -> None:
-        self._send(call, Reply(status=code.value[0], message=text), True)
+    def _refuse(self, call: Any, code: grpc.StatusCode, text: str) -> None:
+        self._door.reply([call], [Reply(status=code.value[0], message=text)])
+
+
+@dataclass(slots=True)
+class _Watcher:
+    call: Any
+    service: str
+    said: int | None = None

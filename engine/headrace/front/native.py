@@ -10,7 +10,7 @@ from typing import Any, cast
 from headrace import _door
 from headrace.errors import ConfigError
 from headrace.front import Call, Reply
-from headrace.front.health import Aside
+from headrace.front.health import METHODS, STREAMS, Aside
 from headrace.front.options import transport_options
 from headrace.front.settings import DoorConfig, TlsConfig
 
@@ -31,12 +31,11 @@ class NativeDoor:
     ) -> None:
         methods, tls = list(methods), tls or TlsConfig()
         self._listen = listen
-        self._aside = Aside({name.split("/")[1] for name in (*methods, *streams)}, self._send)
         names = {
             "methods": methods,
             "streams": list(streams),
-            "aside_methods": self._aside.methods,
-            "aside_streams": self._aside.streams,
+            "aside_methods": list(METHODS),
+            "aside_streams": list(STREAMS),
         }
         limits = {
             "max_message_bytes": config.max_message_bytes,
@@ -50,6 +49,7 @@ class NativeDoor:
         self._core = _door.Door(
             listen, names, limits, options, tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate
         )
+        self._aside = Aside({name.split("/")[1] for name in (*methods, *streams)}, self._core)
         self._thread = threading.Thread(target=self._answer_aside, name="headrace-health", daemon=True)
 
     def start(self) -> str:
@@ -84,11 +84,6 @@ class NativeDoor:
         self._core.drain(grace_s)
         if self._thread.is_alive():
             self._thread.join()
-
-    def _send(self, call: Any, reply: Reply, last: bool) -> bool:
-        if not last:
-            return self._core.send(call, reply.body)
-        return not self._core.reply([call], [reply])
 
     def _answer_aside(self) -> None:
         while batch := self._core.next_aside(16):

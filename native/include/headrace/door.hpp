@@ -96,6 +96,8 @@ class Rpc {
     virtual bool answer(Request& request, Answer&& answer) = 0;
     // Sends one more answer to a request that stays open, on a stream.
     virtual bool send(grpc_byte_buffer* body) = 0;
+    // Ends a stream that all is well with, after what was sent.
+    virtual void end() = 0;
     // Whether the caller still waits.
     virtual bool open() = 0;
 
