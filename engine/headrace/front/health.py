@@ -15,15 +15,12 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from headrace.front import Reply
 
-MAX_WATCHERS = 32
+MAXWATCHERS = 32
 
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-_CHECK, _WATCH = f"/{_HEALTH}/Check", f"/{_HEALTH}/Watch"
-_REFLECT = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+CHECK, WATCH = f"/{_HEALTH}/Check", f"/{_HEALTH}/Watch"
+REFLECT = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 _Kinds = health_pb2.HealthCheckResponse
-
-METHODS = (_CHECK,)
-STREAMS = (_WATCH, _REFLECT)
 
 _log = logging.getLogger("headrace.front")
 
@@ -56,11 +53,11 @@ class Aside:
     def take(self, call: Any) -> None:
         """Answer one call; a malformed one is told so."""
         try:
-            if call.method == _REFLECT:
+            if call.method == REFLECT:
                 self._reflect(call)
             else:
                 service = health_pb2.HealthCheckRequest.FromString(call.body).service
-                (self._check if call.method == _CHECK else self._watch)(call, service)
+                (self._check if call.method == CHECK else self._watch)(call, service)
         except DecodeError:
             self._refuse(call, grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequestError: the request is malformed")
         except Exception:  # health must outlive whatever reflection does
@@ -92,11 +89,11 @@ class Aside:
     def _watch(self, call: Any, service: str) -> None:
         with self._lock:
             self._watchers = [watcher for watcher in self._watchers if watcher.call.open]
-            if len(self._watchers) < MAX_WATCHERS:
+            if len(self._watchers) < MAXWATCHERS:
                 self._watchers.append(_Watcher(call, service))
                 self._tell()
                 return
-        self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watch already")
+        self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAXWATCHERS} watch already")
 
     def _tell(self) -> None:
         for watcher in self._watchers:

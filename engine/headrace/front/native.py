@@ -10,7 +10,7 @@ from typing import Any, cast
 from headrace import _door
 from headrace.errors import ConfigError
 from headrace.front import Call, Reply
-from headrace.front.health import METHODS, STREAMS, Aside
+from headrace.front.health import CHECK, REFLECT, WATCH, Aside
 from headrace.front.options import transport_options
 from headrace.front.settings import DoorConfig, TlsConfig
 
@@ -34,8 +34,8 @@ class NativeDoor:
         names = {
             "methods": methods,
             "streams": list(streams),
-            "aside_methods": list(METHODS),
-            "aside_streams": list(STREAMS),
+            "aside_methods": [CHECK],
+            "aside_streams": [WATCH, REFLECT] if config.reflection else [WATCH],
         }
         limits = {
             "max_message_bytes": config.max_message_bytes,
