@@ -128,10 +128,10 @@ def twin(stack: Stack, asked: bidder_pb2.BidRequest) -> tuple[str, str, int]:
 
 def check(stack: Stack, requests: list[bidder_pb2.BidRequest]) -> None:
     """Batched answers equal the twin's; float32 sums may differ in the last place."""
-    answers = stack.service.bid(requests, [call(asked) for asked in requests])
-    for asked, given in zip(requests, answers, strict=True):
-        assert isinstance(given, bidder_pb2.BidResponse), given
-        bid = given.impressions[0]
+    replies = answer(stack.method, [call(asked) for asked in requests])
+    for asked, reply in zip(requests, replies, strict=True):
+        assert not reply.status, reply
+        bid = bidder_pb2.BidResponse.FromString(reply.body).impressions[0]
         line_item_id, item_id, value = twin(stack, asked)
         assert bid.token, bid
         assert (bid.line_item_id, bid.item_id) == (line_item_id, item_id), (bid, line_item_id, item_id, value)
@@ -162,8 +162,7 @@ def breakdown(stack: Stack, calls: list[Call], batch: int) -> None:
     profile.enable()
     cpu_us(stack, calls, batch)
     profile.disable()
-    steps = ("_parse", "_error_of", "_columns", "_match", "read", "_predict", "_price", "_reserve", "_observe",
-             "advance", "_responses", "_encode", "bid")  # fmt: skip
+    steps = ("_requests", "_match", "read", "_predict", "_price", "_reserve", "_observe", "advance", "_encode", "bid")
     found: dict[str, float] = {}
     for (_, _, name), (_, _, _, total, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         if name in steps:

@@ -8,4 +8,5 @@ NB_MODULE(_native, m) {
     // a ledger may live as long as the interpreter does
     nb::set_leak_warnings(false);
     headrace::bind_ledger(m);
+    headrace::bind_bids(m);
 }

@@ -6,5 +6,6 @@
 namespace headrace {
 
 void bind_ledger(nanobind::module_& m);
+void bind_bids(nanobind::module_& m);
 
 }  // namespace headrace

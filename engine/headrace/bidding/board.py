@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from headrace._native import BidBoard
 from headrace.bidding.ledger import Ledger
 from headrace.ids import UInt64
 from headrace.kernels.match import N_DIMENSIONS
@@ -52,6 +53,7 @@ class Board:
     promoted_ids : item ids of all line items in a row; line item l has ``promoted_indptr[l]:promoted_indptr[l + 1]``.
     vocabularies : per dimension (country, category, segment) the term_bits row of a word.
     Arrays of bits are those of `headrace.kernels.match.Targets`.
+    native : words and ids once more, for the codec.
     """
 
     version: int
@@ -74,6 +76,7 @@ class Board:
     currencies: dict[str, int]
     currency_bits: UInt64
     hours: HourIndex
+    native: BidBoard
 
     @property
     def n_lines(self) -> int:
@@ -139,13 +142,15 @@ def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Ledger, 
     currencies = {name: row for row, name in enumerate(sorted({campaign.currency for campaign in messages}))}
     caps = [line.max_bid_cpm_micros or max_bid_cpm for line in lines]
     nodes = _nodes(messages, lines, owners, zone_rows, ledger)
+    names = [
+        (owner.campaign_id, line.line_item_id, owner.advertiser_id) for owner, line in zip(owners, lines, strict=True)
+    ]
+    promoted_ids = [item for line in lines for item in line.item_ids]
+    promoted_indptr = _indptr([len(line.item_ids) for line in lines])
     return Board(
         version=version,
         campaigns=messages,
-        names=[
-            (owner.campaign_id, line.line_item_id, owner.advertiser_id)
-            for owner, line in zip(owners, lines, strict=True)
-        ],
+        names=names,
         line_items=lines,
         campaign_of=campaign_of,
         campaign_indptr=_indptr(sizes),
@@ -155,14 +160,15 @@ def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Ledger, 
         max_bid_cpm=np.minimum(np.array(caps, np.int64), max_bid_cpm),
         nodes=nodes,
         zones=zones,
-        promoted_ids=[item for line in lines for item in line.item_ids],
-        promoted_indptr=_indptr([len(line.item_ids) for line in lines]),
+        promoted_ids=promoted_ids,
+        promoted_indptr=promoted_indptr,
         vocabularies=vocabularies,
         any_bits=any_bits,
         term_bits=term_bits,
         currencies=currencies,
         currency_bits=_bits([[currencies[owner.currency]] for owner in owners], len(currencies) + 1, n_words),
         hours=_hour_index(nodes, zones, len(lines), n_words),
+        native=BidBoard(vocabularies, currencies, names, promoted_ids, promoted_indptr),
     )
 
 

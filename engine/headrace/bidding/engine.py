@@ -34,7 +34,7 @@ from headrace.kernels.match import Targets
 from headrace.kernels.pace import Seen, value_bin
 from headrace.kernels.predict import Candidates
 from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
-from headrace.types import Bool, Int8, Int32, Int64
+from headrace.types import Bool, Float64, Int8, Int32, Int64
 
 _REASONS = np.full(max(Reason) + 1, BUDGET, np.int8)
 """No-bid reason for each of the ledger's; a bid above the operator's maximum is a brake, too."""

@@ -95,7 +95,8 @@ def read_notices(
 
 def _account_prices(prices: Sequence[int | None] | Int64, bodies: Bodies) -> tuple[Int64, Bool]:
     """Prices in the account's currency, rounded up, and which of them are no price at all."""
-    whole = [-1 if price is None or price < 0 else int(price) for price in prices]
+    listed = prices.tolist() if isinstance(prices, np.ndarray) else prices
+    whole = [-1 if price is None or price < 0 else int(price) for price in listed]
     for row in np.flatnonzero((bodies["rate"] != SAME_CURRENCY) & (bodies["rate"] != 0)).tolist():
         if whole[row] >= 0:
             whole[row] = -(-whole[row] * int(bodies["rate"][row]) // SAME_CURRENCY)

@@ -1,42 +1,63 @@
-"""BidderService: bid requests to columns, decisions to messages, notices to the ledger."""
+"""BidderService: bid requests to columns, decisions to answers, notices to the ledger; bytes in and bytes out."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
 
 import numpy as np
+from google.protobuf.message import Message
 
+from headrace._native import BidCalls, NoticeCalls, bid_tokens
+from headrace.bidding.board import Board
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.ledger import Ledger
-from headrace.bidding.requests import BidRequests, Decisions, PlainWords
+from headrace.bidding.ledger import Ledger, NoticeOutcome
+from headrace.bidding.requests import INSUFFICIENT_TIME, BidRequests, Decisions
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.validation import DEFAULT_CURRENCY, MAX_TIME_MS, check_micros, check_text, checked_currency
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, InvalidRequestError
-from headrace.events.identity import subject_name
 from headrace.front import Call
 from headrace.service.method import Method
+from headrace.service.status import code_of
+from headrace.types import Float64, Int8, Int32, Int64
 from headrace.v1 import bidder_pb2 as pb
 
-MAX_IMPRESSIONS = 64
-MAX_REQUESTS = 256
-MAX_NOTICES = 1000
-MAX_CATEGORIES = 16
-MAX_SEGMENTS = 64
-MAX_WORD_BYTES = 64
-MAX_TOKEN_BYTES = 256
-LATEST_MS = MAX_TIME_MS - 2 * 86_400_000
-"""The last time of a request whose budget day has a morrow."""
+_PREFIX = "/headrace.v1.BidderService/"
+_EARLIEST_MS, _LATEST_MS = -(1 << 63), (1 << 63) - 1
 
-_COUNTRY = re.compile(r"[A-Z]{2}")
-_AUCTION_TYPES = frozenset(pb.AuctionType.values())
-_NOTICE_TYPES = frozenset(pb.NoticeType.values()) - {pb.NOTICE_TYPE_UNSPECIFIED}
+Answers = list[bytes | HeadraceError]
+
+
+class Kind(IntEnum):
+    """Which message a body is; the numbers of the codec's BidKind."""
+
+    REQUEST = 0
+    BATCH = 1
+    STREAM = 2
+
+
+_MESSAGES: dict[Kind, type[Message]] = {
+    Kind.REQUEST: pb.BidRequest,
+    Kind.BATCH: pb.BidBatchRequest,
+    Kind.STREAM: pb.BidStreamRequest,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WireWords:
+    """`headrace.bidding.requests.Words` that lie in the calls' own bytes."""
+
+    calls: BidCalls
+
+    def terms(self, board: Board) -> tuple[Int32, Int32, Int32]:
+        """See `headrace.bidding.requests.Words`."""
+        return self.calls.terms(board.native)
 
 
 class BidderService:
-    """Bid, BidBatch and Notify.
+    """Bid, BidBatch, BidStream and Notify.
 
     clock : now; the time of requests that carry none, and what the time of others may not stray from.
     """
@@ -53,208 +74,122 @@ class BidderService:
 
     def methods(self) -> list[Method]:
         """The RPCs of the service."""
-        prefix = "/headrace.v1.BidderService/"
         return [
-            Method(prefix + "Bid", pb.BidRequest, self.bid),
-            Method(prefix + "BidBatch", pb.BidBatchRequest, self.bid_batch),
-            Method(prefix + "Notify", pb.NotifyRequest, self.notify),
+            self._method("Bid", Kind.REQUEST),
+            self._method("BidBatch", Kind.BATCH),
+            self._method("BidStream", Kind.STREAM),
+            Method(_PREFIX + "Notify", pb.NotifyRequest, answer=self.notify),
         ]
 
-    def bid(self, requests: Sequence[pb.BidRequest], calls: Sequence[Call]) -> list[pb.BidResponse | HeadraceError]:
-        """Answer n bid requests."""
-        now_ms = self._see(requests)
-        errors = [self._error_of(request, now_ms) for request in requests]
-        good = [i for i, error in enumerate(errors) if error is None]
-        deadlines = [calls[i].deadline for i in good]
-        answers = iter(self._answer([requests[i] for i in good], deadlines, now_ms) if good else [])
-        return [next(answers) if error is None else error for error in errors]
+    def _method(self, name: str, kind: Kind) -> Method:
+        return Method(
+            _PREFIX + name,
+            _MESSAGES[kind],
+            answer=partial(self.bid_batches if kind == Kind.BATCH else self.bid, kind),
+            shed=partial(self.shed, kind),
+            take_back=partial(self.take_back, kind),
+            stream=kind == Kind.STREAM,
+        )
 
-    def bid_batch(
-        self, requests: Sequence[pb.BidBatchRequest], calls: Sequence[Call]
-    ) -> list[pb.BidBatchResponse | HeadraceError]:
-        """Answer n batches; one bad request fails its whole batch, before anything of it is reserved."""
-        answers: list[pb.BidBatchResponse | HeadraceError] = []
+    def bid(self, kind: Kind, calls: Sequence[Call]) -> Answers:
+        """Answer n calls, decided together; a wrong request of a stream has its error within the answer."""
+        inbox = BidCalls(kind, [call.body for call in calls])
+        self._clock.see(inbox.latest_ms())
+        now_ms = self._clock()
+        # a budget day is the request's: a sender must not be able to choose one
+        inbox.judge(now_ms, now_ms - self._config.max_behind_ms, now_ms + self._config.max_ahead_ms)
+        requests = _requests(inbox, calls)
+        answers = self._decide(inbox, requests) if requests.names else [b""] * len(calls)
+        return _with_errors(kind, inbox, answers)
+
+    def bid_batches(self, kind: Kind, calls: Sequence[Call]) -> Answers:
+        """Answer n batches in turn; one wrong request fails its whole batch, before anything of it is reserved."""
+        answers: Answers = []
         try:
-            for batch, call in zip(requests, calls, strict=True):
-                answers.append(self._answer_batch(batch.requests, call.deadline, self._see(batch.requests)))
+            for call in calls:
+                answers += self.bid(kind, [call])
         except BaseException:
-            self._engine.take_back([token for answer in answers for token in _tokens(answer)])
+            self.take_back(kind, calls, [answer for answer in answers if isinstance(answer, bytes)])
             raise
         return answers
 
-    def notify(
-        self, requests: Sequence[pb.NotifyRequest], calls: Sequence[Call]
-    ) -> list[pb.NotifyResponse | HeadraceError]:
+    def shed(self, kind: Kind, calls: Sequence[Call]) -> Answers:
+        """No bid, for lack of time, for each impression of n calls; nothing is reserved or learned."""
+        inbox = BidCalls(kind, [call.body for call in calls])
+        inbox.judge(0, _EARLIEST_MS, _LATEST_MS)
+        return _with_errors(kind, inbox, inbox.refusals(INSUFFICIENT_TIME, self._engine.artifact_version))
+
+    def take_back(self, kind: Kind, _calls: Sequence[Call], answers: Sequence[bytes]) -> None:
+        """Return the money of the bids in answers that were never sent."""
+        self._engine.take_back(bid_tokens(kind, list(answers)))
+
+    def notify(self, calls: Sequence[Call]) -> Answers:
         """Settle the notices of n calls in one commit."""
-        errors = [_notices_error(request) for request in requests]
-        notices = [
-            notice
-            for request, error in zip(requests, errors, strict=True)
-            if error is None
-            for notice in request.notices
-        ]
-        outcomes = iter(self._settle(notices) if notices else [])
-        return [
-            pb.NotifyResponse(outcomes=[next(outcomes) for _ in request.notices]) if error is None else error
-            for request, error in zip(requests, errors, strict=True)
-        ]
+        inbox = NoticeCalls([call.body for call in calls])
+        types, tokens, prices = inbox.columns()
+        answers = inbox.answers(self._settle(types, tokens, prices) if tokens else np.zeros(0, np.int8))
+        return _with_errors(Kind.REQUEST, inbox, answers)
 
-    def _settle(self, notices: Sequence[pb.Notice]) -> list[Any]:
-        types = [notice.type for notice in notices]
-        tokens = [notice.token for notice in notices]
-        prices = [notice.price_cpm_micros if notice.HasField("price_cpm_micros") else None for notice in notices]
-        outcomes = self._ledger.notify(types, tokens, prices, self._clock()).tolist()
-        good = [i for i, outcome in enumerate(outcomes) if outcome == pb.NOTICE_OUTCOME_ACCEPTED]
-        self._engine.learn([types[i] for i in good], [tokens[i] for i in good], [prices[i] for i in good])
-        return list(outcomes)
+    def _settle(self, types: Int8, tokens: list[str], prices_cpm: Int64) -> Int8:
+        outcomes = self._ledger.notify(types, tokens, prices_cpm, self._clock())
+        good = np.flatnonzero(outcomes == NoticeOutcome.ACCEPTED)
+        prices = [None if price < 0 else price for price in prices_cpm[good].tolist()]
+        self._engine.learn(types[good].tolist(), [tokens[row] for row in good.tolist()], prices)
+        return outcomes
 
-    def _see(self, requests: Sequence[pb.BidRequest]) -> int:
-        self._clock.see(max((request.time_ms for request in requests if request.time_ms <= LATEST_MS), default=0))
-        return self._clock()
-
-    def _answer_batch(
-        self, requests: Sequence[pb.BidRequest], deadline: float, now_ms: int
-    ) -> pb.BidBatchResponse | HeadraceError:
-        if not 1 <= len(requests) <= MAX_REQUESTS:
-            return InvalidRequestError(
-                "requests", f"{len(requests)} entries", f"1 to {MAX_REQUESTS}", "split the batch"
-            )
-        for position, request in enumerate(requests):
-            error = self._error_of(request, now_ms)
-            if error is not None:
-                return InvalidRequestError(f"requests[{position}]: {error}")
-        return pb.BidBatchResponse(responses=self._answer(requests, [deadline] * len(requests), now_ms))
-
-    def _answer(
-        self, requests: Sequence[pb.BidRequest], deadlines: Sequence[float], now_ms: int
-    ) -> list[pb.BidResponse]:
-        decisions = self._engine.bid(_columns(requests, deadlines, now_ms))
+    def _decide(self, inbox: BidCalls, requests: BidRequests) -> list[bytes]:
+        decisions = self._engine.bid(requests)
         try:
-            return _responses(requests, decisions)
+            return _encode(inbox, decisions)
         except BaseException:
             self._engine.take_back(decisions.tokens)
             raise
 
-    def _error_of(self, request: pb.BidRequest, now_ms: int) -> InvalidRequestError | None:
-        try:
-            _check_request(request)
-            self._check_time(request.time_ms, now_ms)
-        except InvalidRequestError as error:
-            return error
-        return None
 
-    def _check_time(self, time_ms: int, now_ms: int) -> None:
-        """A budget day is the request's: a sender must not be able to choose one."""
-        earliest, latest = now_ms - self._config.max_behind_ms, now_ms + self._config.max_ahead_ms
-        if time_ms and not earliest <= time_ms <= min(latest, LATEST_MS):
-            hint = "zero is now; check the sender's clock, or replay a past day with server.clock = requests"
-            raise InvalidRequestError("time_ms", time_ms, f"{earliest} to {latest}, ms since 1970 UTC", hint)
+def _requests(inbox: BidCalls, calls: Sequence[Call]) -> BidRequests:
+    names, exchanges, time_ms, first_price, tmax_ms, of_call, request, floor_cpm = inbox.columns()
+    deadlines = np.array([call.deadline for call in calls], np.float64)[of_call]
+    if tmax_ms.any():
+        deadlines = np.minimum(deadlines, _until(calls, of_call, tmax_ms.astype(np.float64)))
+    return BidRequests(names, WireWords(inbox), exchanges, deadlines, time_ms, first_price, request, floor_cpm)
 
 
-def _columns(requests: Sequence[pb.BidRequest], deadlines: Sequence[float], now_ms: int) -> BidRequests:
-    impressions = [(row, impression.floor_cpm_micros) for row, r in enumerate(requests) for impression in r.impressions]
-    rows, floors = zip(*impressions, strict=True)
-    return BidRequests(
-        names=[subject_name(request.user_id, request.anonymous_id) for request in requests],
-        words=PlainWords(
-            [request.country for request in requests],
-            [request.categories for request in requests],
-            [request.user_segments for request in requests],
-            [request.currency or DEFAULT_CURRENCY for request in requests],
-        ),
-        exchanges=[request.exchange for request in requests],
-        deadlines=np.array(deadlines),
-        time_ms=np.array([request.time_ms or now_ms for request in requests], np.int64),
-        first_price=np.array([request.auction_type == pb.AUCTION_TYPE_FIRST_PRICE for request in requests], bool),
-        request=np.array(rows, np.int32),
-        floor_cpm=np.array(floors, np.int64),
+def _until(calls: Sequence[Call], of_call: Int32, tmax_ms: Float64) -> Float64:
+    """When the time that requests give ends, seconds on the clock of deadlines; infinite where they give none."""
+    arrived = np.array([call.arrived for call in calls], np.float64)[of_call]
+    return np.where(tmax_ms > 0, arrived + tmax_ms / 1000, np.inf)
+
+
+def _encode(inbox: BidCalls, decisions: Decisions) -> list[bytes]:
+    return inbox.answers(
+        decisions.board.native,
+        decisions.artifact_version,
+        decisions.reasons,
+        decisions.tokens,
+        decisions.bid_cpm,
+        decisions.lines,
+        decisions.positions,
+        decisions.value_cpm,
+        decisions.probability,
     )
 
 
-def _responses(requests: Sequence[pb.BidRequest], decisions: Decisions) -> list[pb.BidResponse]:
-    board, lines = decisions.board, decisions.lines.tolist()
-    reasons, bids, values = decisions.reasons.tolist(), decisions.bid_cpm.tolist(), decisions.value_cpm.tolist()
-    positions, chances = decisions.positions.tolist(), decisions.probability.tolist()
-    responses = []
-    at = 0
-    for request in requests:
-        response = pb.BidResponse(bid_request_id=request.bid_request_id, artifact_version=decisions.artifact_version)
-        for impression in request.impressions:
-            line = lines[at]
-            if line < 0:
-                response.impressions.add(impression_id=impression.impression_id, no_bid_reason=reasons[at])
-            else:
-                campaign_id, line_item_id, advertiser_id = board.names[line]
-                response.impressions.add(
-                    impression_id=impression.impression_id,
-                    bid_cpm_micros=bids[at],
-                    campaign_id=campaign_id,
-                    line_item_id=line_item_id,
-                    advertiser_id=advertiser_id,
-                    item_id=board.item_id(line, positions[at]),
-                    token=decisions.tokens[at],
-                    value_cpm_micros=values[at],
-                    probability=chances[at],
-                )
-            at += 1
-        responses.append(response)
-    return responses
+def _with_errors(kind: Kind, inbox: BidCalls | NoticeCalls, encoded: Sequence[bytes]) -> Answers:
+    """Answers with the errors of refused calls in their places; on a stream they are answers, too."""
+    answers: Answers = list(encoded)
+    for body, position, bid_request_id, what, got, expected, hint in inbox.errors():
+        name = "NotifyRequest" if isinstance(inbox, NoticeCalls) else _MESSAGES[kind].DESCRIPTOR.name
+        error = InvalidRequestError(what, got, expected, hint)
+        if not what:
+            error = InvalidRequestError(f"the request is no headrace.v1.{name} message")
+        if position >= 0:
+            error = InvalidRequestError(f"requests[{position}]: {error}")
+        answers[body] = _in_band(bid_request_id, error) if kind == Kind.STREAM else error
+    return answers
 
 
-def _tokens(answer: pb.BidBatchResponse | HeadraceError) -> list[str]:
-    if isinstance(answer, HeadraceError):
-        return []
-    return [bid.token for response in answer.responses for bid in response.impressions if bid.token]
-
-
-def _check_request(request: pb.BidRequest) -> None:
-    check_text("bid_request_id", request.bid_request_id, 128)
-    check_text("user_id", request.user_id, 256, empty=True)
-    check_text("anonymous_id", request.anonymous_id, 256, empty=True)
-    check_text("exchange", request.exchange, 64, empty=True)
-    if request.user_id and request.anonymous_id:
-        raise InvalidRequestError("anonymous_id", request.anonymous_id, "nothing beside user_id", "send one of the two")
-    if "\0" in request.user_id or "\0" in request.anonymous_id:
-        raise InvalidRequestError("user_id and anonymous_id", "a NUL character", "text without it")
-    if request.country and not _COUNTRY.fullmatch(request.country):
-        raise InvalidRequestError("country", request.country, "ISO 3166-1 alpha-2 in upper case, or nothing")
-    if request.currency:
-        checked_currency(request.currency)
-    if request.auction_type not in _AUCTION_TYPES:
-        raise InvalidRequestError("auction_type", request.auction_type, "a value of the contract's list")
-    _check_words("categories", request.categories, MAX_CATEGORIES)
-    _check_words("user_segments", request.user_segments, MAX_SEGMENTS)
-    _check_impressions(request.impressions)
-
-
-def _check_words(what: str, words: Sequence[str], most: int) -> None:
-    if len(words) > most:
-        raise InvalidRequestError(what, f"{len(words)} entries", f"at most {most}")
-    for word in words:
-        check_text(what, word, MAX_WORD_BYTES, empty=True)
-
-
-def _check_impressions(impressions: Sequence[pb.Impression]) -> None:
-    if not 1 <= len(impressions) <= MAX_IMPRESSIONS:
-        raise InvalidRequestError("impressions", f"{len(impressions)} entries", f"1 to {MAX_IMPRESSIONS}")
-    for impression in impressions:
-        check_text("impression_id", impression.impression_id, MAX_WORD_BYTES)
-        check_text("placement", impression.placement, MAX_WORD_BYTES, empty=True)
-        check_micros("floor_cpm_micros", impression.floor_cpm_micros)
-    if len(impressions) > 1 and len({impression.impression_id for impression in impressions}) < len(impressions):
-        raise InvalidRequestError("impression_id", "one twice", "each once in a request")
-
-
-def _notices_error(request: pb.NotifyRequest) -> InvalidRequestError | None:
-    try:
-        if not 1 <= len(request.notices) <= MAX_NOTICES:
-            raise InvalidRequestError("notices", f"{len(request.notices)} entries", f"1 to {MAX_NOTICES}")
-        for notice in request.notices:
-            if notice.type not in _NOTICE_TYPES:
-                raise InvalidRequestError("type", notice.type, "WIN, BILLING or LOSS")
-            check_text("token", notice.token, MAX_TOKEN_BYTES)
-            if notice.HasField("price_cpm_micros"):
-                check_micros("price_cpm_micros", notice.price_cpm_micros)
-    except InvalidRequestError as error:
-        return error
-    return None
+def _in_band(bid_request_id: str, error: HeadraceError) -> bytes:
+    """One wrong request of a stream, which goes on."""
+    said = pb.BidStreamError(code=code_of(error).value[0], message=f"{type(error).__name__}: {error}")
+    answer: bytes = pb.BidStreamResponse(bid_request_id=bid_request_id, error=said).SerializeToString()
+    return answer

@@ -10,6 +10,12 @@ namespace headrace {
 
 enum class WireType : uint8_t { varint = 0, fixed64 = 1, bytes = 2, start_group = 3, end_group = 4, fixed32 = 5 };
 
+// A field's number and type as one number, to switch over.
+constexpr uint32_t wire_key(uint32_t field, WireType type) { return field << 3 | static_cast<uint32_t>(type); }
+
+// Whether bytes are UTF-8 as proto3 strings must be: no overlong forms, surrogates or code points above U+10FFFF.
+bool is_utf8(std::string_view text);
+
 // Reads one message's fields in turn. Malformed input turns `ok` false and ends the message; nothing is read beyond it.
 class WireReader {
   public:
@@ -19,35 +25,26 @@ class WireReader {
     bool ok() const { return ok_; }
     uint32_t field() const { return field_; }
     WireType type() const { return type_; }
+    uint32_t key() const { return wire_key(field_, type_); }
 
     // Goes to the next field; false at the end of the message and when it is malformed.
     bool next() {
         if (!ok_ || at_ == end_) return false;
-        uint64_t tag = varint();
+        uint64_t tag = short_varint();
         field_ = static_cast<uint32_t>(tag >> 3);
         type_ = static_cast<WireType>(tag & 7);
-        if (tag > UINT32_MAX || field_ == 0 || (tag & 7) > 5) ok_ = false;
+        if (field_ == 0 || (tag & 7) > 5) ok_ = false;
         return ok_;
     }
 
-    uint64_t varint() {
-        uint64_t value = 0;
-        for (int shift = 0; shift < 64; shift += 7) {
-            if (at_ == end_) break;
-            uint8_t byte = *at_++;
-            if (shift == 63 && byte > 1) break;
-            value |= static_cast<uint64_t>(byte & 0x7f) << shift;
-            if (byte < 0x80) return value;
-        }
-        ok_ = false;
-        return 0;
-    }
+    // At most ten bytes; bits beyond the 64th are dropped.
+    uint64_t varint() { return varint_of(10); }
 
     uint64_t fixed64() { return fixed<uint64_t>(); }
     uint32_t fixed32() { return fixed<uint32_t>(); }
 
     std::string_view bytes() {
-        uint64_t size = varint();
+        uint64_t size = short_varint();
         if (!ok_ || size > static_cast<uint64_t>(end_ - at_)) {
             ok_ = false;
             return {};
@@ -57,11 +54,36 @@ class WireReader {
         return view;
     }
 
+    // The bytes of a proto3 string: anything but UTF-8 is malformed.
+    std::string_view text() {
+        std::string_view view = bytes();
+        if (ok_ && !is_utf8(view)) ok_ = false;
+        return view;
+    }
+
     // Passes over the present field, whatever it is.
     void skip() { skip(field_, type_, 0); }
 
   private:
     static constexpr int max_depth = 100;
+
+    uint64_t varint_of(int max_bytes) {
+        uint64_t value = 0;
+        for (int i = 0; i < max_bytes && at_ != end_; ++i) {
+            uint8_t byte = *at_++;
+            value |= static_cast<uint64_t>(byte & 0x7f) << (7 * i);
+            if (byte < 0x80) return value;
+        }
+        ok_ = false;
+        return 0;
+    }
+
+    // Tags and lengths: at most five bytes and 32 bits.
+    uint64_t short_varint() {
+        uint64_t value = varint_of(5);
+        if (value > UINT32_MAX) ok_ = false;
+        return value;
+    }
 
     template <typename T>
     T fixed() {
@@ -105,9 +127,6 @@ class WireReader {
     WireType type_ = WireType::varint;
     bool ok_ = true;
 };
-
-// Whether bytes are UTF-8 as proto3 strings must be: no overlong forms, surrogates or code points above U+10FFFF.
-bool is_utf8(std::string_view text);
 
 inline size_t varint_size(uint64_t value) {
     size_t size = 1;

@@ -16,7 +16,7 @@ from headrace.bidding.settings import BiddingConfig
 from headrace.errors import PreconditionError
 from headrace.events.store import Store
 from headrace.front import Call
-from headrace.service.bidder import BidderService
+from headrace.service.bidder import BidderService, Kind
 from headrace.service.campaigns import CampaignsService
 from headrace.v1 import bidder_pb2, campaigns_pb2
 
@@ -214,25 +214,35 @@ class Path:
         self.bidder = BidderService(self.engine, ledger, self.config, clock)
         self.admin = CampaignsService(self.campaigns, self.engine, ledger)
 
-    def call(self, deadline=float("inf")):
-        return Call("", b"", deadline, "ipv4:test", {}, None, caller="a1b2")
+    def calls(self, *messages, deadline=float("inf"), arrived=0.0):
+        """One call for each message."""
+        return [Call("", each.SerializeToString(), deadline, "ipv4:test", {}, None, arrived) for each in messages]
 
-    def bid(self, *requests, deadline=float("inf")):
+    def call(self):
+        """A call whose body nobody reads."""
+        return Call("", b"", float("inf"), "ipv4:test", {}, None, caller="a1b2")
+
+    def bid(self, *requests, **of_call):
         """Answers of one call each, decided together."""
-        return self.bidder.bid(requests, [self.call(deadline)] * len(requests))
+        answers = self.bidder.bid(Kind.REQUEST, self.calls(*requests, **of_call))
+        return [self.parsed(bidder_pb2.BidResponse, answer) for answer in answers]
 
-    def bid_one(self, deadline=float("inf"), **fields):
+    def parsed(self, message, answer):
+        """The message of an answer that is no error."""
+        return answer if isinstance(answer, Exception) else message.FromString(answer)
+
+    def bid_one(self, deadline=float("inf"), arrived=0.0, **fields):
         """The first impression's answer to one request."""
-        (answer,) = self.bid(bid_request(**fields), deadline=deadline)
+        (answer,) = self.bid(bid_request(**fields), deadline=deadline, arrived=arrived)
         if isinstance(answer, Exception):
             raise answer
         return answer.impressions[0]
 
     def notify(self, *notices):
-        (answer,) = self.bidder.notify([bidder_pb2.NotifyRequest(notices=notices)], [self.call()])
+        (answer,) = self.bidder.notify(self.calls(bidder_pb2.NotifyRequest(notices=notices)))
         if isinstance(answer, Exception):
             raise answer
-        return list(answer.outcomes)
+        return list(bidder_pb2.NotifyResponse.FromString(answer).outcomes)
 
     def fund(self, advertiser_id="acme", amount_micros=10**9, entry_id="deposit", currency="USD"):
         self.campaigns.fund(entry_id, advertiser_id, amount_micros, currency, "tester")

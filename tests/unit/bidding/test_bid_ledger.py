@@ -9,7 +9,7 @@ from headrace.bidding.ledger import Ledger
 from headrace.clock import RequestClock
 from headrace.errors import InvalidRequestError
 from headrace.events.store import Store
-from headrace.service.bidder import BidderService
+from headrace.service.bidder import BidderService, Kind
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
 
@@ -159,7 +159,7 @@ def fails(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    ["headrace.bidding.engine._decide", "headrace.bidding.engine.Seen", "headrace.service.bidder._responses"],
+    ["headrace.bidding.engine._decide", "headrace.bidding.engine.Seen", "headrace.service.bidder._encode"],
 )
 def test_a_step_that_fails_after_the_reservation_returns_the_money(real, monkeypatch, step):
     real.create()
@@ -207,7 +207,7 @@ def test_a_batch_that_fails_returns_what_its_companions_reserved(real, make, mon
     monkeypatch.setattr(real.engine, "bid", fail_at_the_second)
     batch = pb.BidBatchRequest(requests=[make.bid_request()])
     with pytest.raises(RuntimeError):
-        real.bidder.bid_batch([batch, batch], [real.call()] * 2)
+        real.bidder.bid_batches(Kind.BATCH, real.calls(batch, batch))
     assert account(real, "acme/spring").reserved_micros == 0
 
 
@@ -304,10 +304,10 @@ def test_a_forged_notice_moves_nothing(real):
 def test_a_replay_outlives_a_request_of_an_absurd_time(real, make, absurd):
     real.create()
     bidder = BidderService(real.engine, real.ledger, real.config, RequestClock(make.noon_ms))
-    (refused,) = bidder.bid([make.bid_request(time_ms=absurd)], [real.call()])
+    (refused,) = bidder.bid(Kind.REQUEST, real.calls(make.bid_request(time_ms=absurd)))
     assert isinstance(refused, InvalidRequestError)
-    (answer,) = bidder.bid([make.bid_request(time_ms=make.noon_ms)], [real.call()])
-    assert answer.impressions[0].token
+    (answer,) = bidder.bid(Kind.REQUEST, real.calls(make.bid_request(time_ms=make.noon_ms)))
+    assert pb.BidResponse.FromString(answer).impressions[0].token
 
 
 def test_an_expired_flight_and_a_budget_of_zero_take_no_money(real, make):
