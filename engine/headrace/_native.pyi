@@ -123,9 +123,7 @@ class BidCalls:
         npt.NDArray[np.int32],
         npt.NDArray[np.int64],
     ]: ...
-    def terms(
-        self, board: BidBoard
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]: ...
+    def terms(self, board: BidBoard) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]: ...
     def answers(
         self,
         board: BidBoard,
