@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,42 @@ _NEVER = np.iinfo(np.int64).max
 class _Ids(Protocol):
     def __len__(self) -> int: ...
     def id(self, idx: int) -> str: ...
+    def find(self, name: str) -> int: ...
+
+
+class ItemIds:
+    """The id of each row: the artifact's as it has them on disk, the catalog's in a list."""
+
+    __slots__ = ("_added", "_first")
+
+    def __init__(self, first: _Ids, added: list[str]) -> None:
+        self._first = first
+        self._added = added
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._added)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, row: int) -> str:
+        n_first = len(self._first)
+        return self._first.id(row) if row < n_first else self._added[row - n_first]
+
+
+class ItemRows:
+    """The row of each id; a dictionary of a million strings would cost a second of every start and swap."""
+
+    __slots__ = ("_added", "_first")
+
+    def __init__(self, first: _Ids, added: dict[str, int]) -> None:
+        self._first = first
+        self._added = added
+
+    def get(self, item_id: str, default: int = -1) -> int:
+        """The row, or the default for an id that neither the artifact nor the log knows."""
+        row = self._first.find(item_id)
+        return row if row >= 0 else self._added.get(item_id, default)
 
 
 class ItemTable:
@@ -27,8 +64,10 @@ class ItemTable:
 
     def __init__(self, item_ids: _Ids) -> None:
         self.n_items = len(item_ids)
-        self.ids = [item_ids.id(row) for row in range(self.n_items)]
-        self.row_of_id = {item_id: row for row, item_id in enumerate(self.ids)}
+        self._added: list[str] = []
+        self._row_of_added: dict[str, int] = {}
+        self.ids = ItemIds(item_ids, self._added)
+        self.row_of_id = ItemRows(item_ids, self._row_of_added)
         self.prices_micros = [0] * self.n_items
         self.attributes: list[dict[str, str]] = [{}] * self.n_items
         self.change_sequence = 0
@@ -80,7 +119,7 @@ class ItemTable:
         self._publish_ms[row] = change.publish_time_ms
         self._expire_ms[row] = change.expire_time_ms or _NEVER
         self.prices_micros[row] = change.price_micros
-        self.attributes[row] = json.loads(change.attributes)
+        self.attributes[row] = json.loads(change.attributes) if change.attributes != "{}" else {}
 
     def _add_row(self, item_id: str) -> int:
         row = self.n_rows
@@ -90,8 +129,8 @@ class ItemTable:
             self._expire_ms = _grown(self._expire_ms, row + 1, _NEVER)
         self.prices_micros.append(0)
         self.attributes.append({})
-        self.ids.append(item_id)
-        self.row_of_id[item_id] = row
+        self._added.append(item_id)
+        self._row_of_added[item_id] = row
         return row
 
 
