@@ -57,6 +57,20 @@ def test_refused_artifact_leaves_the_old_one(root: Path) -> None:
     assert one.current.version == "v1"
 
 
+def test_version_that_fails_again_and_again_is_left_alone_for_a_while(root: Path) -> None:
+    adopted = ["refuse"]
+    one = served(root, adopted)
+    for _ in range(3):
+        with pytest.raises(errors.ArtifactCorruptError, match="index"):
+            one.reload("v2")
+    with pytest.raises(errors.UnavailableError, match="artifact v2 failed several times in a row; try again in"):
+        one.reload("v2")
+    assert not one.reload("v1"), "another version is no matter of it"
+    adopted.remove("refuse")
+    with pytest.raises(errors.UnavailableError):
+        one.reload("v2")
+
+
 def test_one_version_given_as_a_folder_has_nowhere_to_go(root: Path) -> None:
     one = served(root / "versions" / "v2", [])
     assert one.current.version == "v2"

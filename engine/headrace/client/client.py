@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from headrace.client.connection import Connection
 from headrace.client.methods import Methods
-from headrace.client.rpc import Attempts, Rpc
+from headrace.client.rpc import Attempts, RetryBudget, Rpc
 from headrace.errors import InvalidRequestError
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class _Base(Methods):
             self._channel = grpc_.secure_channel(address, credentials, OPTIONS)
         self._callables: dict[str, Any] = {}
         self._timeout_s: float | None = None
+        self._budget = RetryBudget()
 
     def within(self, timeout_s: float) -> Self:
         """The same client with this deadline, in seconds, on every call; it shares the connection."""
@@ -50,7 +51,7 @@ class _Base(Methods):
         return other
 
     def _attempts(self, rpc: Rpc[..., Any]) -> Attempts:
-        return Attempts(rpc, self._timeout_s or rpc.timeout_s)
+        return Attempts(rpc, self._timeout_s or rpc.timeout_s, self._budget)
 
     def _send(self, rpc: Rpc[..., Any], request: Message, attempts: Attempts) -> Any:
         callable_ = self._callables.get(rpc.name)

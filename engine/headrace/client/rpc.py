@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
@@ -11,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from headrace.client.errors import error_of
-from headrace.errors import HeadraceError, InvalidRequestError
+from headrace.errors import HeadraceError, InvalidRequestError, OverloadedError, StoreError
 
 if TYPE_CHECKING:
     from headrace.client.client import AsyncClient, Client
@@ -24,6 +25,10 @@ NOT_TAKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 FIRST_PAUSE_S = 0.01
 LONGEST_PAUSE_S = 0.5
+
+MOST_RETRIES = 10.0
+RETRIES_PER_CALL = 0.1
+"""Share of its calls that a client may send again to servers that refuse for load, and how many it may save up."""
 
 
 class Rpc(Generic[P, T]):
@@ -79,10 +84,33 @@ class Rpc(Generic[P, T]):
         return method
 
 
+class RetryBudget:
+    """Bounds what one client adds to an overload: a retry is paid from what its calls have earned. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._retries = MOST_RETRIES
+        self._lock = threading.Lock()
+
+    def earn(self) -> None:
+        """A call begins."""
+        with self._lock:
+            self._retries = min(self._retries + RETRIES_PER_CALL, MOST_RETRIES)
+
+    def spend(self) -> bool:
+        """Whether one retry more is within the budget; it counts then."""
+        with self._lock:
+            if self._retries < 1.0:
+                return False
+            self._retries -= 1.0
+            return True
+
+
 class Attempts:
     """The deadline of one call and what is left of it over its attempts."""
 
-    def __init__(self, rpc: Rpc[..., Any], timeout_s: float) -> None:
+    def __init__(self, rpc: Rpc[..., Any], timeout_s: float, budget: RetryBudget) -> None:
+        budget.earn()
+        self._budget = budget
         self._repeatable = rpc.repeatable
         self._end = time.monotonic() + timeout_s
         self._pause_s = FIRST_PAUSE_S
@@ -98,9 +126,13 @@ class Attempts:
         """
         pause = random.uniform(0.0, self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
-        may_repeat = self._repeatable and failure.code() in NOT_TAKEN
-        if not may_repeat or pause >= self.left_s():
+        may_repeat = self._repeatable and failure.code() in NOT_TAKEN and pause < self.left_s()
+        if not may_repeat:
             raise error_from(failure) from failure
+        error = error_from(failure)
+        # a server that is not there is not burdened by attempts; one that refuses is
+        if isinstance(error, OverloadedError | StoreError) and not self._budget.spend():
+            raise error from failure
         return pause
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from headrace.artifact_format import MANIFEST
 from headrace.artifacts import Artifact, ArtifactStore, open_artifact
-from headrace.errors import HeadraceError, NotFoundError
+from headrace.breaker import Breaker
+from headrace.errors import ArtifactError, HeadraceError, NotFoundError, UnavailableError
 from headrace.front import Call
 from headrace.service.method import Method
 from headrace.v1 import artifacts_pb2 as pb
@@ -27,19 +28,35 @@ class ServedArtifact:
         self._store = _store_of(path)
         self._adopt = adopt
         self._one_at_a_time = threading.Lock()
+        self._tried, self._breaker = "", Breaker()
         self.current = first
 
     def reload(self, version: str = "") -> bool:
         """Verify and swap to a version, the store's current one by default; False when it is being served already.
 
-        Raises NotFoundError for an unknown version, and what reading an artifact raises; the old one stays then.
+        Raises NotFoundError for an unknown version, UnavailableError for one that failed several times just now, and
+        what reading an artifact raises; the old one stays then.
         """
         with self._one_at_a_time:
             name = self._resolve(version)
             if name == self.current.version:
                 return False
-            self._take(self._store.open(name) if self._store else open_artifact(self._path))
+            self._try(name)
             return True
+
+    def _try(self, name: str) -> None:
+        """Read and verify a version, unless it failed again and again just now; any other may be tried meanwhile."""
+        if name != self._tried:
+            self._tried, self._breaker = name, Breaker(least=3, window_s=60.0, open_s=2.0, longest_s=30.0)
+        if wait_s := self._breaker.wait_s():
+            hint = f"try again in {wait_s:.0f} s, or name another version"
+            raise UnavailableError(f"artifact {name} failed several times in a row", hint=hint)
+        try:
+            self._take(self._store.open(name) if self._store else open_artifact(self._path))
+        except (ArtifactError, OSError):
+            self._breaker.failed()
+            raise
+        self._breaker.succeeded()
 
     def move_to(self, path: Path) -> None:
         """Serve from another store, or another version's directory, from now on; raises as `reload`."""
