@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -121,7 +121,7 @@ class Dispatcher:
                 raise NotFoundError("tenant", tenant, "one that this server serves", hint)
             error = turn.refusal(call, principal)
             if error is None and self._methods[tenant, call.method].audited:
-                call = replace(call, caller=principal.name)
+                call = _named(call, principal.name)
             return call, tenant, error
         except Exception as error:  # a worker outlives whatever a gate does; nobody slips through
             return call, tenant, error
@@ -198,6 +198,21 @@ class Dispatcher:
             if len(calls) > 1 and method.name in self._pure:
                 return [reply for call in calls for reply in self._replies(method, [call])]
             return [reply_of(error)] * len(calls)
+
+
+def _named(call: Call, caller: str) -> Call:
+    """A copy that names the caller; doors have call classes of their own, which dataclasses.replace does not take."""
+    return Call(
+        method=call.method,
+        body=call.body,
+        deadline=call.deadline,
+        peer=call.peer,
+        metadata=call.metadata,
+        ticket=call.ticket,
+        arrived=call.arrived,
+        identities=call.identities,
+        caller=caller,
+    )
 
 
 def _sheds(method: Method | None, error: Exception) -> bool:
