@@ -182,7 +182,10 @@ class BiddingEngine:
 
     def take_back(self, tokens: Sequence[str | None]) -> None:
         """Return the money of bids that never leave the process."""
-        self._ledger.release_reservations([token for token in tokens if token is not None])
+        taken = [token for token in tokens if token is not None]
+        self._ledger.release_reservations(taken)
+        with self._lock:
+            self._pacer.landscape.withdraw(taken)
 
     def _counted(self, decisions: Decisions) -> Decisions:
         self.counts.add(decisions.board, decisions.reasons, decisions.lines, decisions.bid_cpm)

@@ -8,7 +8,7 @@ sample problem with censored data", 1967, taken one observation at a time).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -64,6 +64,16 @@ class Landscape:
                 self._open[token] = (bid_cpm, first_price, now_ms)
         while len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
+
+    @property
+    def n_open(self) -> int:
+        """Bids whose fate is not known."""
+        return len(self._open)
+
+    def withdraw(self, tokens: Iterable[str]) -> None:
+        """Forget bids that nobody was told of."""
+        for token in tokens:
+            self._open.pop(token, None)
 
     def heard(self, types: Sequence[int], tokens: Sequence[str], prices_cpm: Sequence[int | None]) -> None:
         """Learn from accepted notices; each bid teaches once."""

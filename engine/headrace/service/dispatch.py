@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -25,6 +26,8 @@ from headrace.service.admission import DISK_BUSY, EXPIRED, NEXT_TURN, Admission,
 from headrace.service.method import Method
 from headrace.service.observer import Observer, Silent
 from headrace.service.status import reply_of
+
+_log = logging.getLogger("headrace.service")
 
 _Key = tuple[str, str]
 """Tenant and method."""
@@ -183,9 +186,12 @@ class Dispatcher:
         replies = self._replies(method, calls)
         dropped = self._door.reply(calls, replies)
         ended = time.monotonic()
-        if dropped and method.take_back is not None:
-            lost = [i for i in dropped if not replies[i].status]
-            method.take_back([calls[i] for i in lost], [replies[i].body for i in lost])
+        lost = [i for i in dropped if not replies[i].status]
+        if lost and method.take_back is not None:
+            try:
+                method.take_back([calls[i] for i in lost], [replies[i].body for i in lost])
+            except Exception:  # a worker outlives whatever a handler does
+                _log.exception("answers of %s that nobody got could not be taken back", method.name)
         self._gates.admission.answered(method.name, len(calls), ended - started, ended)
         self._gates.observer.answered(method.name, tenant, calls, replies, started, ended)
 
