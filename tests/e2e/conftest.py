@@ -24,9 +24,10 @@ class ServerProcess:
     """
 
     def __init__(
-        self, artifacts: Path, data: Path, log: Path, listen: str = "127.0.0.1:0", config: Path | None = None
+        self, artifacts: Path, data: Path | None, log: Path, listen: str = "127.0.0.1:0", config: Path | None = None
     ) -> None:
-        command = [sys.executable, "-m", "headrace", "serve", "--data", str(data)]
+        command = [sys.executable, "-m", "headrace", "serve"]
+        command += ["--data", str(data)] if data else []
         # a file may change what it says while the server runs, the command line may not
         command += ["--config", str(config)] if config else ["--artifact", str(artifacts)]
         self.log = log
@@ -68,7 +69,7 @@ def start(tmp_path: Path, artifacts: Path) -> Iterator[Start]:
     """Starts servers on one data folder, by default, and ends those that a test left running."""
     servers: list[ServerProcess] = []
 
-    def start(data: Path = tmp_path / "data", **options: Any) -> ServerProcess:
+    def start(data: Path | None = tmp_path / "data", **options: Any) -> ServerProcess:
         servers.append(ServerProcess(artifacts, data, tmp_path / "server.log", **options))
         return servers[-1]
 

@@ -148,6 +148,15 @@ def test_a_key_of_no_served_tenant_stops_the_start(file: Path, tenant: str, tena
         KeyedAccess(file, tenants)
 
 
+def test_what_concerns_all_tenants_is_for_an_admin_of_all(file: Path) -> None:
+    _, of_all = create_key(file, Role.ADMIN, now=NOW)
+    _, of_one = create_key(file, Role.ADMIN, tenant="tea", now=NOW)
+    access = KeyedAccess(file, {"tea", "shoes"})
+    access.admit(call("/headrace.v1.OperationsService/ReloadConfig", x_api_key=of_all))
+    with pytest.raises(PermissionDeniedError):
+        access.admit(call("/headrace.v1.OperationsService/ReloadConfig", x_api_key=of_one))
+
+
 def test_a_notice_url_needs_no_key_and_names_its_tenant(file: Path) -> None:
     create_key(file, Role.ADMIN, now=NOW)
     access = KeyedAccess(file)

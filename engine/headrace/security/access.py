@@ -17,7 +17,7 @@ from headrace.config import Config
 from headrace.errors import ConfigError, PermissionDeniedError, UnauthenticatedError
 from headrace.front import Call
 from headrace.security.keys import HASH_PREFIX, Credential, Keyring, digest_of, read_keyring
-from headrace.security.roles import GRANTS, OPEN, Role
+from headrace.security.roles import GRANTS, OPEN, PROCESS, Role
 from headrace.service.access import TENANT, Access, OpenAccess, Principal
 
 REFRESH_S = 1.0
@@ -177,4 +177,5 @@ def asked_access(config: Config) -> Iterator[Access]:
 def _entry(one: Credential, digest: bytes = b"") -> _Entry:
     never = -math.inf if one.disabled else math.inf
     ends_s = one.expires.timestamp() if one.expires and not one.disabled else never
-    return _Entry(Principal(one.name, one.tenant, one.role), GRANTS[one.role], ends_s, digest)
+    methods = GRANTS[one.role] - PROCESS if one.tenant else GRANTS[one.role]
+    return _Entry(Principal(one.name, one.tenant, one.role), methods, ends_s, digest)

@@ -43,14 +43,15 @@ _CAMPAIGNS = _rpcs(
 # what makes money out of nothing where it is done wrongly
 _RECONCILE = _rpcs("CampaignsService", "SetFence", "CloseReservation")
 _ARTIFACTS = _rpcs("ArtifactsService", "GetCurrentArtifact", "ReloadArtifact")
-# of the whole process, whatever its tenants
-_PROCESS = _rpcs("OperationsService", "ReloadConfig")
+
+PROCESS = _rpcs("OperationsService", "ReloadConfig")
+"""Concerns the process and so all tenants at once: no tenant's own admin may, only one without a tenant."""
 
 GRANTS: Mapping[Role, frozenset[str]] = {
     Role.STOREFRONT: _RECOMMEND | _RECORD | _CATALOG,
     Role.AD_PLATFORM: _BID,
     Role.OPERATOR: _CAMPAIGNS | _ARTIFACTS | _ERASE | {METRICS},
     Role.ADMIN: frozenset({METRICS}).union(
-        _RECOMMEND, _RECORD, _ERASE, _CATALOG, _BID, _CAMPAIGNS, _RECONCILE, _ARTIFACTS, _PROCESS
+        _RECOMMEND, _RECORD, _ERASE, _CATALOG, _BID, _CAMPAIGNS, _RECONCILE, _ARTIFACTS, PROCESS
     ),
 }

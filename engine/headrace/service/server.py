@@ -69,8 +69,8 @@ def make_admission(config: AdmissionConfig) -> AdmitInTime:
 class Server:
     """Answers the given methods on one address.
 
-    tenants : what each tenant is offered, all of them the same methods; everything behind them is ready before
-        :meth:`start`. Where there is one tenant only its name is empty.
+    tenants : what each tenant is offered; everything behind it is ready before :meth:`start`. The empty name is offered
+        what concerns the whole process, and all the rest where there is one tenant only.
     config : the sections server, door, tls and admission are used.
     gates : what every call passes; by default everybody may call, as far as there is time and room.
     """

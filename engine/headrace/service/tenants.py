@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from headrace.config import Config, each_tenant
@@ -32,7 +32,7 @@ class Tenants:
                 self.assemblies[name] = undo.enter_context(contextlib.closing(Assembly(its)))
             self._closing = undo.pop_all()
 
-    def methods(self) -> Mapping[str, list[Method]]:
+    def methods(self) -> dict[str, list[Method]]:
         """What each tenant is offered; all of them the same methods."""
         return {name: assembly.methods() for name, assembly in self.assemblies.items()}
 
