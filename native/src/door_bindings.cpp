@@ -74,12 +74,15 @@ class PyCall {
         return identities_ = nb::tuple(names);
     }
 
+    nb::object caller() const { return caller_.is_valid() ? caller_ : nb::str(""); }
+    void set_caller(nb::str name) { caller_ = std::move(name); }
+
     nb::str method;
     nb::bytes body;
 
    private:
     std::unique_ptr<Request> request_;
-    nb::object metadata_, identities_;
+    nb::object metadata_, identities_, caller_;
 };
 
 struct Outgoing {
@@ -229,6 +232,7 @@ void bind_door(nb::module_& m) {
         .def_prop_ro("peer", [](const PyCall& call) { return call.rpc().peer(); })
         .def_prop_ro("metadata", &PyCall::metadata)
         .def_prop_ro("identities", &PyCall::identities)
+        .def_prop_rw("caller", &PyCall::caller, &PyCall::set_caller)
         .def_prop_ro("ticket", [](nb::handle_t<PyCall> call) { return nb::borrow(call); })
         .def_prop_ro("open", [](const PyCall& call) { return call.rpc().open(); });
     nb::class_<PyDoor>(m, "Door")

@@ -14,7 +14,7 @@ from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, TlsConfig
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One call as it came off the wire.
 
@@ -26,7 +26,7 @@ class Call:
     ticket : the door's own handle for the answer.
     arrived : when the door had all of it, on the clock of ``time.monotonic()``.
     identities : names that the caller's verified certificate carries: subject alternative names, then the common name.
-    caller : who that is found to be, for methods that keep an audit; doors leave it empty.
+    caller : who that is found to be; doors leave it empty, and whoever lets the call in fills it in where it matters.
 
     A message of a stream is a call of its own: same peer and metadata, answered by one message of the stream.
     """

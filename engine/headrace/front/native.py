@@ -68,9 +68,7 @@ class NativeDoor:
 
     def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
         """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
-        # a copy of a call, made to name its caller, carries the compiled one
-        compiled = [call.ticket if type(call) is Call else call for call in calls]
-        return self._core.reply(cast(Any, compiled), replies)
+        return self._core.reply(cast(Any, calls), replies)
 
     def stats(self) -> dict[str, int]:
         """What happened to calls since the start, and how many there are now."""

@@ -95,12 +95,12 @@ class Dispatcher:
         n_done = 0
         turn = self._gates.admission.turn(time.monotonic(), n_new)
         for call in batch:
-            known, tenant, error = self._let_in(call, turn)
+            tenant, error = self._let_in(call, turn)
             if error is NEXT_TURN:
                 break
             n_done += 1
             if error is None:
-                groups.setdefault((tenant, call.method), []).append(known)
+                groups.setdefault((tenant, call.method), []).append(call)
             else:
                 refused.append((call, tenant, error))
         # the disk can start on the durable ones while this thread answers the rest
@@ -113,8 +113,8 @@ class Dispatcher:
                 self._answer(key, calls[first : first + self._batch_limit])
         return n_done
 
-    def _let_in(self, call: Call, turn: Turn) -> tuple[Call, str, Exception | None]:
-        """The call, with its caller's name where that is noted down; its tenant; why it is refused if it is."""
+    def _let_in(self, call: Call, turn: Turn) -> tuple[str, Exception | None]:
+        """The call's tenant; why it is refused if it is."""
         tenant = ""
         try:
             principal = self._gates.access.admit(call)
@@ -124,10 +124,10 @@ class Dispatcher:
                 raise NotFoundError("tenant", tenant, "one that this server serves", hint)
             error = turn.refusal(call, principal)
             if error is None and self._methods[tenant, call.method].audited:
-                call = _named(call, principal.name)
-            return call, tenant, error
+                call.caller = principal.name
+            return tenant, error
         except Exception as error:  # a worker outlives whatever a gate does; nobody slips through
-            return call, tenant, error
+            return tenant, error
 
     def _queue(self, key: _Key, calls: Sequence[Call]) -> list[_Refused]:
         """Let calls wait for the disk as far as there is room; returns the others."""
@@ -204,21 +204,6 @@ class Dispatcher:
             if len(calls) > 1 and method.name in self._pure:
                 return [reply for call in calls for reply in self._replies(method, [call])]
             return [reply_of(error)] * len(calls)
-
-
-def _named(call: Call, caller: str) -> Call:
-    """A copy that names the caller; doors have call classes of their own, which dataclasses.replace does not take."""
-    return Call(
-        method=call.method,
-        body=call.body,
-        deadline=call.deadline,
-        peer=call.peer,
-        metadata=call.metadata,
-        ticket=call.ticket,
-        arrived=call.arrived,
-        identities=call.identities,
-        caller=caller,
-    )
 
 
 def _sheds(method: Method | None, error: Exception) -> bool:
