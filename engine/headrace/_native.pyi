@@ -3,6 +3,84 @@
 import numpy as np
 import numpy.typing as npt
 
+class ItemRows:
+    def __init__(self, offsets: npt.NDArray[np.int64], blob: npt.NDArray[np.uint8]) -> None: ...
+    def __len__(self) -> int: ...
+    def id(self, row: int) -> str: ...
+    def find(self, item_id: str) -> int: ...
+    def add(self, item_id: str) -> int: ...
+    def price(self, row: int) -> int: ...
+    def set_price(self, row: int, price_micros: int) -> None: ...
+    def json_ids(self, rows: npt.NDArray[np.int32]) -> str: ...
+
+def read_slate_requests(
+    bodies: list[bytes],
+    items: ItemRows,
+    max_id_bytes: int,
+    max_label_bytes: int,
+    max_exclusions: int,
+    max_limit: int,
+    default_limit: int,
+    n_policies: int,
+) -> tuple[
+    list[str],
+    list[str],
+    list[int],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int8],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int8],
+    npt.NDArray[np.int64],
+]: ...
+def split_slate_batch(body: bytes) -> list[bytes] | None: ...
+def join_slate_batch(responses: list[bytes]) -> bytes: ...
+def write_slates(
+    items: ItemRows,
+    request_ids: list[str],
+    artifact_version: str,
+    event_sequence: int,
+    tiers: npt.NDArray[np.int32],
+    cold_tier: int,
+    rows: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int32],
+) -> list[bytes]: ...
+
+class Retriever:
+    def __init__(
+        self,
+        factors: npt.NDArray[np.float32],
+        popular_order: npt.NDArray[np.int32],
+        popularity: npt.NDArray[np.float32],
+        repeat_boost: float,
+        repeat_days: float,
+    ) -> None: ...
+    def retrieve(
+        self,
+        vectors: npt.NDArray[np.float32],
+        warm: npt.NDArray[np.int8],
+        limits: npt.NDArray[np.int32],
+        exclude_purchased: npt.NDArray[np.int8],
+        history: npt.NDArray[np.int64],
+        history_rows: npt.NDArray[np.int32],
+        n_bought: npt.NDArray[np.float32],
+        last_bought_ms: npt.NDArray[np.int64],
+        last_event_ms: npt.NDArray[np.int64],
+        excluded: npt.NDArray[np.int64],
+        excluded_rows: npt.NDArray[np.int32],
+        candidates: npt.NDArray[np.int64] | None,
+        candidate_rows: npt.NDArray[np.int64] | None,
+        barred: npt.NDArray[np.uint32],
+        rows: npt.NDArray[np.int32],
+        scores: npt.NDArray[np.float32],
+        counts: npt.NDArray[np.int32],
+        found: npt.NDArray[np.int32],
+    ) -> None: ...
+
+def scan_passes() -> list[str]: ...
+def use_scan_pass(name: str) -> None: ...
+
 class ReservationImage:
     @property
     def readable(self) -> bool: ...

@@ -9,4 +9,6 @@ NB_MODULE(_native, m) {
     nb::set_leak_warnings(false);
     headrace::bind_ledger(m);
     headrace::bind_bids(m);
+    headrace::bind_scan(m);
+    headrace::bind_slates(m);
 }

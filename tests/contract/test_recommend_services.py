@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from headrace.errors import HeadraceError, InvalidRequestError, NotFoundError, PreconditionError
 from headrace.events.log import EventLog
 from headrace.events.store import Store
+from headrace.front import Call
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Recommender
 from headrace.service.catalog import CatalogService
@@ -24,6 +27,14 @@ T = 1_700_000_000_000
 DAY = 86_400_000
 
 
+def called(request: Message) -> Call:
+    return Call("", request.SerializeToString(), math.inf, "", {}, None)
+
+
+def read(response: type[Message], answer: bytes | HeadraceError) -> Any:
+    return answer if isinstance(answer, HeadraceError) else response.FromString(answer)
+
+
 class Shop:
     """The three services over one log."""
 
@@ -34,7 +45,15 @@ class Shop:
         self.catalog = CatalogService(recommender)
 
     def recommend(self, **fields: Any) -> Any:
-        return self.slates.recommend([pb.RecommendRequest(**fields)])[0]
+        return self.recommend_all(pb.RecommendRequest(**fields))[0]
+
+    def recommend_all(self, *requests: pb.RecommendRequest) -> list[Any]:
+        answers = self.slates.recommend([called(request) for request in requests])
+        return [read(pb.RecommendResponse, answer) for answer in answers]
+
+    def recommend_batches(self, *requests: pb.RecommendBatchRequest) -> list[Any]:
+        answers = self.slates.recommend_batch([called(request) for request in requests])
+        return [read(pb.RecommendBatchResponse, answer) for answer in answers]
 
     def record(self, *events: events_pb2.Event) -> Any:
         return self.events.record_events([events_pb2.RecordEventsRequest(events=events)])[0]
@@ -140,7 +159,7 @@ def test_the_limits_themselves_are_allowed(shop: Shop, fields: dict[str, Any]) -
 
 def test_a_wrong_request_fails_alone(shop: Shop) -> None:
     requests = [pb.RecommendRequest(user_id="u1"), pb.RecommendRequest(limit=0), pb.RecommendRequest(min_sequence=9)]
-    good, zero, early = shop.slates.recommend(requests)
+    good, zero, early = shop.recommend_all(*requests)
     assert isinstance(good, pb.RecommendResponse)
     assert isinstance(zero, InvalidRequestError)
     assert isinstance(early, PreconditionError)
@@ -151,14 +170,14 @@ def test_a_batch_answers_in_order_or_names_the_request_that_failed(shop: Shop) -
     good = pb.RecommendBatchRequest(requests=[pb.RecommendRequest(user_id=f"u{i}", limit=5) for i in range(40)])
     bad = pb.RecommendBatchRequest(requests=[pb.RecommendRequest(), pb.RecommendRequest(limit=0)])
     huge = pb.RecommendBatchRequest(requests=[pb.RecommendRequest()] * 257)
-    results = shop.slates.recommend_batch([good, bad, pb.RecommendBatchRequest(), huge])
-    assert [ids(response) for response in results[0].responses] == [  # type: ignore[union-attr]
+    results = shop.recommend_batches(good, bad, pb.RecommendBatchRequest(), huge)
+    assert [ids(response) for response in results[0].responses] == [
         ids(shop.recommend(user_id=f"u{i}", limit=5)) for i in range(40)
     ]
     assert str(results[1]).startswith("requests[1].limit: got 0")
     refused(results[2], "requests")
     refused(results[3], "requests")
-    late = shop.slates.recommend_batch([pb.RecommendBatchRequest(requests=[pb.RecommendRequest(min_sequence=5)])])
+    late = shop.recommend_batches(pb.RecommendBatchRequest(requests=[pb.RecommendRequest(min_sequence=5)]))
     assert isinstance(late[0], PreconditionError)
 
 

@@ -36,7 +36,7 @@ def test_items_unknown_to_the_artifact_are_shown_only_from_the_catalog() -> None
     table = make_table()
     table.apply([change(1, "event-only", in_catalog=0), change(2, "new")])
     assert list(table.ids) == ["tea", "cup", "event-only", "new"]
-    assert [table.row_of_id.get(item_id) for item_id in (*table.ids, "none")] == [0, 1, 2, 3, -1]
+    assert [table.rows.find(item_id) for item_id in (*table.ids, "none")] == [0, 1, 2, 3, -1]
     assert shown(table, 5) == ["tea", "cup", "new"]
 
 
@@ -60,8 +60,8 @@ def test_the_mask_is_kept_between_two_moments_of_change() -> None:
 def test_prices_attributes_and_keys_follow_changes() -> None:
     table = make_table()
     table.apply([change(5000, "cup", price_micros=7, attributes='{"name": "Cup"}'), change(5001, "mug")])
-    assert table.prices_micros == [0, 7, 0]
-    assert table.attributes == [{}, {"name": "Cup"}, {}]
+    assert [table.rows.price(row) for row in range(3)] == [0, 7, 0]
+    assert table.attributes == {1: {"name": "Cup"}}
     assert table.rows_of_keys([5000, 5001]).tolist() == [1, 2]  # type: ignore[arg-type]
     assert table.change_sequence == 5001
 
@@ -71,7 +71,7 @@ def test_many_new_items_grow_the_table() -> None:
     table.apply([change(key, f"n{key}") for key in range(1, 3000)])
     assert table.n_rows == 3001
     assert len(table.banned(5)) == 3001
-    assert table.row_of_id.get("n2999") == 3000
+    assert table.rows.find("n2999") == 3000
 
 
 def test_rows_do_not_depend_on_when_a_process_looked() -> None:
@@ -80,5 +80,5 @@ def test_rows_do_not_depend_on_when_a_process_looked() -> None:
     early.apply([change(2, "b", change_sequence=2)])
     early.apply([change(1, "a", price_micros=3, change_sequence=3)])
     late.apply([change(1, "a", price_micros=3, change_sequence=3), change(2, "b", change_sequence=2)])
-    assert list(early.ids) == list(late.ids)
-    assert early.prices_micros == late.prices_micros
+    assert early.ids == late.ids
+    assert early.rows.price(2) == late.rows.price(2) == 3

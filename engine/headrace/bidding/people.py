@@ -25,4 +25,4 @@ class KnownPeople:
 
     def find_item(self, item_id: str) -> int:
         """The row of an item, -1 when neither the artifact nor the log knows it."""
-        return self._model.items.row_of_id.get(item_id, -1)
+        return self._model.items.rows.find(item_id)

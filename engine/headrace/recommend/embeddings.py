@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +13,6 @@ from headrace.types import Float32, Int32, Int64
 
 REMEMBERED = 16_384
 """Embeddings kept, the least recently used give way; at 50 items and 64 factors some 700 bytes each."""
-
-_Key = tuple[bytes, bytes]
 
 
 class Embeddings:
@@ -28,34 +26,47 @@ class Embeddings:
     def __init__(self, fold_in: Callable[[Int64, Int32, Float32], Float32]) -> None:
         self._fold_in = fold_in
         self._lock = threading.Lock()
-        self._known: OrderedDict[_Key, Float32] = OrderedDict()
+        self._places: OrderedDict[bytes, int] = OrderedDict()
+        self._table: Float32 | None = None
 
     def of(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
         """(n, w) float32 factors of n people; arguments as for fold_in."""
-        spans = [slice(first, last) for first, last in pairwise(indptr.tolist())]
-        keys = [(rows[span].tobytes(), confidences[span].tobytes()) for span in spans]
+        keys = _keys(indptr, rows, confidences)
         with self._lock:
-            found = [self._known.get(key) for key in keys]
-        missing = [i for i, embedding in enumerate(found) if embedding is None]
-        if len(missing) == len(found):
-            embeddings = self._fold_in(indptr, rows, confidences)
+            places = np.array([self._places.get(key, -1) for key in keys], dtype=np.int64)
+            missing = np.flatnonzero(places < 0)
+            if not len(missing):
+                assert self._table is not None
+                for key in keys:
+                    self._places.move_to_end(key)
+                return self._table[places]
+            kept = None if self._table is None else self._table[places]
+        if kept is None or len(missing) == len(keys):
+            embeddings = fresh = self._fold_in(indptr, rows, confidences)
         else:
-            if missing:
-                starts = np.cumsum([0, *(spans[i].stop - spans[i].start for i in missing)], dtype=np.int64)
-                some = (np.concatenate([column[spans[i]] for i in missing]) for column in (rows, confidences))
-                for i, embedding in zip(missing, self._fold_in(starts, *some), strict=True):
-                    found[i] = embedding
-            embeddings = np.array(found)
-        self._remember(keys, embeddings, frozenset(missing))
+            spans = [slice(indptr[i], indptr[i + 1]) for i in missing.tolist()]
+            starts = np.cumsum([0, *(span.stop - span.start for span in spans)], dtype=np.int64)
+            some = (np.concatenate([column[span] for span in spans]) for column in (rows, confidences))
+            embeddings, fresh = kept, self._fold_in(starts, *some)
+            embeddings[missing] = fresh
+        with self._lock:
+            self._remember([keys[i] for i in missing.tolist()], fresh)
         return embeddings
 
-    def _remember(self, keys: Sequence[_Key], embeddings: Float32, fresh: frozenset[int]) -> None:
-        with self._lock:
-            for i, key in enumerate(keys):
-                if i in fresh:
-                    # a row of a batch's array would keep the whole array alive
-                    self._known[key] = embeddings[i].copy()
-                if key in self._known:
-                    self._known.move_to_end(key)
-            while len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+    def _remember(self, keys: list[bytes], fresh: Float32) -> None:
+        if self._table is None:
+            self._table = np.empty((REMEMBERED, fresh.shape[1]), dtype=np.float32)
+        for key, embedding in zip(keys, fresh, strict=True):
+            if key in self._places:
+                continue
+            place = len(self._places)
+            if place == len(self._table):
+                place = self._places.popitem(last=False)[1]
+            self._table[place] = embedding
+            self._places[key] = place
+
+
+def _keys(indptr: Int64, rows: Int32, confidences: Float32) -> list[bytes]:
+    row_bytes, confidence_bytes = rows.tobytes(), confidences.tobytes()
+    ends = (4 * indptr).tolist()
+    return [row_bytes[first:last] + confidence_bytes[first:last] for first, last in pairwise(ends)]

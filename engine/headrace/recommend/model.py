@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from headrace._native import Retriever
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
 from headrace.kernels.foldin import PANEL, fold_in
 from headrace.kernels.history import Merged, fold_in_input
-from headrace.kernels.topk import BLOCK, UNROLL, Coarse, longest
 from headrace.recommend.embeddings import Embeddings
 from headrace.state.items import ItemTable
 from headrace.state.users import MAX_HISTORY, UserState
@@ -21,7 +21,7 @@ class Model:
     """A snapshot that never changes, but for the log's events and catalog, which its items and users follow.
 
     artifact : the arrays, mapped. log : the log that items and users follow.
-    Attributes: ``coarse`` for kernels.topk, ``gram`` for kernels.foldin, ``embeddings`` of people's histories,
+    Attributes: ``retriever`` for search, ``gram`` for kernels.foldin, ``embeddings`` of people's histories,
     ``index`` the Faiss index or None, ``items``, ``users``.
     """
 
@@ -29,7 +29,7 @@ class Model:
         self.artifact = artifact
         self.version = artifact.version
         self.n_items = len(artifact.item_ids)
-        self.coarse = to_coarse(artifact.item_factors)
+        self.retriever = make_retriever(artifact)
         self.gram = _padded_gram(artifact)
         self.embeddings = Embeddings(self.fold_in)
         self.index = _read_index(artifact)
@@ -49,7 +49,7 @@ class Model:
         return indptr, rows, confidences
 
     def fold_in(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
-        """(n, d rounded up to UNROLL) float32 factors of people from their histories; zeros for an empty one."""
+        """(n, d rounded up to PANEL) float32 factors of people from their histories; zeros for an empty one."""
         out = np.empty((len(indptr) - 1, len(self.gram)), dtype=np.float32)
         fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences, out)
         return out
@@ -62,19 +62,16 @@ class Model:
         return self._inverse_norms
 
 
-def to_coarse(factors: Float32) -> Coarse:
-    """The coarse form of (n_items, d) float32 factors, for kernels.topk."""
-    n_items, d = factors.shape
-    width = d + -d % UNROLL
-    norms = np.linalg.norm(factors, axis=1)
-    max_norm = float(norms.max(initial=0.0))
-    scale = max(max_norm / longest(width), float(np.abs(factors).max(initial=0.0)) / 127.0) or 1.0
-    rounded = np.rint(factors / np.float32(scale)).astype(np.int8)
-    errors = np.linalg.norm(factors - np.float32(scale) * rounded, axis=1)
-    padded = np.zeros((n_items + -n_items % BLOCK, width), dtype=np.int8)
-    padded[:n_items, :d] = rounded
-    blocks = np.ascontiguousarray(padded.reshape(-1, BLOCK, width).transpose(0, 2, 1))
-    return Coarse(blocks, scale, max_norm, float(errors.max(initial=0.0)))
+def make_retriever(artifact: Artifact) -> Retriever:
+    """The native search over an artifact's items."""
+    manifest = artifact.manifest
+    return Retriever(
+        np.asarray(artifact.item_factors),
+        np.asarray(artifact.popular_order),
+        np.asarray(artifact.popularity),
+        manifest.repeat_boost,
+        manifest.repeat_days,
+    )
 
 
 def _padded_gram(artifact: Artifact) -> Float32:

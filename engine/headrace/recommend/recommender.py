@@ -8,17 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import numpy as np
 
 from headrace.counters import Counts
-from headrace.errors import HeadraceError, NotFoundError, PreconditionError
+from headrace.errors import HeadraceError, NotFoundError, OverloadedError, PreconditionError
 from headrace.events.identity import subject_name
 from headrace.events.log import EventLog
-from headrace.kernels.topk import MAX_QUERIES
 from headrace.recommend.model import Model
-from headrace.recommend.retrieve import POPULAR, Wanted, retrieve
+from headrace.recommend.retrieve import POPULAR, Found, Wanted, popular, retrieve
 from headrace.recommend.similar import similar
 from headrace.recommend.slates import Shown, SlateRecorder
 from headrace.recommend.warm import warm
@@ -65,8 +63,27 @@ class Answer:
     @property
     def item_ids(self) -> list[str]:
         """Ids of the items, best first."""
-        ids = self.model.items.ids
-        return [ids[row] for row in self.rows]
+        return [self.model.items.rows.id(row) for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """n checked wishes in columns: names of the subjects, "" for none, and the rest as in recommender.proto."""
+
+    names: list[str]
+    surfaces: list[str]
+    min_sequences: list[int]
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """n slates in columns, as ``found`` has them; ``errors`` by position for those that must not be sent."""
+
+    request_ids: list[str]
+    event_sequence: int
+    found: Found
+    errors: dict[int, HeadraceError]
 
 
 class Recommender:
@@ -107,17 +124,45 @@ class Recommender:
 
     def recommend(self, queries: Sequence[Query]) -> list[Answer | HeadraceError]:
         """One slate a query, in order; each as if it had been asked alone."""
-        model, now_ms = self._model, self.clock_ms()
-        answers: list[Answer | HeadraceError] = []
-        for first in range(0, len(queries), MAX_QUERIES):
-            answers += self._recommend_some(model, queries[first : first + MAX_QUERIES], now_ms)
-        return answers
+        model = self._model
+        answers = self.answer(model, _requests(model, queries))
+        found = answers.found
+        columns = (found.rows.tolist(), found.scores.tolist(), found.counts.tolist(), found.tiers.tolist())
+        slates = zip(answers.request_ids, *columns, strict=True)
+        return [
+            answers.errors.get(i)
+            or Answer(request_id, model, answers.event_sequence, tier, rows[:count], scores[:count])
+            for i, (request_id, rows, scores, count, tier) in enumerate(slates)
+        ]
+
+    def answer(self, model: Model, requests: Requests) -> Answers:
+        """The same in columns, over the model whose rows the requests name."""
+        now_ms, newest = self.clock_ms(), max(requests.min_sequences, default=0)
+        if newest > model.users.sequence:
+            model.users.catch_up()
+        people = model.users.gather(requests.names, now_ms)
+        errors: dict[int, HeadraceError] = {}
+        if newest > people.sequence:
+            late = [(i, least) for i, least in enumerate(requests.min_sequences) if least > people.sequence]
+            errors = {i: _not_yet(least, people) for i, least in late}
+        return self._shown(model, requests, people, retrieve(model, people, requests.wanted), errors, now_ms)
+
+    def answer_popular(self, model: Model, requests: Requests) -> Answers:
+        """Popular items for all, without a look at anybody's history: what there is time for under load."""
+        now_ms = self.clock_ms()
+        people = model.users.strangers(len(requests.names), now_ms)
+        errors: dict[int, HeadraceError] = {
+            i: OverloadedError("no time to answer with that event seen", hint="try again, or leave out min_sequence")
+            for i, least in enumerate(requests.min_sequences)
+            if least > people.sequence
+        }
+        return self._shown(model, requests, people, popular(model, people, requests.wanted), errors, now_ms)
 
     def similar(self, item_id: str, limit: int = 20, exclude_item_ids: Sequence[str] = ()) -> Answer:
         """Items bought by the same people as an item. Raises NotFoundError for one that nobody has named yet."""
         model, now_ms = self._model, self.clock_ms()
         people = model.users.gather([], now_ms)
-        row = model.items.row_of_id.get(item_id, -1)
+        row = model.items.rows.find(item_id)
         if row < 0 or row >= people.n_rows:
             raise NotFoundError(
                 "item_id", got=item_id, expected="an item of the artifact or the catalog", hint="upsert the item first"
@@ -126,9 +171,10 @@ class Recommender:
         banned[_rows_of(model, exclude_item_ids, people.n_rows)] = 1
         banned[row] = 1
         rows, scores = similar(model, row, limit, banned)
-        answer = Answer(self.slates.new_request_id(), model, people.sequence, 0, rows.tolist(), scores.tolist())
-        self._record(answer, now_ms, 0, "similar")
-        return answer
+        request_ids, nought, n = self.slates.new_request_ids(1), np.zeros(1, dtype=np.int32), np.array([len(rows)])
+        shown = Shown(request_ids, now_ms, [0], model.version, nought, ["similar"], model.items, rows[None], n)
+        self.slates.add(shown)
+        return Answer(request_ids[0], model, people.sequence, 0, rows.tolist(), scores.tolist())
 
     def start(self) -> None:
         """Follow the log and store slates on a thread of its own."""
@@ -148,30 +194,22 @@ class Recommender:
         """Run every kernel once, so that no caller waits for a compiler."""
         warm(self._model)
 
-    def _recommend_some(self, model: Model, queries: Sequence[Query], now_ms: int) -> list[Answer | HeadraceError]:
-        names = [subject_name(query.user_id, query.anonymous_id) for query in queries]
-        newest = max((query.min_sequence for query in queries), default=0)
-        if newest > model.users.sequence:
-            model.users.catch_up()
-        people = model.users.gather(names, now_ms)
-        found = retrieve(model, people, _wanted(model, queries, people.n_rows))
-        rows, scores = found.rows.tolist(), found.scores.tolist()
-        counts, tiers = found.counts.tolist(), found.tiers
-        self.tiers.add(tiers)
-        answers: list[Answer | HeadraceError] = []
-        for q, query in enumerate(queries):
-            if query.min_sequence > people.sequence:
-                answers.append(_not_yet(query, people))
-                continue
-            request_id, n = self.slates.new_request_id(), counts[q]
-            answer = Answer(request_id, model, people.sequence, tiers[q], rows[q][:n], scores[q][:n])
-            self._record(answer, now_ms, people.subject_keys[q], query.surface)
-            answers.append(answer)
-        return answers
-
-    def _record(self, answer: Answer, now_ms: int, subject_key: int, surface: str) -> None:
-        version = answer.model.version
-        self.slates.add(Shown(answer.request_id, now_ms, subject_key, version, answer.tier, surface, answer.item_ids))
+    def _shown(
+        self,
+        model: Model,
+        requests: Requests,
+        people: People,
+        found: Found,
+        errors: dict[int, HeadraceError],
+        now_ms: int,
+    ) -> Answers:
+        request_ids = self.slates.new_request_ids(len(requests.names))
+        sent = Shown(
+            request_ids, now_ms, people.subject_keys, model.version, found.tiers, requests.surfaces, model.items,
+            found.rows, found.counts,
+        )  # fmt: skip
+        self.slates.add(sent.without(errors) if errors else sent)
+        return Answers(request_ids, people.sequence, found, errors)
 
     def _follow(self) -> None:
         while not self._stop.wait(FOLLOW_INTERVAL_S):
@@ -183,28 +221,31 @@ class Recommender:
 
 
 def _rows_of(model: Model, item_ids: Sequence[str], n_rows: int) -> list[int]:
-    row_of_id = model.items.row_of_id
-    rows = [row_of_id.get(item_id, -1) for item_id in item_ids]
+    rows = map(model.items.rows.find, item_ids)
     return [row for row in rows if 0 <= row < n_rows]
 
 
-def _wanted(model: Model, queries: Sequence[Query], n_rows: int) -> Wanted:
-    default = model.exclude_purchased
-    excluded = [_rows_of(model, query.exclude_item_ids, n_rows) if query.exclude_item_ids else [] for query in queries]
-    starts = [0, *accumulate(map(len, excluded))]
-    purchased = [default if query.exclude_purchased is None else query.exclude_purchased for query in queries]
-    return Wanted(
+def _requests(model: Model, queries: Sequence[Query]) -> Requests:
+    excluded = [_rows_of(model, query.exclude_item_ids, model.items.n_rows) for query in queries]
+    purchased = [query.exclude_purchased for query in queries]
+    wanted = Wanted(
         limits=np.array([query.limit for query in queries], dtype=np.int32),
-        exclude_purchased=np.array(purchased, dtype=np.int8),
-        excluded_indptr=np.array(starts, dtype=np.int64),
+        exclude_purchased=np.array([model.exclude_purchased if p is None else p for p in purchased], dtype=np.int8),
+        excluded_indptr=np.cumsum([0, *map(len, excluded)], dtype=np.int64),
         excluded_rows=np.array([row for rows in excluded for row in rows], dtype=np.int32),
+    )
+    return Requests(
+        [subject_name(query.user_id, query.anonymous_id) for query in queries],
+        [query.surface for query in queries],
+        [query.min_sequence for query in queries],
+        wanted,
     )
 
 
-def _not_yet(query: Query, people: People) -> PreconditionError:
+def _not_yet(min_sequence: int, people: People) -> PreconditionError:
     return PreconditionError(
         "min_sequence",
-        got=query.min_sequence,
+        got=min_sequence,
         expected=f"at most {people.sequence}, the last event of the log",
         hint="pass the sequence that RecordEvents answered on this shop's log",
     )

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from headrace.kernels.history import purchased_rows
-from headrace.kernels.repeats import merge_repeats, repeat_lifts
-from headrace.kernels.topk import MAX_QUERIES, ban, take_allowed, top_candidates, top_rows
 from headrace.recommend.model import Model
 from headrace.state.users import People
-from headrace.types import Bool, Float32, Int8, Int32, Int64, UInt32
+from headrace.types import Float32, Int8, Int32, Int64
 
 EXACT, APPROXIMATE, POPULAR = 1, 2, 3
 """Tiers, numbered as in recommender.proto."""
 
-_CANDIDATES = 4
-"""Candidates asked of an approximate index, as a multiple of what is wanted."""
+_ASKS = (4, 64)
+"""Candidates asked of an approximate index, as a multiple of what is wanted; then every item is scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What at most MAX_QUERIES people want.
+    """What n people want.
 
     limits : (n,) int32, 1 or more. exclude_purchased : (n,) int8. excluded_indptr, excluded_rows : item rows that the
     callers exclude, int64 (n + 1,) and int32.
@@ -37,12 +33,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Slates of n people: rows (n, k) int32, scores (n, k) float32, counts (n,) int32 of valid entries, tiers."""
+    """Slates of n people: rows (n, k) int32, scores (n, k) float32, counts (n,) int32 of valid entries, tiers int32."""
 
     rows: Int32
     scores: Float32
     counts: Int32
-    tiers: list[int]
+    tiers: Int32
 
 
 def retrieve(model: Model, people: People, wanted: Wanted) -> Found:
@@ -50,100 +46,96 @@ def retrieve(model: Model, people: People, wanted: Wanted) -> Found:
 
     Each person's slate follows from their own history and wishes alone, bit for bit.
     """
-    limits = wanted.limits.tolist()
-    n, k = len(limits), max(limits, default=0)
-    assert n <= MAX_QUERIES
     indptr, rows, confidences = model.fold_in_input(people.merged)
-    warm = [first < last for first, last in pairwise(indptr.tolist())]
-    personal = EXACT if model.index is None else APPROXIMATE
-    found = Found(
-        rows=np.empty((n, k), dtype=np.int32),
-        scores=np.empty((n, k), dtype=np.float32),
-        counts=np.zeros(n, dtype=np.int32),
-        tiers=[personal if each else POPULAR for each in warm],
-    )
-    banned = _banned(people, wanted)
-    if any(warm):
-        vectors = model.embeddings.of(indptr, rows, confidences)
-        lifted = np.array(warm) & (wanted.exclude_purchased == 0) if model.artifact.manifest.repeat_boost > 0 else None
-        if lifted is None or not lifted.any():
-            _search(model, vectors, warm, wanted.limits, banned, found)
-        else:
-            _search_lifted(model, people, vectors, lifted, wanted.limits, banned, found)
-    for q, count in enumerate(found.counts.tolist()):
-        if count < limits[q]:
-            _fill(model, people.n_rows, q, limits[q], banned, found)
-    return found
-
-
-def _search_lifted(
-    model: Model, people: People, vectors: Float32, lifted: Bool, limits: Int32, banned: UInt32, found: Found
-) -> None:
-    """Search without what the people in ``lifted`` bought before, then merge that in with its lift.
-
-    ``banned`` bars the lifted items too when this returns: those that may be shown have had their chance.
-    """
-    manifest, size = model.artifact.manifest, len(people.merged.rows)
-    lifts = (np.zeros(len(limits) + 1, np.int64), np.empty(size, np.int32), np.empty(size, np.float32))
-    chosen = lifted.astype(np.int8)
-    repeat_lifts(people.merged, chosen, model.n_items, manifest.repeat_boost, manifest.repeat_days, lifts)
-    allowed = banned.copy()
-    ban(banned, lifts[0], lifts[1])
-    warm = [tier != POPULAR for tier in found.tiers]
-    _search(model, vectors, warm, limits, banned, found)
-    slates = (found.rows, found.scores, found.counts)
-    merge_repeats(lifts, model.artifact.item_factors, vectors, allowed, limits, slates)
-
-
-def _search(model: Model, vectors: Float32, warm: list[bool], limits: Int32, banned: UInt32, found: Found) -> None:
-    if not all(warm):  # a limit of nought makes a search pass over the cold ones
-        limits = np.where(warm, limits, np.int32(0))
+    warm = (indptr[1:] > indptr[:-1]).astype(np.int8)
+    vectors = model.embeddings.of(indptr, rows, confidences)
+    task = _Task(model, people, wanted, vectors, warm)
     if model.index is None:
-        slates = (found.rows, found.scores, found.counts)
-        top_rows(model.coarse, model.artifact.item_factors, vectors, limits, banned, slates)
-    else:
-        _approximate(model, vectors, limits.tolist(), banned, found)
+        return task.search(slice(0, len(warm)), EXACT)[0]
+    return task.search_by_index()
 
 
-def _banned(people: People, wanted: Wanted) -> UInt32:
-    banned = people.banned.copy()
-    ban(banned, wanted.excluded_indptr, wanted.excluded_rows)
-    if wanted.exclude_purchased.any():
-        indptr = np.zeros(len(wanted.limits) + 1, dtype=np.int64)
-        rows = np.empty_like(people.merged.rows)
-        purchased_rows(people.merged, wanted.exclude_purchased, indptr, rows)
-        ban(banned, indptr, rows)
-    return banned
+def popular(model: Model, people: People, wanted: Wanted) -> Found:
+    """Popular items for n people, whatever is known of them, but for what their callers exclude."""
+    n = len(wanted.limits)
+    task = _Task(model, people, wanted, np.zeros((n, len(model.gram)), np.float32), np.zeros(n, np.int8))
+    return task.search(slice(0, n), POPULAR)[0]
 
 
-def _approximate(model: Model, vectors: Float32, limits: list[int], banned: UInt32, found: Found) -> None:
-    factors = model.artifact.item_factors
-    d = factors.shape[1]
-    for q, k in enumerate(limits):
-        if not k:
-            continue
-        slate = (found.rows[q, :k], found.scores[q, :k], found.counts[q : q + 1])
-        for ask in (_CANDIDATES * k, _CANDIDATES * _CANDIDATES * _CANDIDATES * k):
-            # One at a time: Faiss rounds differently, and may visit other lists, when it searches for many at once.
-            _, candidates = model.index.search(vectors[q : q + 1, :d], min(ask, model.n_items))
-            rows = np.unique(candidates[0][candidates[0] >= 0])
-            top_candidates(factors, rows, vectors[q], banned, q, slate)
-            if found.counts[q] == k:
-                break
-        else:
-            found.tiers[q] = EXACT
-            own = (banned >> np.uint32(q)) & np.uint32(1)
-            slates = (found.rows[q : q + 1], found.scores[q : q + 1], found.counts[q : q + 1])
-            top_rows(model.coarse, factors, vectors[q : q + 1], np.array([k], dtype=np.int32), own, slates)
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One batch, with people's vectors (n, w) float32 and whether anything usable is known of them, (n,) int8."""
 
+    model: Model
+    people: People
+    wanted: Wanted
+    vectors: Float32
+    warm: Int8
 
-def _fill(model: Model, n_rows: int, q: int, limit: int, banned: UInt32, found: Found) -> None:
-    """Popular items for those of whom nothing is known, then items that the artifact does not know, with score 0."""
-    rows, count = found.rows[q, :limit], int(found.counts[q])
-    if found.tiers[q] == POPULAR:
-        count = take_allowed(model.artifact.popular_order, banned, q, rows, count)
-        found.scores[q, :count] = model.artifact.popularity[rows[:count]]
-    scored = count
-    count = take_allowed(np.arange(model.n_items, n_rows, dtype=np.int32), banned, q, rows, count)
-    found.scores[q, scored:count] = 0.0
-    found.counts[q] = count
+    def search(self, part: slice, tier: int, candidates: Int64 | None = None) -> tuple[Found, Int32]:
+        """Slates of some of the people, out of all items or of one person's candidates.
+
+        Also how many items of each slate the search found itself, (n,) int32.
+        """
+        merged, wanted, n = self.people.merged, self.wanted, part.stop - part.start
+        limits, warm = wanted.limits[part], self.warm[part]
+        k = int(limits.max(initial=0))
+        found = Found(
+            rows=np.empty((n, k), dtype=np.int32),
+            scores=np.empty((n, k), dtype=np.float32),
+            counts=np.empty(n, dtype=np.int32),
+            tiers=np.where(warm, np.int32(tier), np.int32(POPULAR)),
+        )
+        reached = np.empty(n, dtype=np.int32)
+        pointers = slice(part.start, part.stop + 1)
+        self.model.retriever.retrieve(
+            self.vectors[part],
+            warm,
+            limits,
+            wanted.exclude_purchased[part],
+            merged.indptr[pointers],
+            merged.rows,
+            merged.n_bought,
+            merged.last_bought_ms,
+            merged.last_event_ms[part],
+            wanted.excluded_indptr[pointers],
+            wanted.excluded_rows,
+            None if candidates is None else np.array([0, len(candidates)]),
+            candidates,
+            self.people.banned,
+            found.rows,
+            found.scores,
+            found.counts,
+            reached,
+        )
+        return found, reached
+
+    def search_by_index(self) -> Found:
+        """Slates of all by the approximate index, one at a time.
+
+        Faiss rounds differently, and may visit other lists, when it searches for many at once.
+        """
+        n, k = len(self.warm), int(self.wanted.limits.max(initial=0))
+        all_found = Found(
+            rows=np.empty((n, k), dtype=np.int32),
+            scores=np.empty((n, k), dtype=np.float32),
+            counts=np.empty(n, dtype=np.int32),
+            tiers=np.empty(n, dtype=np.int32),
+        )
+        for q in range(n):
+            found = self._search_one(q)
+            count = int(found.counts[0])
+            all_found.rows[q, :count] = found.rows[0, :count]
+            all_found.scores[q, :count] = found.scores[0, :count]
+            all_found.counts[q], all_found.tiers[q] = count, found.tiers[0]
+        return all_found
+
+    def _search_one(self, q: int) -> Found:
+        model, part, k = self.model, slice(q, q + 1), int(self.wanted.limits[q])
+        d = model.artifact.item_factors.shape[1]
+        for ask in _ASKS if self.warm[q] else ():
+            _, candidates = model.index.search(self.vectors[part, :d], min(ask * k, model.n_items))
+            found, reached = self.search(part, APPROXIMATE, np.unique(candidates[0]))
+            if reached[0] == k:
+                return found
+        return self.search(part, EXACT)[0]

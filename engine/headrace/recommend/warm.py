@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.kernels.history import append_events, repack
-from headrace.kernels.repeats import repeat_lifts
-from headrace.kernels.topk import top_candidates
 from headrace.recommend.model import Model
 from headrace.recommend.retrieve import Wanted, retrieve
 from headrace.recommend.similar import similar
@@ -29,11 +27,6 @@ def warm(model: Model) -> None:
     with model.users.lock:
         merged = model.users.merge(nobody, np.array([0, -1], dtype=np.int32), arena)
     retrieve(model, People(merged, 0, [0, 0], banned, model.n_items), _wanted(one))
-    lifted = (np.zeros(3, np.int64), np.empty(len(merged.rows), np.int32), np.empty(len(merged.rows), np.float32))
-    repeat_lifts(merged, np.ones(2, np.int8), model.n_items, 1.0, 1.0, lifted)
-    slate = (one.copy(), np.zeros(1, dtype=np.float32), one.copy())
-    query = np.zeros(model.coarse.blocks.shape[1], dtype=np.float32)
-    top_candidates(model.artifact.item_factors, np.zeros(1, dtype=np.int64), query, banned, 0, slate)
     similar(model, 0, 1, banned)
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from headrace._native import join_slate_batch, read_slate_requests, split_slate_batch, write_slates
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.front import Call
-from headrace.recommend.recommender import Answer, Query, Recommender
+from headrace.recommend.model import Model
+from headrace.recommend.recommender import Answer, Answers, Recommender, Requests
+from headrace.recommend.retrieve import POPULAR, Wanted
 from headrace.service.checks import MAX_ID_BYTES, MAX_LABEL_BYTES, check_count, check_range, check_text, within
 from headrace.service.method import Method
+from headrace.types import Bool, Int8, Int64
 from headrace.v1 import recommender_pb2 as pb
 
 DEFAULT_LIMIT = 20
@@ -16,11 +24,7 @@ MAX_LIMIT = 1000
 MAX_EXCLUSIONS = 10_000
 MAX_BATCH = 256
 
-_POLICIES = {
-    pb.REPEAT_POLICY_UNSPECIFIED: None,
-    pb.REPEAT_POLICY_EXCLUDE_PURCHASED: True,
-    pb.REPEAT_POLICY_ALLOW: False,
-}
+_POLICIES = (pb.REPEAT_POLICY_UNSPECIFIED, pb.REPEAT_POLICY_EXCLUDE_PURCHASED, pb.REPEAT_POLICY_ALLOW)
 
 
 class RecommenderService:
@@ -33,30 +37,22 @@ class RecommenderService:
         """What the server offers of this service."""
         prefix = "/headrace.v1.RecommenderService/"
         return [
-            Method(prefix + "Recommend", pb.RecommendRequest, self.recommend),
-            Method(prefix + "RecommendBatch", pb.RecommendBatchRequest, self.recommend_batch),
+            Method(prefix + "Recommend", pb.RecommendRequest, answer=self.recommend, shed=self.recommend_popular),
+            Method(prefix + "RecommendBatch", pb.RecommendBatchRequest, answer=self.recommend_batch),
             Method(prefix + "SimilarItems", pb.SimilarItemsRequest, self.similar_items),
         ]
 
-    def recommend(
-        self, requests: Sequence[pb.RecommendRequest], _calls: Sequence[Call] = ()
-    ) -> list[pb.RecommendResponse | HeadraceError]:
-        """A slate for each request; a request that is wrong fails alone."""
-        queries = [_query(request) for request in requests]
-        answers = iter(self._recommender.recommend([query for query in queries if isinstance(query, Query)]))
-        results: list[Answer | HeadraceError] = [
-            next(answers) if isinstance(query, Query) else query for query in queries
-        ]
-        return [
-            _response(result, request.include_attributes) if isinstance(result, Answer) else result
-            for result, request in zip(results, requests, strict=True)
-        ]
+    def recommend(self, calls: Sequence[Call]) -> list[bytes | HeadraceError]:
+        """A slate for each request, from bytes to bytes; a request that is wrong fails alone."""
+        return self._slates([call.body for call in calls])
 
-    def recommend_batch(
-        self, requests: Sequence[pb.RecommendBatchRequest], _calls: Sequence[Call] = ()
-    ) -> list[pb.RecommendBatchResponse | HeadraceError]:
+    def recommend_popular(self, calls: Sequence[Call]) -> list[bytes | HeadraceError]:
+        """The same without a look at anybody's history, for calls that there is no time for."""
+        return self._slates([call.body for call in calls], shed=True)
+
+    def recommend_batch(self, calls: Sequence[Call]) -> list[bytes | HeadraceError]:
         """All slates of each call, or the error of the first request of it that fails."""
-        return [self._one_batch(request) for request in requests]
+        return [self._one_batch(call.body) for call in calls]
 
     def similar_items(
         self, requests: Sequence[pb.SimilarItemsRequest], _calls: Sequence[Call] = ()
@@ -64,18 +60,38 @@ class RecommenderService:
         """Items that go with the item of each request."""
         return [self._one_similar(request) for request in requests]
 
-    def _one_batch(self, batch: pb.RecommendBatchRequest) -> pb.RecommendBatchResponse | HeadraceError:
+    def _slates(self, bodies: list[bytes], *, shed: bool = False) -> list[bytes | HeadraceError]:
+        model = self._recommender.model
+        requests, with_attributes, bad = _read(model, bodies)
+        results: list[Any] = [None] * len(bodies)
+        for i in bad.tolist():
+            results[i] = _what_is_wrong(bodies[i])
+        if not requests.names:
+            return results
+        answer = self._recommender.answer_popular if shed else self._recommender.answer
+        slates = _written(model, answer(model, requests), with_attributes, shed)
+        if not len(bad):
+            return slates
+        remaining = iter(slates)
+        return [next(remaining) if result is None else result for result in results]
+
+    def _one_batch(self, body: bytes) -> bytes | HeadraceError:
+        bodies = split_slate_batch(body)
+        if bodies is None:
+            return _malformed(pb.RecommendBatchRequest)
         try:
-            check_count("requests", batch.requests, 1, MAX_BATCH)
+            check_count("requests", bodies, 1, MAX_BATCH)
         except InvalidRequestError as error:
             return error
-        results = self.recommend(batch.requests)
-        for index, result in enumerate(results):
-            if isinstance(result, HeadraceError):
-                return within(f"requests[{index}]", result)
-        response = pb.RecommendBatchResponse()
-        response.responses.extend(result for result in results if isinstance(result, pb.RecommendResponse))
-        return response
+        slates = self._slates(bodies)
+        failed = [(i, slate) for i, slate in enumerate(slates) if isinstance(slate, HeadraceError)]
+        if not failed:
+            return join_slate_batch([slate for slate in slates if isinstance(slate, bytes)])
+        try:
+            pb.RecommendBatchRequest.FromString(body)
+        except DecodeError:
+            return _malformed(pb.RecommendBatchRequest)
+        return within(f"requests[{failed[0][0]}]", failed[0][1])
 
     def _one_similar(self, request: pb.SimilarItemsRequest) -> pb.SimilarItemsResponse | HeadraceError:
         try:
@@ -100,8 +116,58 @@ def _limit(request: pb.RecommendRequest | pb.SimilarItemsRequest) -> int:
     return request.limit
 
 
-def _query(request: pb.RecommendRequest) -> Query | InvalidRequestError:
+def _malformed(request: type[Any]) -> InvalidRequestError:
+    return InvalidRequestError(f"the request is no {request.DESCRIPTOR.full_name} message")
+
+
+def _read(model: Model, bodies: list[bytes]) -> tuple[Requests, Int8, Int64]:
+    """The good requests in columns, which of them want attributes, and the positions of the others."""
+    names, surfaces, min_sequences, limits, policies, indptr, rows, with_attributes, bad = read_slate_requests(
+        bodies,
+        model.items.rows,
+        MAX_ID_BYTES,
+        MAX_LABEL_BYTES,
+        MAX_EXCLUSIONS,
+        MAX_LIMIT,
+        DEFAULT_LIMIT,
+        len(_POLICIES),
+    )
+    purchased: Bool = policies == pb.REPEAT_POLICY_EXCLUDE_PURCHASED
+    if model.exclude_purchased:
+        purchased |= policies == pb.REPEAT_POLICY_UNSPECIFIED
+    wanted = Wanted(limits, purchased.astype(np.int8), indptr, rows)
+    return Requests(names, surfaces, min_sequences, wanted), with_attributes, bad
+
+
+def _written(model: Model, answers: Answers, with_attributes: Int8, shed: bool) -> list[bytes | HeadraceError]:
+    found = answers.found
+    # what is known of a person whose history was not looked up is not said
+    cold_tier = 0 if shed else POPULAR
+    slates: list[Any] = write_slates(
+        model.items.rows,
+        answers.request_ids,
+        model.version,
+        answers.event_sequence,
+        found.tiers,
+        cold_tier,
+        found.rows,
+        found.scores,
+        found.counts,
+    )
+    for i in np.flatnonzero(with_attributes).tolist():
+        response = pb.RecommendResponse.FromString(slates[i])
+        for item, row in zip(response.items, found.rows[i].tolist(), strict=False):
+            item.attributes.update(model.items.attributes.get(row, {}))
+        slates[i] = response.SerializeToString()
+    for i, error in answers.errors.items():
+        slates[i] = error
+    return slates
+
+
+def _what_is_wrong(body: bytes) -> HeadraceError:
+    """Why a request was not taken."""
     try:
+        request = pb.RecommendRequest.FromString(body)
         check_text("user_id", request.user_id, MAX_ID_BYTES)
         check_text("anonymous_id", request.anonymous_id, MAX_ID_BYTES)
         check_text("surface", request.surface, MAX_LABEL_BYTES)
@@ -109,36 +175,17 @@ def _query(request: pb.RecommendRequest) -> Query | InvalidRequestError:
         if request.repeat_policy not in _POLICIES:
             expected = f"one of {', '.join(pb.RepeatPolicy.keys())}"
             raise InvalidRequestError("repeat_policy", request.repeat_policy, expected, "leave it out for the default")
-        limit = _limit(request)
+        _limit(request)
+    except DecodeError:
+        return _malformed(pb.RecommendRequest)
     except InvalidRequestError as error:
         return error
-    return Query(
-        user_id=request.user_id,
-        anonymous_id=request.anonymous_id,
-        limit=limit,
-        exclude_purchased=_POLICIES[request.repeat_policy],
-        exclude_item_ids=request.exclude_item_ids,
-        min_sequence=request.min_sequence,
-        surface=request.surface,
-    )
+    return _malformed(pb.RecommendRequest)
 
 
-def _response(answer: Answer, with_attributes: bool) -> pb.RecommendResponse:
-    response = pb.RecommendResponse(
-        request_id=answer.request_id,
-        artifact_version=answer.model.version,
-        event_sequence=answer.event_sequence,
-        tier=answer.tier,  # type: ignore[arg-type]
-        cold_start=answer.cold_start,
-    )
-    _add_items(response, answer, with_attributes)
-    return response
-
-
-def _add_items(response: pb.RecommendResponse | pb.SimilarItemsResponse, answer: Answer, with_attributes: bool) -> None:
-    items, add = answer.model.items, response.items.add
-    ids, prices, attributes = items.ids, items.prices_micros, items.attributes
+def _add_items(response: pb.SimilarItemsResponse, answer: Answer, with_attributes: bool) -> None:
+    items = answer.model.items
     for row, score in zip(answer.rows, answer.scores, strict=True):
-        item = add(item_id=ids[row], score=score, price_micros=prices[row])
+        item = response.items.add(item_id=items.rows.id(row), score=score, price_micros=items.rows.price(row))
         if with_attributes:
-            item.attributes.update(attributes[row])
+            item.attributes.update(items.attributes.get(row, {}))

@@ -3,73 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace._native import ItemRows
 from headrace.events.items import ItemChange
+from headrace.ids import IdTable
 from headrace.types import Int32, UInt32
 
 _NEVER = np.iinfo(np.int64).max
 
 
-class _Ids(Protocol):
-    def __len__(self) -> int: ...
-    def id(self, idx: int) -> str: ...
-    def find(self, name: str) -> int: ...
-
-
-class ItemIds:
-    """The id of each row: the artifact's as it has them on disk, the catalog's in a list."""
-
-    __slots__ = ("_added", "_first")
-
-    def __init__(self, first: _Ids, added: list[str]) -> None:
-        self._first = first
-        self._added = added
-
-    def __len__(self) -> int:
-        return len(self._first) + len(self._added)
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[row] for row in range(len(self)))
-
-    def __getitem__(self, row: int) -> str:
-        n_first = len(self._first)
-        return self._first.id(row) if row < n_first else self._added[row - n_first]
-
-
-class ItemRows:
-    """The row of each id; a dictionary of a million strings would cost a second of every start and swap."""
-
-    __slots__ = ("_added", "_first")
-
-    def __init__(self, first: _Ids, added: dict[str, int]) -> None:
-        self._first = first
-        self._added = added
-
-    def get(self, item_id: str, default: int = -1) -> int:
-        """The row, or the default for an id that neither the artifact nor the log knows."""
-        row = self._first.find(item_id)
-        return row if row >= 0 else self._added.get(item_id, default)
-
-
 class ItemTable:
     """Rows 0 … n_items - 1 are the artifact's; behind them stand items that only the log knows, in order of their key.
 
-    Not locked: UserState's lock guards changes against readers.
+    Not locked: UserState's lock guards changes against readers. Ids and prices live in ``rows``, without a Python
+    object for each; ``attributes`` has a row's where the catalog gives any.
     """
 
-    def __init__(self, item_ids: _Ids) -> None:
+    def __init__(self, item_ids: IdTable) -> None:
         self.n_items = len(item_ids)
-        self._added: list[str] = []
-        self._row_of_added: dict[str, int] = {}
-        self.ids = ItemIds(item_ids, self._added)
-        self.row_of_id = ItemRows(item_ids, self._row_of_added)
-        self.prices_micros = [0] * self.n_items
-        self.attributes: list[dict[str, str]] = [{}] * self.n_items
+        self.rows = ItemRows(np.asarray(item_ids.offsets), np.asarray(item_ids.blob))
+        self.attributes: dict[int, dict[str, str]] = {}
         self.change_sequence = 0
         self._row_of_key = np.full(1024, -1, dtype=np.int32)
         self._blocked = np.zeros(self.n_items, dtype=np.bool_)
@@ -81,7 +38,12 @@ class ItemTable:
     @property
     def n_rows(self) -> int:
         """Rows in all."""
-        return len(self.ids)
+        return len(self.rows)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all rows, for tests and tools; made anew each time."""
+        return [self.rows.id(row) for row in range(self.n_rows)]
 
     def apply(self, changes: list[ItemChange]) -> None:
         """Take over what changed in the log's items; ``changes`` in order of item_key."""
@@ -108,7 +70,7 @@ class ItemTable:
         return self._mask
 
     def _apply_one(self, change: ItemChange) -> None:
-        row = self.row_of_id.get(change.item_id, -1)
+        row = self.rows.find(change.item_id)
         if row < 0:
             row = self._add_row(change.item_id)
         if change.item_key >= len(self._row_of_key):
@@ -118,8 +80,11 @@ class ItemTable:
         self._blocked[row] = bool(change.unavailable) or outside
         self._publish_ms[row] = change.publish_time_ms
         self._expire_ms[row] = change.expire_time_ms or _NEVER
-        self.prices_micros[row] = change.price_micros
-        self.attributes[row] = json.loads(change.attributes) if change.attributes != "{}" else {}
+        self.rows.set_price(row, change.price_micros)
+        if change.attributes != "{}":
+            self.attributes[row] = json.loads(change.attributes)
+        else:
+            self.attributes.pop(row, None)
 
     def _add_row(self, item_id: str) -> int:
         row = self.n_rows
@@ -127,11 +92,7 @@ class ItemTable:
             self._blocked = _grown(self._blocked, row + 1, True)
             self._publish_ms = _grown(self._publish_ms, row + 1, 0)
             self._expire_ms = _grown(self._expire_ms, row + 1, _NEVER)
-        self.prices_micros.append(0)
-        self.attributes.append({})
-        self._added.append(item_id)
-        self._row_of_added[item_id] = row
-        return row
+        return self.rows.add(item_id)
 
 
 def _grown(array: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:

@@ -104,6 +104,11 @@ class UserState:
             merged = self.merge(np.array(users, dtype=np.int32), np.array(slots, dtype=np.int32), self._arena)
             return People(merged, self.sequence, keys, self.items.banned(now_ms), self.items.n_rows)
 
+    def strangers(self, n: int, now_ms: int) -> People:
+        """n people of whom nothing is looked up, with the items that may be shown at that time."""
+        with self.lock:
+            return People(_merged(n, 0), self.sequence, [0] * n, self.items.banned(now_ms), self.items.n_rows)
+
     def knows(self, name: str) -> bool:
         """True when the artifact or the log has something of the name that may be used."""
         with self.lock:

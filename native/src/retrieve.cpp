@@ -1,0 +1,167 @@
+#include "headrace/retrieve.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace headrace {
+namespace {
+
+constexpr size_t bits = 32;  // people whose own bars share one word a row
+constexpr double day_ms = 86'400'000.0;
+
+// The own bars of up to 32 people at once; a thread keeps the words, all nought between calls.
+class OwnBars {
+  public:
+    explicit OwnBars(size_t n_rows) {
+        if (words().size() < n_rows) words().resize(n_rows, 0);
+    }
+    ~OwnBars() {
+        for (int32_t row : touched_) words()[static_cast<size_t>(row)] = 0;
+    }
+    OwnBars(const OwnBars&) = delete;
+    OwnBars& operator=(const OwnBars&) = delete;
+
+    const uint32_t* data() const { return words().data(); }
+    void bar(int32_t row, size_t bit) {
+        words()[static_cast<size_t>(row)] |= uint32_t{1} << bit;
+        touched_.push_back(row);
+    }
+
+  private:
+    static std::vector<uint32_t>& words() {
+        thread_local std::vector<uint32_t> kept;
+        return kept;
+    }
+    std::vector<int32_t> touched_;
+};
+
+class Group {
+  public:
+    Group(const Scan& scan, const Popular& popular, const Lift& lift, const People& people, const Slates& slates,
+          size_t first)
+        : scan_(scan), popular_(popular), lift_(lift), people_(people), slates_(slates), first_(first),
+          n_(std::min(bits, people.n - first)), own_(people.n_rows), lifted_(n_) {}
+
+    void answer() {
+        std::vector<const float*> queries;
+        std::vector<Bars> bars;
+        std::vector<Best> best;
+        for (size_t i = 0; i < n_; ++i) {
+            size_t person = first_ + i;
+            bar_own(i);
+            bool warm = people_.warm[person] != 0;
+            queries.push_back(people_.vectors + person * people_.width);
+            bars.push_back({people_.barred, own_.data(), static_cast<uint32_t>(i)});
+            best.emplace_back(warm ? static_cast<size_t>(people_.limits[person]) : 0);
+        }
+        if (people_.candidates) {
+            for (size_t i = 0; i < n_; ++i) offer_candidates(first_ + i, queries[i], bars[i], best[i]);
+        } else {
+            search(queries, bars, best);
+        }
+        for (size_t i = 0; i < n_; ++i) {
+            slates_.found[first_ + i] = static_cast<int32_t>(best[i].size());
+            for (const Scored& each : lifted_[i]) {
+                float exact = score(scan_.factors(static_cast<size_t>(each.row)), queries[i], scan_.d());
+                best[i].offer({exact + each.score, each.row});
+            }
+            write(i, bars[i], best[i]);
+        }
+    }
+
+  private:
+    // Only those who are warm take part in the pass over the items.
+    void search(const std::vector<const float*>& queries, const std::vector<Bars>& bars, std::vector<Best>& best) const {
+        std::vector<const float*> some_queries;
+        std::vector<Bars> some_bars;
+        std::vector<Best> some_best;
+        for (size_t i = 0; i < n_; ++i) {
+            if (!best[i].capacity()) continue;
+            some_queries.push_back(queries[i]);
+            some_bars.push_back(bars[i]);
+            some_best.push_back(std::move(best[i]));
+        }
+        scan_.search(some_queries.data(), some_bars.data(), some_best.size(), some_best.data());
+        size_t next = 0;
+        for (size_t i = 0; i < n_; ++i)
+            if (best[i].capacity()) best[i] = std::move(some_best[next++]);
+    }
+
+    // Bars what the caller excludes and what was bought, which is lifted instead where it may appear.
+    void bar_own(size_t i) {
+        size_t person = first_ + i;
+        for (int64_t p = people_.excluded[person]; p < people_.excluded[person + 1]; ++p) {
+            int32_t row = people_.excluded_rows[p];
+            if (row >= 0 && static_cast<size_t>(row) < people_.n_rows) own_.bar(row, i);
+        }
+        bool exclude = people_.exclude_purchased[person], lift = lift_.boost > 0 && people_.warm[person];
+        if (!exclude && !lift) return;
+        Bars bars{people_.barred, own_.data(), static_cast<uint32_t>(i)};
+        for (int64_t p = people_.history[person]; p < people_.history[person + 1]; ++p) {
+            int32_t row = people_.history_rows[p];
+            if (!(people_.n_bought[p] > 0)) continue;
+            if (!exclude && static_cast<size_t>(row) >= scan_.n_items()) continue;
+            if (!exclude && bars.allow(static_cast<size_t>(row))) lifted_[i].push_back({lift_of(person, p), row});
+            own_.bar(row, i);
+        }
+    }
+
+    float lift_of(size_t person, int64_t p) const {
+        double age_days =
+            std::max(0.0, static_cast<double>(people_.last_event_ms[person] - people_.last_bought_ms[p]) / day_ms);
+        double bought = static_cast<double>(people_.n_bought[p]);
+        return static_cast<float>(lift_.boost * std::log1p(bought) * std::exp(-age_days / lift_.days));
+    }
+
+    void offer_candidates(size_t person, const float* query, const Bars& bars, Best& best) const {
+        if (!best.capacity()) return;
+        for (int64_t p = people_.candidates[person]; p < people_.candidates[person + 1]; ++p) {
+            int64_t row = people_.candidate_rows[p];
+            if (row < 0 || static_cast<size_t>(row) >= scan_.n_items() || !bars.allow(static_cast<size_t>(row))) continue;
+            float exact = score(scan_.factors(static_cast<size_t>(row)), query, scan_.d());
+            best.offer({exact, static_cast<int32_t>(row)});
+        }
+    }
+
+    void write(size_t i, const Bars& bars, Best& best) const {
+        size_t person = first_ + i, limit = static_cast<size_t>(people_.limits[person]), count = 0;
+        int32_t* rows = slates_.rows + person * slates_.k;
+        float* scores = slates_.scores + person * slates_.k;
+        for (const Scored& each : best.sorted()) {
+            rows[count] = each.row;
+            scores[count++] = each.score;
+        }
+        if (!people_.warm[person]) {
+            for (size_t p = 0; p < popular_.n && count < limit; ++p) {
+                auto row = static_cast<size_t>(popular_.order[p]);
+                if (!bars.allow(row)) continue;
+                rows[count] = popular_.order[p];
+                scores[count++] = popular_.popularity[row];
+            }
+        }
+        for (size_t row = scan_.n_items(); row < people_.n_rows && count < limit; ++row) {
+            if (!bars.allow(row)) continue;
+            rows[count] = static_cast<int32_t>(row);
+            scores[count++] = 0.0f;
+        }
+        slates_.counts[person] = static_cast<int32_t>(count);
+    }
+
+    const Scan& scan_;
+    const Popular& popular_;
+    const Lift& lift_;
+    const People& people_;
+    const Slates& slates_;
+    size_t first_, n_;
+    OwnBars own_;
+    std::vector<std::vector<Scored>> lifted_;  // of each person: rows, with what is added to their score
+};
+
+}  // namespace
+
+void retrieve(const Scan& scan, const Popular& popular, const Lift& lift, const People& people, const Slates& slates) {
+    for (size_t first = 0; first < people.n; first += bits) Group(scan, popular, lift, people, slates, first).answer();
+}
+
+}  // namespace headrace

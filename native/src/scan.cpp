@@ -1,0 +1,219 @@
+#include "headrace/scan.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+
+namespace headrace {
+namespace {
+
+// Coarse factors that all queries pass over before the next: with the queries' own they stay in a core's cache.
+constexpr size_t tile_bytes = 256 << 10;
+// Candidates that are gathered before those below the threshold are dropped.
+constexpr size_t first_prune = 4096;
+constexpr size_t cache_line = 64;
+// Covers the roundings of the exact score itself and of its bound, as a share of |q| |y|.
+constexpr double rounding = 1e-4;
+// The least scale: its inverse is still a number, and what it rounds away counts as error.
+constexpr float least_scale = 1e-30f;
+
+uint8_t* allocate(size_t bytes) {
+    constexpr size_t huge = size_t{2} << 20;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, bytes >= huge ? huge : cache_line, std::max(bytes, cache_line))) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    if (bytes >= huge) madvise(memory, bytes, MADV_HUGEPAGE);  // where it is refused, small pages serve as well
+#endif
+    return static_cast<uint8_t*>(memory);
+}
+
+bool worse_first(const Scored& a, const Scored& b) { return better(a, b); }
+
+}  // namespace
+
+void Best::offer(Scored entry) {
+    if (kept_.size() < k_) {
+        kept_.push_back(entry);
+        std::push_heap(kept_.begin(), kept_.end(), worse_first);
+    } else if (k_ && better(entry, kept_.front())) {
+        std::pop_heap(kept_.begin(), kept_.end(), worse_first);
+        kept_.back() = entry;
+        std::push_heap(kept_.begin(), kept_.end(), worse_first);
+    }
+}
+
+const std::vector<Scored>& Best::sorted() {
+    std::sort_heap(kept_.begin(), kept_.end(), worse_first);
+    return kept_;
+}
+
+struct Scan::Query {
+    struct Candidate {
+        float upper;
+        int32_t row;
+    };
+
+    const float* exact;
+    const Bars* bars;
+    Best* best;
+    size_t k;
+    std::vector<int8_t> rounded;
+    float unit;   // worth of one step of t Q.Y
+    float start;  // K / t - 128 sum(Q)
+    float width;  // 2 K / t, from the lower bound to the upper
+    float threshold = -std::numeric_limits<float>::infinity();  // in steps of t: bounds leave it out
+    std::vector<Candidate> candidates;
+    std::vector<float> lowers;  // the k best lower bounds, a heap with the least in front: that is the threshold
+    size_t prune_at = first_prune;
+
+    void add(float upper, float lower, int32_t row);
+    void prune();
+};
+
+void Scan::Query::add(float upper, float lower, int32_t row) {
+    candidates.push_back({upper, row});
+    if (lowers.size() < k) {
+        lowers.push_back(lower);
+        if (lowers.size() < k) return;
+        std::make_heap(lowers.begin(), lowers.end(), std::greater<>());
+    } else {
+        if (lower <= lowers.front()) return;
+        size_t hole = 0;
+        for (size_t child = 1; child < k; child = 2 * hole + 1) {
+            child += child + 1 < k && lowers[child + 1] < lowers[child];
+            if (lowers[child] >= lower) break;
+            lowers[hole] = lowers[child];
+            hole = child;
+        }
+        lowers[hole] = lower;
+    }
+    threshold = lowers.front();
+    if (candidates.size() >= prune_at) prune();
+}
+
+Scan::Scan(const float* factors, size_t n_items, size_t d)
+    : factors_(factors),
+      n_items_(n_items),
+      d_(d),
+      quads_((d + 3) / 4),
+      n_blocks_((n_items + scan_block - 1) / scan_block),
+      coarse_(allocate(n_blocks_ * scan_block * quads_ * 4), std::free),
+      scales_(n_blocks_ * scan_block, 0.0f) {
+    for (size_t block = 0; block < n_blocks_; ++block) round_block(block);
+}
+
+void Scan::round_block(size_t block) {
+    uint8_t* out = coarse_.get() + block * scan_block * quads_ * 4;
+    for (size_t i = 0; i < scan_block; ++i) {
+        size_t row = block * scan_block + i;
+        float largest = 0.0f;
+        const float* y = row < n_items_ ? factors(row) : nullptr;
+        for (size_t j = 0; y && j < d_; ++j) largest = std::max(largest, std::fabs(y[j]));
+        float scale = std::max(largest / 127.0f, least_scale), inverse = 1.0f / scale;
+        scales_[row] = largest > 0.0f ? scale : 0.0f;
+        float error = 0.0f, length = 0.0f;
+        for (size_t j = 0; j < quads_ * 4; ++j) {
+            float value = y && j < d_ ? y[j] * inverse : 0.0f;
+            float near = std::nearbyintf(std::min(127.0f, std::max(-127.0f, value)));
+            error += (value - near) * (value - near);
+            length += value * value;
+            out[(j / 4 * scan_block + i) * 4 + j % 4] = static_cast<uint8_t>(128 + static_cast<int>(near));
+        }
+        max_error_ = std::max(max_error_, static_cast<double>(std::sqrt(error)));
+        max_length_ = std::max(max_length_, static_cast<double>(std::sqrt(length)));
+    }
+}
+
+void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best* best) const {
+    const int limit = block_pass().query_limit;
+    std::vector<Query> rounded(n);
+    for (size_t q = 0; q < n; ++q) {
+        Query& query = rounded[q];
+        query.exact = queries[q];
+        query.bars = &bars[q];
+        query.best = &best[q];
+        query.k = best[q].capacity();
+        float largest = 0.0f;
+        for (size_t j = 0; j < d_; ++j) largest = std::max(largest, std::fabs(query.exact[j]));
+        query.unit = std::max(largest / static_cast<float>(limit), least_scale);
+        query.rounded.assign(quads_ * 4, 0);
+        double norm = 0, length = 0, error = 0, sum = 0;
+        for (size_t j = 0; j < d_; ++j) {
+            double value = static_cast<double>(query.exact[j]) / query.unit;
+            double near = std::fabs(value) <= limit ? std::nearbyint(value) : std::copysign(limit, value);
+            query.rounded[j] = static_cast<int8_t>(near);
+            norm += value * value, length += near * near, error += (value - near) * (value - near), sum += near;
+        }
+        double bound = std::sqrt(length) * max_error_ * (1 + rounding) + std::sqrt(error) * max_length_ +
+                       rounding * std::sqrt(norm) * max_length_;
+        query.start = static_cast<float>(bound - 128.0 * sum);
+        query.width = static_cast<float>(2.0 * bound);
+        if (!query.k) query.threshold = std::numeric_limits<float>::infinity();
+        query.lowers.reserve(query.k);
+    }
+    collect(rounded.data(), n);
+    for (Query& query : rounded) settle(query);
+}
+
+void Scan::collect(Query* queries, size_t n) const {
+    const BlockPass::Run run = block_pass().run;
+    const size_t block_bytes = scan_block * quads_ * 4, tile = std::max<size_t>(1, tile_bytes / block_bytes);
+    float upper[scan_together * scan_block];
+    for (size_t first = 0; first < n_blocks_; first += tile) {
+        size_t last = std::min(n_blocks_, first + tile);
+        for (size_t q = 0; q < n; q += scan_together) {
+            size_t m = std::min(scan_together, n - q);
+            const int8_t* rounded[scan_together];
+            float starts[scan_together], thresholds[scan_together];
+            uint64_t masks[scan_together];
+            for (size_t i = 0; i < m; ++i) {
+                rounded[i] = queries[q + i].rounded.data();
+                starts[i] = queries[q + i].start;
+                thresholds[i] = queries[q + i].threshold;
+            }
+            for (size_t block = first; block < last; ++block) {
+                const float* scales = scales_.data() + block * scan_block;
+                run(coarse_.get() + block * block_bytes, scales, quads_, rounded, starts, thresholds, m, masks, upper);
+                for (size_t i = 0; i < m; ++i) {
+                    if (!masks[i]) continue;
+                    Query& query = queries[q + i];
+                    for (uint64_t mask = masks[i]; mask; mask &= mask - 1) {
+                        auto lane = static_cast<size_t>(__builtin_ctzll(mask));
+                        size_t row = block * scan_block + lane;
+                        if (row >= n_items_ || !query.bars->allow(row)) continue;
+                        float bound = upper[i * scan_block + lane];
+                        if (bound < query.threshold) continue;
+                        query.add(bound, bound - query.width * scales[lane], static_cast<int32_t>(row));
+                    }
+                    thresholds[i] = query.threshold;
+                }
+            }
+        }
+    }
+}
+
+// Drops the candidates that the threshold has overtaken.
+void Scan::Query::prune() {
+    auto out = [&](const Candidate& each) { return each.upper < threshold; };
+    candidates.erase(std::remove_if(candidates.begin(), candidates.end(), out), candidates.end());
+    prune_at = std::max(first_prune, 2 * candidates.size());
+}
+
+// Scores what is left.
+void Scan::settle(Query& query) const {
+    query.prune();
+    const auto& all = query.candidates;
+    for (const auto& each : all) {
+        const float* item = factors(static_cast<size_t>(each.row));
+        for (size_t j = 0; j < d_; j += cache_line / sizeof(float)) __builtin_prefetch(item + j);
+    }
+    for (const auto& each : all) {
+        query.best->offer({score(factors(static_cast<size_t>(each.row)), query.exact, d_), each.row});
+    }
+}
+
+}  // namespace headrace

@@ -1,0 +1,115 @@
+// The Python face of search: checks shapes and dtypes, lets the GIL go, calls.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings.hpp"
+#include "headrace/retrieve.hpp"
+#include "headrace/scan.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace headrace {
+namespace {
+
+template <typename T>
+using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using InTable = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Out = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using OutTable = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void check(bool fits) {
+    if (!fits) throw std::invalid_argument("arrays of one batch do not fit each other");
+}
+
+void check_pointers(const In<int64_t>& pointers, size_t n, size_t size) {
+    check(pointers.shape(0) == n + 1 && pointers(0) >= 0 && pointers(n) <= static_cast<int64_t>(size));
+    for (size_t i = 0; i < n; ++i) check(pointers(i) <= pointers(i + 1));
+}
+
+// A scan of factors that Python keeps, with what else every slate of a model needs.
+struct Retriever {
+    InTable<float> factors;
+    In<int32_t> order;
+    In<float> popularity;
+    Lift lift;
+    Scan scan;
+
+    Retriever(InTable<float> f, In<int32_t> o, In<float> p, double boost, double days)
+        : factors(std::move(f)), order(std::move(o)), popularity(std::move(p)), lift{boost, days},
+          scan(factors.data(), factors.shape(0), factors.shape(1)) {
+        check(order.shape(0) == scan.n_items() && popularity.shape(0) == scan.n_items());
+        for (size_t i = 0; i < order.shape(0); ++i)
+            check(order(i) >= 0 && static_cast<size_t>(order(i)) < scan.n_items());
+    }
+};
+
+
+void retrieve_slates(const Retriever& self, InTable<float> vectors, In<int8_t> warm, In<int32_t> limits,
+                     In<int8_t> exclude_purchased, In<int64_t> history, In<int32_t> history_rows, In<float> n_bought,
+                     In<int64_t> last_bought_ms, In<int64_t> last_event_ms, In<int64_t> excluded,
+                     In<int32_t> excluded_rows, std::optional<In<int64_t>> candidates,
+                     std::optional<In<int64_t>> candidate_rows, In<uint32_t> barred, OutTable<int32_t> rows,
+                     OutTable<float> scores, Out<int32_t> counts, Out<int32_t> found) {
+    size_t n = limits.shape(0), n_rows = barred.shape(0), k = rows.shape(1);
+    check(vectors.shape(0) == n && vectors.shape(1) >= self.scan.d() && warm.shape(0) == n);
+    check(exclude_purchased.shape(0) == n && last_event_ms.shape(0) == n && n_rows >= self.scan.n_items());
+    check(n_bought.shape(0) == history_rows.shape(0) && last_bought_ms.shape(0) == history_rows.shape(0));
+    check(rows.shape(0) == n && scores.shape(0) == n && scores.shape(1) == k);
+    check(counts.shape(0) == n && found.shape(0) == n && candidates.has_value() == candidate_rows.has_value());
+    check_pointers(history, n, history_rows.shape(0));
+    check_pointers(excluded, n, excluded_rows.shape(0));
+    if (candidates) check_pointers(*candidates, n, candidate_rows->shape(0));
+    for (size_t i = 0; i < n; ++i) check(limits(i) >= 0 && static_cast<size_t>(limits(i)) <= k);
+    for (int64_t p = history(0); p < history(n); ++p) {
+        int32_t row = history_rows(static_cast<size_t>(p));
+        check(row >= 0 && static_cast<size_t>(row) < n_rows);
+    }
+    People people{n, vectors.data(), vectors.shape(1), warm.data(), limits.data(), exclude_purchased.data(),
+                  history.data(), history_rows.data(), n_bought.data(), last_bought_ms.data(), last_event_ms.data(),
+                  excluded.data(), excluded_rows.data(), candidates ? candidates->data() : nullptr,
+                  candidate_rows ? candidate_rows->data() : nullptr, barred.data(), n_rows};
+    Popular popular{self.order.data(), self.popularity.data(), self.scan.n_items()};
+    Slates slates{k, rows.data(), scores.data(), counts.data(), found.data()};
+    nb::gil_scoped_release unlocked;
+    retrieve(self.scan, popular, self.lift, people, slates);
+}
+
+}  // namespace
+
+void bind_scan(nb::module_& m) {
+    nb::class_<Retriever>(m, "Retriever")
+        .def(
+            "__init__",
+            [](Retriever* self, InTable<float> factors, In<int32_t> order, In<float> popularity, double boost,
+               double days) { new (self) Retriever(factors, order, popularity, boost, days); },
+            "factors"_a.noconvert(), "popular_order"_a.noconvert(), "popularity"_a.noconvert(), "repeat_boost"_a,
+            "repeat_days"_a)
+        .def("retrieve", &retrieve_slates, "vectors"_a.noconvert(), "warm"_a.noconvert(), "limits"_a.noconvert(),
+             "exclude_purchased"_a.noconvert(), "history"_a.noconvert(), "history_rows"_a.noconvert(),
+             "n_bought"_a.noconvert(), "last_bought_ms"_a.noconvert(), "last_event_ms"_a.noconvert(),
+             "excluded"_a.noconvert(), "excluded_rows"_a.noconvert(), "candidates"_a.none().noconvert(),
+             "candidate_rows"_a.none().noconvert(), "barred"_a.noconvert(), "rows"_a.noconvert(),
+             "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert());
+    m.def("scan_passes", [] {
+        std::vector<std::string> names;
+        for (const BlockPass& pass : block_passes()) names.emplace_back(pass.name);
+        return names;
+    });
+    m.def(
+        "use_scan_pass",
+        [](const std::string& name) {
+            for (const BlockPass& pass : block_passes())
+                if (name == pass.name) return use_block_pass(pass);
+            throw std::invalid_argument("no such pass on this processor: " + name);
+        },
+        "name"_a);
+}
+
+}  // namespace headrace
