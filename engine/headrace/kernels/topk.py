@@ -1,4 +1,4 @@
-"""The best k of scores that somebody else has computed; personal search is native, see native/include/headrace/scan.hpp."""
+"""The best k of scores computed elsewhere; personal search is native, see native/include/headrace/scan.hpp."""
 
 from __future__ import annotations
 
