@@ -24,7 +24,7 @@ from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, TlsConfig
-from headrace.service.settings import AdmissionConfig, SecurityConfig
+from headrace.service.settings import AdmissionConfig, SecurityConfig, TelemetryConfig
 
 ENVIRONMENT_PREFIX = "HEADRACE"
 TENANTS = "tenants"
@@ -87,6 +87,7 @@ class Config:
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     # By name; none: the one tenant "" of server.artifact and server.data.
     tenants: Mapping[str, TenantConfig] = field(default_factory=dict)
 

@@ -349,6 +349,11 @@ class Ledger(LedgerCore):
         """Stop bidding until `unfence`: for a store restored from a backup."""
         self._fence(reason or "fenced", who, reason)
 
+    @property
+    def fenced(self) -> bool:
+        """Whether bidding is stopped until `unfence`."""
+        return bool(self._books.fenced)
+
     def unfence(self, who: str, why: str) -> None:
         """Let bidding on again, once the ledger has been reconciled."""
         self._fence("", who, why)

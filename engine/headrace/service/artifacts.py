@@ -21,6 +21,8 @@ class ServedArtifact:
 
     path : an artifact store's root, or one version's directory (then there is nothing to reload to).
     adopt : builds everything that answers from an artifact and swaps to it in one step; on an error nothing changed.
+
+    Attribute ``n_swaps`` counts the artifacts swapped in.
     """
 
     def __init__(self, path: Path, first: Artifact, adopt: Callable[[Artifact], None]) -> None:
@@ -30,6 +32,7 @@ class ServedArtifact:
         self._one_at_a_time = threading.Lock()
         self._tried, self._breaker = "", Breaker()
         self.current = first
+        self.n_swaps = 0
 
     def reload(self, version: str = "") -> bool:
         """Verify and swap to a version, the store's current one by default; False when it is being served already.
@@ -68,6 +71,7 @@ class ServedArtifact:
     def _take(self, artifact: Artifact) -> None:
         self._adopt(artifact)
         self.current = artifact
+        self.n_swaps += 1
 
     def _resolve(self, version: str) -> str:
         if self._store is None:

@@ -32,6 +32,7 @@ from headrace.service.catalog import CatalogService
 from headrace.service.events import EventsService
 from headrace.service.method import Method
 from headrace.service.recommender import RecommenderService
+from headrace.telemetry.shop import Parts
 
 BIDDER = "headrace.v1.BidderService"
 
@@ -124,6 +125,18 @@ class Assembly:
         ]
         breaker = self._event_log.store.breaker
         return [replace(method, breaker=breaker) if method.name in FED else method for method in every]
+
+    def parts(self) -> Parts:
+        """What metrics are read from."""
+        return Parts(
+            recommender=self._recommender,
+            bidding=self._bidding,
+            ledger=self._ledger,
+            log=self._event_log,
+            artifact=lambda: self.served.current,
+            n_swaps=lambda: self.served.n_swaps,
+            clock_ms=self._clock,
+        )
 
     def follow_settings(self, live: LiveSettings) -> None:
         """Take over changed settings from now on."""

@@ -18,6 +18,7 @@ from headrace.errors import (
     NotFoundError,
     OverloadedError,
     RateLimitError,
+    ServerError,
     StoreError,
 )
 from headrace.front import Call, Door, Reply
@@ -26,6 +27,7 @@ from headrace.service.admission import DISK_BUSY, EXPIRED, NEXT_TURN, Admission,
 from headrace.service.method import Method
 from headrace.service.observer import Observer, Silent
 from headrace.service.status import reply_of
+from headrace.telemetry.traceparent import trace_id_of
 
 _log = logging.getLogger("headrace.service")
 
@@ -160,13 +162,14 @@ class Dispatcher:
         calls, replies = [], []
         for call, tenant, error in refused:
             key = (tenant, call.method)
-            if isinstance(error, HeadraceError):
-                self._gates.observer.refused(call, tenant, error)
+            reason = error if isinstance(error, HeadraceError) else ServerError("a gate failed")
+            self._gates.observer.refused(call, tenant, reason)
             if _sheds(self._methods.get(key), error):
                 shed.setdefault(key, []).append(call)
             else:
                 calls.append(call)
-                replies.append(reply_of(error))
+                known = isinstance(error, HeadraceError)
+                replies.append(reply_of(error) if known else reply_of(error, **_context(tenant, [call])))
         if calls:
             self._door.reply(calls, replies)
         for key, some in shed.items():
@@ -183,7 +186,7 @@ class Dispatcher:
     def _answer(self, key: _Key, calls: Sequence[Call]) -> None:
         tenant, method = key[0], self._methods[key]
         started = time.monotonic()
-        replies = self._replies(method, calls)
+        replies = self._replies(tenant, method, calls)
         dropped = self._door.reply(calls, replies)
         ended = time.monotonic()
         lost = [i for i in dropped if not replies[i].status]
@@ -195,15 +198,21 @@ class Dispatcher:
         self._gates.admission.answered(method.name, len(calls), ended - started, ended)
         self._gates.observer.answered(method.name, tenant, calls, replies, started, ended)
 
-    def _replies(self, method: Method, calls: Sequence[Call]) -> list[Reply]:
+    def _replies(self, tenant: str, method: Method, calls: Sequence[Call]) -> list[Reply]:
         try:
             return answer(method, calls)
         except HeadraceError as error:
             return [reply_of(error)] * len(calls)
         except Exception as error:  # a worker outlives whatever a handler does
             if len(calls) > 1 and method.name in self._pure:
-                return [reply for call in calls for reply in self._replies(method, [call])]
-            return [reply_of(error)] * len(calls)
+                return [reply for call in calls for reply in self._replies(tenant, method, [call])]
+            return [reply_of(error, **_context(tenant, calls))] * len(calls)
+
+
+def _context(tenant: str, calls: Sequence[Call]) -> dict[str, str]:
+    """What the log says of calls that failed together; their traces, where callers named them."""
+    traces = ",".join(filter(None, map(trace_id_of, calls)))
+    return {"tenant": tenant, "method": calls[0].method} | ({"trace_id": traces} if traces else {})
 
 
 def _sheds(method: Method | None, error: Exception) -> bool:

@@ -18,8 +18,10 @@ from headrace.operations.live import LiveSettings
 from headrace.security.access import asked_access
 from headrace.service import operations
 from headrace.service.dispatch import Gates
+from headrace.service.monitor import Monitor
 from headrace.service.server import Server, make_admission
 from headrace.service.tenants import Tenants
+from headrace.telemetry.logs import configure_logs, set_level
 
 _log = logging.getLogger("headrace")
 
@@ -33,11 +35,11 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
     served.
     """
     check_listen(config)
-    check_door(config.server.door)
+    if config.telemetry.metrics_listen:
+        check_listen(config, "telemetry.metrics_listen")
+    door = check_door(config.server.door)
     check_port(config.server)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # it reports each instruction set that it does not find
-    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    configure_logs(config.telemetry.log_format, config.telemetry.log_level)
     for line in exposures(config):
         _log.warning(line)
     with contextlib.ExitStack() as stack:
@@ -47,11 +49,14 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
         signals = stack.enter_context(_signals())
         methods = tenants.methods()
         methods.setdefault("", []).extend(operations.methods(live.reload))
+        monitor = stack.enter_context(Monitor(config, tenants.parts()))
         admission = make_admission(config.admission)
-        server = Server(methods, config, Gates(access=access, admission=admission))
+        server = Server(methods, config, Gates(access=access, admission=admission, observer=monitor.observer))
         tenants.follow_settings(live)
         live.register("server", server.configure)
         live.register("admission", admission.configure)
+        live.register("telemetry", lambda telemetry: set_level(telemetry.log_level))
+        monitor.serve(access, {door: server.stats})
         address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))
@@ -94,24 +99,29 @@ def _reload(live: LiveSettings, tenants: Tenants) -> None:
     tenants.reload()
 
 
-def check_listen(config: Config) -> None:
+def check_listen(config: Config, key: str = "server.listen") -> None:
     """Raise ConfigError when the address is no HOST:PORT, or reaches beyond this machine and is not safe to.
 
     Safe is an encrypted connection on which every call needs a key or certificate; ``insecure`` waives both.
     """
-    server = config.server
-    host, colon, port = server.listen.rpartition(":")
+    listen = _address(config, key)
+    host, colon, port = listen.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError("server.listen", server.listen, "HOST:PORT")
-    missing = "" if server.insecure or _is_loopback(host) else "; ".join(exposures(config))
+        raise ConfigError(key, listen, "HOST:PORT")
+    missing = "" if config.server.insecure or _is_loopback(host) else "; ".join(exposures(config, key))
     if missing:
         hint = f"{missing}. Set tls.certificate and security.keys, or say --insecure if the network is trusted"
-        raise ConfigError("server.listen", server.listen, "a loopback address", hint)
+        raise ConfigError(key, listen, "a loopback address", hint)
 
 
-def exposures(config: Config) -> list[str]:
+def _address(config: Config, key: str) -> str:
+    section, _, name = key.partition(".")
+    return str(getattr(getattr(config, section), name))
+
+
+def exposures(config: Config, key: str = "server.listen") -> list[str]:
     """What is open on an address beyond this machine; nothing on a loopback one."""
-    if _is_loopback(config.server.listen.rpartition(":")[0]):
+    if _is_loopback(_address(config, key).rpartition(":")[0]):
         return []
     found = []
     if not config.tls.certificate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from headrace.config import Config, ServerConfig
@@ -114,6 +114,11 @@ class Server:
     def set_serving(self, service: str, serving: bool) -> None:
         """What gRPC health says of one service; the empty name is the whole server."""
         self._door.set_serving(service, serving)
+
+    def stats(self) -> dict[str, int]:
+        """What happened to calls at the door, as far as it counts that."""
+        stats: Callable[[], dict[str, int]] = getattr(self._door, "stats", dict)
+        return stats()
 
     def configure(self, config: ServerConfig) -> None:
         """Take over what may change while it runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -41,3 +41,26 @@ class SecurityConfig:
 
     # File of API keys and certificate names, as `headrace keys` writes it; empty: whoever reaches the port may do all.
     keys: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfig:
+    """Metrics, traces and logs."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset({"log_level"})
+    """Keys that change without a restart."""
+
+    # HOST:PORT for Prometheus, GET /metrics over HTTP with the certificate and keys of the other doors; empty: none.
+    metrics_listen: str = ""
+    # Campaigns of a tenant that have metrics of their own, the first by id.
+    campaign_limit: Annotated[int, Meta(ge=0, le=100_000)] = 200
+    # OpenTelemetry collector (OTLP over gRPC) that gets spans, such as http://127.0.0.1:4317; empty: no traces.
+    traces_endpoint: str = ""
+    # Share of calls that are traced where the caller's traceparent does not decide it.
+    sample_rate: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    # Lines of JSON, text for people, or "auto": text on a terminal, else JSON.
+    log_format: Literal["auto", "json", "text"] = "auto"
+    # Least severe level that is logged.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # Share of calls that get a line of their own in the log.
+    access_log_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0

@@ -45,11 +45,14 @@ def code_of(error: HeadraceError) -> grpc.StatusCode:
     return next(_CODES[cls] for cls in type(error).__mro__ if cls in _CODES)
 
 
-def reply_of(error: Exception) -> Reply:
-    """The answer for a call that failed; an error not raised on purpose is logged and its text kept from the caller."""
+def reply_of(error: Exception, **context: str) -> Reply:
+    """The answer for a call that failed; an error not raised on purpose is logged and its text kept from the caller.
+
+    context : what the log's line says besides, such as the method and the tenant.
+    """
     if isinstance(error, HeadraceError):
         return Reply(status=code_of(error).value[0], message=f"{type(error).__name__}: {error}")
     request_id = secrets.token_hex(8)
-    _log.error("request %s failed", request_id, exc_info=error)
+    _log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id, **context})
     text = f"ServerError: an internal error; the server's log tells more under request {request_id}"
     return Reply(status=grpc.StatusCode.INTERNAL.value[0], message=text)

@@ -13,6 +13,7 @@ from headrace.errors import HeadraceError
 from headrace.operations.live import LiveSettings
 from headrace.service.assembly import Assembly
 from headrace.service.method import Method
+from headrace.telemetry.shop import Parts
 
 _log = logging.getLogger("headrace")
 
@@ -35,6 +36,10 @@ class Tenants:
     def methods(self) -> dict[str, list[Method]]:
         """What each tenant is offered; all of them the same methods."""
         return {name: assembly.methods() for name, assembly in self.assemblies.items()}
+
+    def parts(self) -> dict[str, Parts]:
+        """What each tenant's metrics are read from."""
+        return {name: assembly.parts() for name, assembly in self.assemblies.items()}
 
     def versions(self) -> str:
         """The artifacts that answer, for a line of the log."""

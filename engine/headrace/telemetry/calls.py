@@ -13,6 +13,7 @@ from headrace.errors import (
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
+    StoreError,
     UnauthenticatedError,
 )
 from headrace.front import Call, Reply
@@ -61,6 +62,7 @@ _REASONS: tuple[tuple[type[HeadraceError], str], ...] = (
     (UnauthenticatedError, "unauthenticated"),
     (PermissionDeniedError, "permission_denied"),
     (NotFoundError, "unknown_tenant"),
+    (StoreError, "store"),
 )
 REASONS = (*(name for _, name in _REASONS), "internal")
 

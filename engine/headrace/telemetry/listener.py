@@ -1,0 +1,156 @@
+"""The address that Prometheus scrapes: ``GET /metrics``, with the other doors' keys and certificates."""
+
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from headrace.errors import ConfigError, HeadraceError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from headrace.front import Call
+from headrace.front.settings import TlsConfig
+from headrace.telemetry.page import CONTENT_TYPE
+
+METHOD = "/metrics"
+TIMEOUT_S = 10.0
+"""For a scraper to send its request and to take the answer."""
+MAX_CONNECTIONS = 32
+
+Scrape = Callable[[Call], bytes]
+"""The page for a call of METHOD; raises UnauthenticatedError, PermissionDeniedError, NotFoundError."""
+
+_log = logging.getLogger("headrace.telemetry")
+
+_STATUS = {
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    PermissionDeniedError: HTTPStatus.FORBIDDEN,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+}
+
+
+class MetricsListener:
+    """Serves pages on a thread of its own.
+
+    listen : HOST:PORT; port 0 lets the system choose.
+    tls : as the other doors have it; without a certificate nothing is encrypted.
+    scrape : makes the page, or refuses the caller.
+
+    Raises ConfigError when the address or the certificate cannot be used.
+    """
+
+    def __init__(self, listen: str, tls: TlsConfig, scrape: Scrape) -> None:
+        host, _, port = listen.rpartition(":")
+        handler = type("Handler", (_Handler,), {"scrape": staticmethod(scrape)})
+        try:
+            self._server = _Server((host.strip("[]"), int(port)), handler, _context(tls))
+        except OSError as error:
+            raise ConfigError("telemetry.metrics_listen", listen, "an address that is free", str(error)) from error
+        self._thread = threading.Thread(target=self._server.serve_forever, name="headrace-scrapes", daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """The address bound, ``host:port``."""
+        host, port = self._server.server_address[:2]
+        return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], handler: Any, context: ssl.SSLContext | None) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._context = context
+        self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            request.settimeout(TIMEOUT_S)
+            if self._context is not None:  # here and not at accept: a slow handshake holds up nobody else
+                request = self._context.wrap_socket(request, server_side=True)
+            super().process_request_thread(request, client_address)
+        except OSError:
+            self.shutdown_request(request)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        _log.warning("a scrape from %s failed", client_address[0], exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    scrape: Scrape
+    server_version = "headrace"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != METHOD:
+            self._answer(HTTPStatus.NOT_FOUND, b"metrics are at /metrics\n", "text/plain")
+            return
+        now = time.monotonic()
+        metadata = {name.lower(): value for name, value in self.headers.items()}
+        host = str(self.client_address[0])
+        call = Call(METHOD, b"", math.inf, host, metadata, None, now, identities_of(self.connection))
+        try:
+            body = self.scrape(call)
+        except HeadraceError as error:
+            status = _STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE)
+            self._answer(status, f"{error}\n".encode(), "text/plain; charset=utf-8")
+            return
+        self._answer(HTTPStatus.OK, body, CONTENT_TYPE)
+
+    def _answer(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)
+
+
+def identities_of(connection: Any) -> tuple[str, ...]:
+    """Names in the peer's verified certificate: subject alternative names, then the common name."""
+    certificate: Any = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    if not certificate:
+        return ()
+    names = [value for _, value in certificate.get("subjectAltName", ())]
+    common = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    return (*names, *common)
+
+
+def _context(tls: TlsConfig) -> ssl.SSLContext | None:
+    if not tls.certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+        if tls.client_ca:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED if tls.require_client_certificate else ssl.CERT_OPTIONAL
+    except OSError as error:
+        raise ConfigError("tls.certificate", tls.certificate, "PEM files that can be read", str(error)) from error
+    return context
