@@ -53,7 +53,7 @@ def test_call_is_refused_when_its_answer_would_come_too_late() -> None:
 
 
 def test_place_in_the_batch_counts() -> None:
-    gate = admission(margin=1.0, reply_ms=0.0)
+    gate = admission(margin=1.0, reply_ms=0.0, turn_ms=1000.0)
     for n in (1, 2, 4, 8) * 20:
         gate.answered("/slate", n, 0.004 + n * 0.001, NOW)
     turn = gate.turn(NOW, 10)
@@ -64,7 +64,7 @@ def test_place_in_the_batch_counts() -> None:
 
 
 def test_no_call_makes_one_before_it_late() -> None:
-    gate = admission(margin=1.0, reply_ms=0.0)
+    gate = admission(margin=1.0, reply_ms=0.0, turn_ms=1000.0)
     for n in (1, 2, 4, 8) * 20:
         gate.answered("/slate", n, 0.004 + n * 0.001, NOW)
     turn = gate.turn(NOW, 10)
@@ -75,7 +75,7 @@ def test_no_call_makes_one_before_it_late() -> None:
 
 
 def test_calls_that_wait_for_the_disk_take_no_time_of_the_batch() -> None:
-    gate = admission(margin=1.0, reply_ms=0.0)
+    gate = admission(margin=1.0, reply_ms=0.0, turn_ms=1000.0)
     gate.answered("/write", 1, 1.0, NOW)
     gate.answered("/slate", 1, 0.010, NOW)
     turn = gate.turn(NOW, 10)
@@ -137,6 +137,24 @@ def test_worker_takes_as_many_calls_as_fit_into_a_turn() -> None:
     for _ in range(200):
         gate.answered("/slate", 1, 0.5, NOW)
     assert gate.limit(64) == 1
+
+
+def test_turn_holds_no_more_work_than_it_should() -> None:
+    gate = admission(turn_ms=5.0)
+    gate.answered("/slate", 1, 0.002, NOW)
+    turn = gate.turn(NOW, 4)
+    assert [turn.refusal(call(), ANYONE) for _ in range(4)] == [None, None, NEXT_TURN, NEXT_TURN]
+    gate.answered("/bid", 1, 0.9, NOW)
+    assert refusal(gate, call(method="/bid")) is None, "what takes longer than a turn has one for itself"
+
+
+def test_worker_takes_more_at_once_when_most_are_refused() -> None:
+    gate = admission(turn_ms=5.0)
+    for _ in range(100):
+        gate.turn(NOW, 40)
+        gate.answered("/slate", 4, 0.004, NOW)
+    # five fit into a turn, one in ten is let in, and twice as many bring the queue down
+    assert 80 <= gate.limit(64) <= 105
 
 
 # -- by how long the queue stands

@@ -34,8 +34,8 @@ that refuses everything would never be corrected."""
 FADING = 0.9
 """What a batch keeps of its weight, with each that follows, in the mean cost of a call and the share that is let in."""
 
-LEAST_SHARE = 1 / 16
-"""Share of calls let in below which no more are taken at once."""
+MOST_LET_IN, LEAST_SHARE = 0.9, 1 / 64
+"""Shares of calls let in: from one down to the other ever more are taken at once."""
 
 WAITING_SHARE = 0.4
 """Part of its time that a call may wait, however patient its kind: one that is left with little can share a batch with
@@ -119,9 +119,10 @@ class AdmitInTime:
         """As many calls as ``turn_ms`` of work, by what calls took of late and how many of them were let in."""
         if self._call_s * most * 1000 > self._config.turn_ms:
             most = max(1, int(self._config.turn_ms / 1000 / self._call_s))
-        # refused calls must not take the places of those that share a batch's fixed cost
+        # refused calls must not take the places of those that share a batch's fixed cost, and a queue that stands must
+        # be taken in faster than it grows
         share = self._let_in / self._taken if self._taken else 1.0
-        return most if share >= 1.0 else int(most / max(share, LEAST_SHARE))
+        return most if share > MOST_LET_IN else int(2 * most / max(share, LEAST_SHARE))
 
     def turn(self, now: float, n: int) -> _Turn:
         """Begin with a batch."""
@@ -183,7 +184,7 @@ class _Turn:
             refused = STANDING
         elif left_s < needed_s and not kind.probes(now):
             refused = TOO_LATE
-        elif needed_s > self._first_deadline - now and not kind.apart:
+        elif self._is_full(work_s, needed_s) and not kind.apart:
             return NEXT_TURN
         if admission._config.rate_per_second:
             refused = admission._too_often(principal, now) or refused
@@ -194,6 +195,12 @@ class _Turn:
                 if deadline < self._first_deadline:
                     self._first_deadline = deadline
         return refused
+
+    def _is_full(self, work_s: float, needed_s: float) -> bool:
+        """Whether so much work is more than one turn should hold, or would make an earlier call late."""
+        if not self._work_s:
+            return False
+        return work_s * 1000 > self._admission._config.turn_ms or needed_s > self._first_deadline - self._now
 
 
 class _Kind:
