@@ -1,9 +1,11 @@
-"""Handler CPU of Bid in process: 1,000 line items of which 10 match, 20,000 items, d = 64, histories of 50 events.
+"""Handler CPU of Bid in process: 1,000 line items of which 10 or 64 match, 20,000 items, histories of 50 events.
 
     python benchmarks/bench_bid.py [--calls 4000] [--rounds 5]
 
+Rows of BidBatch are for one decision of a batch of 256.
+
 Every answer is first checked against a plain NumPy twin of the whole decision. Times are CPU of the calling thread
-(time.thread_time_ns), protobuf decoding and encoding, person lookup, reservation and token included; the ledger is the
+(time.thread_time_ns), decoding and encoding, person lookup, reservation and token included; the ledger is the
 real one, its journal on disk. "known" people were seen before, so their factors are remembered; "new" ones are folded
 in. Each row is the median over rounds, with the lowest and highest.
 """
@@ -42,10 +44,13 @@ from headrace.recommend.model import Model
 from headrace.reference.predict import best_promoted
 from headrace.service.bidder import BidderService
 from headrace.service.dispatch import answer
+from headrace.service.method import Method
 from headrace.v1 import bidder_pb2, campaigns_pb2
 
 N_USERS, N_ITEMS, D, HISTORY = 20_000, 20_000, 64, 50
-N_LINES, N_MATCHED, N_PROMOTED = 1_000, 10, 10
+N_LINES, N_PROMOTED = 1_000, 10
+MATCHED = (10, 64)
+PACKED = 256
 BATCHES = (1, 4, 8, 32)
 NOW_MS = 1_700_000_000_000
 
@@ -62,7 +67,8 @@ def factories() -> Any:
 class Stack:
     """The bidding path over a made-up artifact, with a real ledger."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, n_matched: int) -> None:
+        folder.mkdir()
         store = Store(folder / "headrace.db")
         artifact = factories().make_artifact(N_USERS, N_ITEMS, D, history=HISTORY)
         self.model = Model(artifact, EventLog(store))
@@ -71,25 +77,25 @@ class Stack:
         config = BiddingConfig()
         campaigns = CampaignStore(store, self.ledger, max_bid_cpm=config.max_bid_cpm_micros, clock_ms=lambda: NOW_MS)
         campaigns.fund("deposit", "a", 10**15, "USD", "bench")
-        self.campaign = campaigns.create(campaign(), "bench")
+        self.campaign = campaigns.create(campaign(n_matched), "bench")
         self.people = KnownPeople(self.model)
         self.bid_model = BidModel.of(artifact)
         self.engine = BiddingEngine(
             self.ledger, campaigns.board, self.bid_model, self.people, self.people.find_item, config
         )
         self.service = BidderService(self.engine, self.ledger, config, RequestClock(NOW_MS))
-        self.method = self.service.methods()[0]
+        self.bid, self.bid_batch = self.service.methods()[:2]
         self.engine.warm(NOW_MS)
 
 
-def campaign() -> campaigns_pb2.Campaign:
+def campaign(n_matched: int) -> campaigns_pb2.Campaign:
     rng = np.random.default_rng(1)
     lines = [
         campaigns_pb2.LineItem(
             line_item_id=f"l{n}",
             item_ids=[f"i{i}" for i in rng.choice(N_ITEMS, N_PROMOTED, replace=False)],
             action_worth_micros=int(rng.integers(2_000, 10_000)),
-            targeting=campaigns_pb2.Targeting(categories=[f"c{n // N_MATCHED}"], countries=["DE", "FR"]),
+            targeting=campaigns_pb2.Targeting(categories=[f"c{n // n_matched}"], countries=["DE", "FR"]),
         )
         for n in range(N_LINES)
     ]
@@ -98,12 +104,12 @@ def campaign() -> campaigns_pb2.Campaign:
     )
 
 
-def request(rng: np.random.Generator, number: int, user: int) -> bidder_pb2.BidRequest:
+def request(rng: np.random.Generator, n_matched: int, number: int, user: int) -> bidder_pb2.BidRequest:
     return bidder_pb2.BidRequest(
         bid_request_id=f"auction-{number}",
         user_id=f"u{user}",
         country=("DE", "FR")[number % 2],
-        categories=[f"c{rng.integers(N_LINES // N_MATCHED)}", "unheard"],
+        categories=[f"c{rng.integers(N_LINES // n_matched)}", "unheard"],
         time_ms=NOW_MS + number,
         exchange="adx",
         impressions=[bidder_pb2.Impression(impression_id="1", floor_cpm_micros=1000)],
@@ -128,7 +134,7 @@ def twin(stack: Stack, asked: bidder_pb2.BidRequest) -> tuple[str, str, int]:
 
 def check(stack: Stack, requests: list[bidder_pb2.BidRequest]) -> None:
     """Batched answers equal the twin's; float32 sums may differ in the last place."""
-    replies = answer(stack.method, [call(asked) for asked in requests])
+    replies = answer(stack.bid, [call(asked) for asked in requests])
     for asked, reply in zip(requests, replies, strict=True):
         assert not reply.status, reply
         bid = bidder_pb2.BidResponse.FromString(reply.body).impressions[0]
@@ -139,17 +145,24 @@ def check(stack: Stack, requests: list[bidder_pb2.BidRequest]) -> None:
     print(f"checked: {len(requests)} answers equal those of the plain twin")
 
 
-def call(asked: bidder_pb2.BidRequest) -> Call:
-    return Call("/headrace.v1.BidderService/Bid", asked.SerializeToString(), float("inf"), "", {}, None)
+def call(asked: bidder_pb2.BidRequest | bidder_pb2.BidBatchRequest) -> Call:
+    return Call("", asked.SerializeToString(), float("inf"), "", {}, None)
 
 
-def cpu_us(stack: Stack, calls: list[Call], batch: int) -> float:
+def cpu_us(method: Method, calls: list[Call], batch: int) -> float:
     """Microseconds of this thread's CPU a call."""
     batches = [calls[start : start + batch] for start in range(0, len(calls), batch)]
     start = time.thread_time_ns()
     for some in batches:
-        answer(stack.method, some)
+        answer(method, some)
     return (time.thread_time_ns() - start) / len(calls) / 1000
+
+
+def packed(calls: list[Call]) -> list[Call]:
+    """The same requests in calls of BidBatch."""
+    requests = [bidder_pb2.BidRequest.FromString(each.body) for each in calls]
+    parts = [requests[start : start + PACKED] for start in range(0, len(requests) - PACKED + 1, PACKED)]
+    return [call(bidder_pb2.BidBatchRequest(requests=part)) for part in parts]
 
 
 def row(name: str, values: list[float]) -> None:
@@ -160,7 +173,7 @@ def breakdown(stack: Stack, calls: list[Call], batch: int) -> None:
     """Where the time goes, by cumulative time of the steps; profiling itself doubles the cost of Python."""
     profile = cProfile.Profile()
     profile.enable()
-    cpu_us(stack, calls, batch)
+    cpu_us(stack.bid, calls, batch)
     profile.disable()
     steps = ("_requests", "_match", "read", "_predict", "_price", "_reserve", "_observe", "advance", "_encode", "bid")
     found: dict[str, float] = {}
@@ -179,28 +192,39 @@ def main() -> None:
     rng = np.random.default_rng(0)
     print(f"CPython {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}, {_cpu()}")
     with tempfile.TemporaryDirectory(prefix="bench-bid-") as folder:
-        stack = Stack(Path(folder))
-        check(stack, [request(rng, n, n) for n in range(64)])
-        print(f"{'CPU a call, microseconds':34s} {'median':>8s} {'min':>8s} {'max':>8s}")
-        users = {"known": rng.integers(0, 500, options.calls), "new": np.arange(options.calls) % N_USERS}
-        known = [call(request(rng, n, int(user))) for n, user in enumerate(users["known"])]
-        cpu_us(stack, known, 32)
-        for batch in BATCHES:
-            row(f"Bid, known person, batch {batch}", [cpu_us(stack, known, batch) for _ in range(options.rounds)])
-        fresh = [call(request(rng, n, 1_000 + n)) for n in range(min(options.calls, N_USERS - 1_000))]
-        part = len(fresh) // (len(BATCHES) * options.rounds)
-        for number, batch in enumerate(BATCHES):
-            parts = [fresh[part * (len(BATCHES) * i + number) :][:part] for i in range(options.rounds)]
-            row(f"Bid, new person, batch {batch}", [cpu_us(stack, some, batch) for some in parts])
-        for batch in (BATCHES[0], BATCHES[-1]):
-            breakdown(stack, known, batch)
-        solves = []
-        for second in range(50):
-            start = time.thread_time_ns()
-            stack.engine._pacer.solve(NOW_MS + 10**6 + 1000 * second)
-            solves.append((time.thread_time_ns() - start) / 1000)
-        row(f"pacer, {N_LINES} line items, a solution", solves)
-        stack.ledger.check_invariant()
+        for n_matched in MATCHED:
+            measure(Stack(Path(folder) / str(n_matched), n_matched), n_matched, options.calls, options.rounds, rng)
+
+
+def measure(stack: Stack, n_matched: int, n_calls: int, rounds: int, rng: np.random.Generator) -> None:
+    """All rows of one number of matched line items."""
+    print(f"\n{n_matched} of {N_LINES} line items match")
+    check(stack, [request(rng, n_matched, n, n) for n in range(64)])
+    print(f"{'CPU a call, microseconds':34s} {'median':>8s} {'min':>8s} {'max':>8s}")
+    users = rng.integers(0, 500, n_calls)
+    known = [call(request(rng, n_matched, n, int(user))) for n, user in enumerate(users)]
+    cpu_us(stack.bid, known, 32)
+    for batch in BATCHES:
+        row(f"Bid, known person, batch {batch}", [cpu_us(stack.bid, known, batch) for _ in range(rounds)])
+    batches = packed(known)
+    row(
+        f"BidBatch of {PACKED}, known person",
+        [cpu_us(stack.bid_batch, batches, 1) / PACKED for _ in range(rounds)],
+    )
+    fresh = [call(request(rng, n_matched, n, 1_000 + n)) for n in range(min(n_calls, N_USERS - 1_000))]
+    part = len(fresh) // (len(BATCHES) * rounds)
+    for number, batch in enumerate(BATCHES):
+        parts = [fresh[part * (len(BATCHES) * i + number) :][:part] for i in range(rounds)]
+        row(f"Bid, new person, batch {batch}", [cpu_us(stack.bid, some, batch) for some in parts])
+    for batch in (BATCHES[0], BATCHES[-1]):
+        breakdown(stack, known, batch)
+    solves = []
+    for second in range(50):
+        start = time.thread_time_ns()
+        stack.engine._pacer.solve(NOW_MS + 10**6 + 1000 * second)
+        solves.append((time.thread_time_ns() - start) / 1000)
+    row(f"pacer, {N_LINES} line items, a solution", solves)
+    stack.ledger.check_invariant()
 
 
 def _cpu() -> str:

@@ -58,9 +58,12 @@ def test_matches(seed, n_lines, n_requests, n_terms):
 def test_best_promoted_item(seed, n_history, n_promoted, odd):
     rng = np.random.default_rng(seed)
     n_items, d, n_lines, n = 8, 5, 4, 3
+    popularity, frequency = rng.random(n_items).astype(np.float32), np.empty(n_items, np.float32)
+    predict.item_frequencies(popularity, frequency)
     model = predict.Model(
         rng.normal(size=(n_items, d)).astype(np.float32),
-        rng.random(n_items).astype(np.float32),
+        popularity,
+        frequency,
         rng.normal(size=6).astype(np.float32),
         0.1,
         np.array([-2.0, 0.0, 1.0]),

@@ -12,7 +12,7 @@ import numpy as np
 from headrace.artifacts import Artifact
 from headrace.bidding.price import make_market
 from headrace.kernels.history import Merged
-from headrace.kernels.predict import Candidates, Model, Persons, best_promoted
+from headrace.kernels.predict import Candidates, Model, Persons, best_promoted, item_frequencies
 from headrace.kernels.price import Market, Offers
 from headrace.types import Float64, Int32, Int64
 
@@ -42,10 +42,14 @@ class BidModel:
     def of(cls, artifact: Artifact) -> BidModel:
         """The bidding view of an artifact; arrays stay mapped where they are large."""
         market = make_market(artifact.landscape_edges_cpm, artifact.landscape_counts)
+        # plain views: Numba dispatches slowly on numpy.memmap
+        popularity = np.asarray(artifact.popularity)
+        frequency = np.empty(len(popularity), np.float32)
+        item_frequencies(popularity, frequency)
         model = Model(
-            # a plain view: Numba dispatches slowly on numpy.memmap
             item_factors=np.asarray(artifact.item_factors),
-            popularity=np.asarray(artifact.popularity),
+            popularity=popularity,
+            frequency=frequency,
             weights=np.array(artifact.probability_weights, np.float32),
             bias=float(artifact.manifest.probability_bias),
             calib_x=np.array(artifact.calibration_x, np.float64),

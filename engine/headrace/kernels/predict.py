@@ -20,11 +20,13 @@ class Model(NamedTuple):
     """The trained part of the probability.
 
     item_factors : (n_items, d) float32.   popularity : (n_items,) float32.   weights : (6,) float32.   bias : scalar.
+    frequency : (n_items,) float32 of `item_frequencies`.
     calib_x, calib_y : (k,) float64 knots, as of `purchase_probability`.
     """
 
     item_factors: Float32
     popularity: Float32
+    frequency: Float32
     weights: Float32
     bias: float
     calib_x: Float64
@@ -134,26 +136,30 @@ def purchase_probability(
 
 
 @njit(nogil=True, cache=True)
-def _item_score(factors: Float32, popularity: Float32, weights: Float32, embedding: Float32, item: int) -> float:
-    """What an item is worth to a person, their own events with it aside; eight sums, so that none waits for another."""
+def item_frequencies(popularity: Float32, out: Float32) -> None:
+    """The popularity feature of every item, log1p(popularity * 1e6).
+
+    popularity : (n,) float32, >= 0.   out : (n,) float32, written in full.
+    """
+    for item in range(popularity.shape[0]):
+        out[item] = math.log1p(popularity[item] * 1e6)
+
+
+# the sum in any order, so that the loop runs in vectors: 10 ns in place of 41 at d = 64; it differs by rounding alone
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _dot(factors: Float32, item: int, embedding: Float32) -> float:
+    dot = np.float32(0.0)
+    for j in range(factors.shape[1]):
+        dot += factors[item, j] * embedding[j]
+    return float(dot)
+
+
+@njit(nogil=True, cache=True)
+def _item_score(factors: Float32, frequency: Float32, weights: Float32, embedding: Float32, item: int) -> float:
+    """What an item is worth to a person, their own events with it aside."""
     if not 0 <= item < factors.shape[0]:
         return 0.0
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
-    whole = factors.shape[1] - factors.shape[1] % 8
-    for j in range(0, whole, 8):
-        s0 += factors[item, j] * embedding[j]
-        s1 += factors[item, j + 1] * embedding[j + 1]
-        s2 += factors[item, j + 2] * embedding[j + 2]
-        s3 += factors[item, j + 3] * embedding[j + 3]
-        s4 += factors[item, j + 4] * embedding[j + 4]
-        s5 += factors[item, j + 5] * embedding[j + 5]
-        s6 += factors[item, j + 6] * embedding[j + 6]
-        s7 += factors[item, j + 7] * embedding[j + 7]
-    dot = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
-    for j in range(whole, factors.shape[1]):
-        dot += factors[item, j] * embedding[j]
-    frequency = np.float32(math.log1p(popularity[item] * 1e6))
-    return float(np.float64(dot) * weights[0] + np.float64(frequency) * weights[1])
+    return float(_dot(factors, item, embedding) * weights[0] + np.float64(frequency[item]) * weights[1])
 
 
 @njit(nogil=True, cache=True)
@@ -180,8 +186,9 @@ def best_promoted(
 ) -> None:
     """The promoted item that each candidate shows to its person, and the probability of its purchase.
 
-    Features and calibration are those of `purchase_features` and `purchase_probability`; an item that the model does
-    not know has a product and a popularity of 0. Ties go to the lowest position in the line item's list.
+    The item is that of the highest score, ties to the lowest position in the line item's list; a score that is not
+    finite comes last. Features and calibration are those of `purchase_features` and `purchase_probability`; an item
+    that the model does not know has a product and a popularity of 0.
 
     time_ms : (n,) int64.   where : int32, all -1, longer than any item row of history or candidates; left as it was.
     probability : (c,) float64, written; 0 when nothing can be shown.
@@ -191,7 +198,7 @@ def best_promoted(
     history, banned, embeddings = persons.history, persons.banned, persons.embeddings
     rows, n_bought, last_bought_ms = history.rows, history.n_bought, history.last_bought_ms
     lines, items, item_indptr = candidates.lines, candidates.items, candidates.item_indptr
-    factors, popularity, weights = model.item_factors, model.popularity, model.weights
+    factors, frequency, weights = model.item_factors, model.frequency, model.weights
     calib_x, calib_y = model.calib_x, model.calib_y
     for person in range(time_ms.shape[0]):
         now_ms, embedding = time_ms[person], embeddings[person]
@@ -199,25 +206,25 @@ def best_promoted(
         for entry in range(first, last):
             where[rows[entry]] = entry
         known = model.bias + _person_score(weights, history.n_events[person], history.last_event_ms[person], now_ms)
+        never = known + _habit_score(weights, 0.0, 0, now_ms)
         for offer in range(candidates.indptr[person], candidates.indptr[person + 1]):
-            best = -1.0
-            probability[offer] = 0.0
-            position[offer] = -1
+            best, best_place = -math.inf, -1
             start = item_indptr[lines[offer]]
             for place in range(start, item_indptr[lines[offer] + 1]):
                 item = items[place]
                 if 0 <= item < banned.shape[0] and banned[item] != 0:
                     continue
                 entry = where[item] if 0 <= item < where.shape[0] else -1
-                score = known + _item_score(factors, popularity, weights, embedding, item)
+                score = _item_score(factors, frequency, weights, embedding, item)
                 if entry >= 0:
-                    score += _habit_score(weights, n_bought[entry], last_bought_ms[entry], now_ms)
+                    score += known + _habit_score(weights, n_bought[entry], last_bought_ms[entry], now_ms)
                 else:
-                    score += _habit_score(weights, 0.0, 0, now_ms)
-                chance = _calibrate(score, calib_x, calib_y)
-                if chance > best:
-                    best = chance
-                    probability[offer] = chance
-                    position[offer] = place - start
+                    score += never
+                if not math.isfinite(score):
+                    score = -math.inf
+                if best_place < 0 or score > best:
+                    best, best_place = score, place - start
+            position[offer] = best_place
+            probability[offer] = _calibrate(best, calib_x, calib_y) if best_place >= 0 else 0.0
         for entry in range(first, last):
             where[rows[entry]] = -1

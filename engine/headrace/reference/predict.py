@@ -39,9 +39,13 @@ def purchase_probability(
     features: Float32, weights: Float32, bias: float, calib_x: Float64, calib_y: Float64
 ) -> Float64:
     """The (n,) float64 calibrated probabilities; 0 where the score is not finite."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        score = features.astype(np.float64) @ weights.astype(np.float64) + bias
+    score = _scores(features, weights, bias)
     return np.where(np.isfinite(score), np.interp(score, calib_x, calib_y), 0.0)
+
+
+def _scores(features: Float32, weights: Float32, bias: float) -> Float64:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return features.astype(np.float64) @ weights.astype(np.float64) + bias
 
 
 def best_promoted(model: Any, persons: Any, candidates: Any, time_ms: Int64) -> list[tuple[float, int]]:
@@ -51,15 +55,20 @@ def best_promoted(model: Any, persons: Any, candidates: Any, time_ms: Int64) -> 
         for offer in range(candidates.indptr[person], candidates.indptr[person + 1]):
             line = candidates.lines[offer]
             items = candidates.items[candidates.item_indptr[line] : candidates.item_indptr[line + 1]]
-            chances = _chances(model, persons, person, items, int(time_ms[person]))
-            hidden = [0 <= item < len(persons.banned) and persons.banned[item] != 0 for item in items]
-            shown = np.where(hidden, -1.0, chances)
-            best = int(np.argmax(shown)) if len(shown) and shown.max() >= 0.0 else -1
-            answers.append((float(shown[best]) if best >= 0 else 0.0, best))
+            features = _features(model, persons, person, items, int(time_ms[person]))
+            scores = _scores(features, model.weights, model.bias)
+            chances = purchase_probability(features, model.weights, model.bias, model.calib_x, model.calib_y)
+            shown = [
+                (score if np.isfinite(score) else -np.inf, -place)
+                for place, (item, score) in enumerate(zip(items, scores, strict=True))
+                if not (0 <= item < len(persons.banned) and persons.banned[item] != 0)
+            ]
+            best = -max(shown)[1] if shown else -1
+            answers.append((float(chances[best]) if shown else 0.0, best))
     return answers
 
 
-def _chances(model: Any, persons: Any, person: int, items: Any, now_ms: int) -> Float64:
+def _features(model: Any, persons: Any, person: int, items: Any, now_ms: int) -> Float32:
     history = persons.history
     own = slice(history.indptr[person], history.indptr[person + 1])
     entry = {int(row): own.start + i for i, row in enumerate(history.rows[own])}
@@ -67,7 +76,7 @@ def _chances(model: Any, persons: Any, person: int, items: Any, now_ms: int) -> 
     mine = persons.embeddings[person, : model.item_factors.shape[1]]
     dots = [mine @ model.item_factors[item] if ok else 0.0 for item, ok in zip(items, known, strict=True)]
     n = len(items)
-    features = purchase_features(
+    return purchase_features(
         np.array(dots, np.float32),
         np.array([model.popularity[item] if ok else 0.0 for item, ok in zip(items, known, strict=True)], np.float32),
         np.full(n, persons.history.n_events[person]),
@@ -76,4 +85,3 @@ def _chances(model: Any, persons: Any, person: int, items: Any, now_ms: int) -> 
         np.full(n, history.last_event_ms[person]),
         np.full(n, now_ms),
     )
-    return purchase_probability(features, model.weights, model.bias, model.calib_x, model.calib_y)
