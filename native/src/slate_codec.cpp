@@ -56,6 +56,9 @@ bool read_slate_request(std::string_view message, SlateRequest& request) {
 }
 
 bool within_limits(const SlateRequest& request, const SlateLimits& limits) {
+    for (std::string_view id : request.exclude_item_ids) {
+        if (id.size() > limits.id_bytes) return false;
+    }
     return is_label(request.user_id, limits.id_bytes) && is_label(request.anonymous_id, limits.id_bytes) &&
            is_label(request.surface, limits.label_bytes) && request.exclude_item_ids.size() <= limits.exclusions &&
            request.repeat_policy >= 0 && request.repeat_policy < limits.policies &&

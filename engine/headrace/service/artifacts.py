@@ -12,6 +12,7 @@ from headrace.artifacts import Artifact, ArtifactStore, open_artifact
 from headrace.breaker import Breaker
 from headrace.errors import ArtifactError, HeadraceError, NotFoundError, UnavailableError
 from headrace.front import Call
+from headrace.service.checks import MAX_ID_BYTES, check_text
 from headrace.service.method import Method
 from headrace.v1 import artifacts_pb2 as pb
 
@@ -104,6 +105,7 @@ def methods(served: ServedArtifact) -> list[Method]:
 
 def _reload(served: ServedArtifact, version: str) -> pb.ReloadArtifactResponse | HeadraceError:
     try:
+        check_text("version", version, MAX_ID_BYTES)
         changed = served.reload(version)
     except HeadraceError as error:
         return error

@@ -64,6 +64,10 @@ class CampaignsService:
     def list(self, request: pb.ListCampaignsRequest, call: Call) -> pb.ListCampaignsResponse:
         if len(request.campaign_ids) > MAX_IDS:
             raise InvalidRequestError("campaign_ids", f"{len(request.campaign_ids)} entries", f"at most {MAX_IDS}")
+        if request.advertiser_id:
+            check_node_id("advertiser_id", request.advertiser_id)
+        for campaign_id in request.campaign_ids:
+            check_node_id("campaign_ids", campaign_id)
         found = self._campaigns.find(request.advertiser_id, request.campaign_ids)
         accounts = self._accounts()
         names = {request.advertiser_id} if request.advertiser_id else {name for name in accounts if "/" not in name}

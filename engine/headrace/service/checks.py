@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Collection, Sized
 
 from headrace.errors import HeadraceError, InvalidRequestError
 
@@ -29,6 +29,17 @@ def check_count(field: str, values: Sized, least: int, most: int) -> None:
     if not least <= n <= most:
         hint = "send fewer at once" if n > most else "send at least one"
         raise InvalidRequestError(field, f"{n} elements", f"{least} to {most}", hint)
+
+
+def check_ids(field: str, ids: Collection[str], most: int) -> None:
+    """Raise InvalidRequestError unless there are at most so many ids, none of them too long."""
+    check_count(field, ids, 0, most)
+    # one pass without a call an element, as these lists are long
+    if max(map(len, ids), default=0) * 4 > MAX_ID_BYTES:
+        for index, name in enumerate(ids):
+            if len(name.encode()) > MAX_ID_BYTES:
+                got, expected = f"{len(name.encode())} bytes", f"at most {MAX_ID_BYTES} bytes"
+                raise InvalidRequestError(f"{field}[{index}]", got, expected, "shorten it")
 
 
 def check_range(field: str, value: int, least: int, most: int, hint: str) -> None:

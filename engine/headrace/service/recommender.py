@@ -14,7 +14,15 @@ from headrace.front import Call
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Answer, Answers, Recommender, Requests
 from headrace.recommend.retrieve import POPULAR, Wanted
-from headrace.service.checks import MAX_ID_BYTES, MAX_LABEL_BYTES, check_count, check_range, check_text, within
+from headrace.service.checks import (
+    MAX_ID_BYTES,
+    MAX_LABEL_BYTES,
+    check_count,
+    check_ids,
+    check_range,
+    check_text,
+    within,
+)
 from headrace.service.method import Method
 from headrace.types import Bool, Int8, Int64
 from headrace.v1 import recommender_pb2 as pb
@@ -96,7 +104,7 @@ class RecommenderService:
     def _one_similar(self, request: pb.SimilarItemsRequest) -> pb.SimilarItemsResponse | HeadraceError:
         try:
             check_text("item_id", request.item_id, MAX_ID_BYTES, required=True)
-            check_count("exclude_item_ids", request.exclude_item_ids, 0, MAX_EXCLUSIONS)
+            check_ids("exclude_item_ids", request.exclude_item_ids, MAX_EXCLUSIONS)
             answer = self._recommender.similar(request.item_id, _limit(request), request.exclude_item_ids)
         except HeadraceError as error:
             return error
@@ -171,7 +179,7 @@ def _what_is_wrong(body: bytes) -> HeadraceError:
         check_text("user_id", request.user_id, MAX_ID_BYTES)
         check_text("anonymous_id", request.anonymous_id, MAX_ID_BYTES)
         check_text("surface", request.surface, MAX_LABEL_BYTES)
-        check_count("exclude_item_ids", request.exclude_item_ids, 0, MAX_EXCLUSIONS)
+        check_ids("exclude_item_ids", request.exclude_item_ids, MAX_EXCLUSIONS)
         if request.repeat_policy not in _POLICIES:
             expected = f"one of {', '.join(pb.RepeatPolicy.keys())}"
             raise InvalidRequestError("repeat_policy", request.repeat_policy, expected, "leave it out for the default")
