@@ -31,6 +31,7 @@ from headrace.artifact_format import (
     check_arrays,
     map_array,
     read_manifest,
+    release,
     verify_checksums,
 )
 from headrace.errors import (
@@ -117,6 +118,11 @@ class Artifact:
             item_ids=_id_table(arrays, "item"),
             **stored,
         )
+
+    def release_pages(self) -> None:
+        """Let go of the memory that reading the arrays took; what is read again comes from the file cache."""
+        for field in fields(self):
+            release(getattr(self, field.name))
 
 
 def open_artifact(path: Path | str, *, verify: bool = True) -> Artifact:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headrace import errors
 from headrace.artifacts import Artifact, ArtifactStore, open_artifact
+from headrace.events.log import EventLog
+from headrace.recommend.model import Model
+from headrace.recommend.warm import warm
 from headrace.service.artifacts import ServedArtifact, describe, methods
 from headrace.v1 import artifacts_pb2
 
@@ -90,3 +96,28 @@ def test_rpcs_tell_what_is_served(root: Path) -> None:
     assert isinstance(failed, errors.NotFoundError)
     assert changed == artifacts_pb2.ReloadArtifactResponse(artifact=describe(one.current), changed=True)
     assert (describe(one.current).n_users, describe(one.current).n_items) == (3, 4)
+
+
+def test_an_old_model_is_freed_with_its_last_batch_not_at_some_collection_of_garbage(
+    factories: ModuleType, log: EventLog
+) -> None:
+    gc.disable()
+    try:
+        model = Model(factories.make_artifact(), log)
+        warm(model)
+        model.fold_in(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1, np.float32))
+        freed = weakref.ref(model)
+        del model
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+def test_released_pages_are_read_again(tmp_path: Path, factories: ModuleType) -> None:
+    store = ArtifactStore(tmp_path)
+    factories.write_artifact(store, "v1")
+    artifact = store.open("v1")
+    before = artifact.item_factors.copy()
+    artifact.release_pages()
+    np.testing.assert_array_equal(artifact.item_factors, before)
+    factories.make_artifact().release_pages()  # not mapped: nothing to let go of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ class Model:
         self.n_items = len(artifact.item_ids)
         self.retriever = make_retriever(artifact)
         self.gram = _padded_gram(artifact)
-        self.embeddings = Embeddings(self.fold_in)
+        # not a method of its own, which would keep the model alive until a collection of garbage finds the cycle
+        self.embeddings = Embeddings(partial(_fold_in, self.gram, artifact.item_factors))
         self.index = _read_index(artifact)
         self.exclude_purchased = artifact.manifest.repeat_policy == "exclude_purchased"
         self.items = ItemTable(artifact.item_ids)
@@ -50,9 +52,7 @@ class Model:
 
     def fold_in(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
         """(n, d rounded up to PANEL) float32 factors of people from their histories; zeros for an empty one."""
-        out = np.empty((len(indptr) - 1, len(self.gram)), dtype=np.float32)
-        fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences, out)
-        return out
+        return _fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences)
 
     def inverse_norms(self) -> Float32:
         """(n_items,) float32: 1 / |factors|, 0 for an item without any; made on first use."""
@@ -72,6 +72,12 @@ def make_retriever(artifact: Artifact) -> Retriever:
         manifest.repeat_boost,
         manifest.repeat_days,
     )
+
+
+def _fold_in(gram: Float32, factors: Float32, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
+    out = np.empty((len(indptr) - 1, len(gram)), dtype=np.float32)
+    fold_in(gram, factors, indptr, rows, confidences, out)
+    return out
 
 
 def _padded_gram(artifact: Artifact) -> Float32:
