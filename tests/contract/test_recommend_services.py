@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
-from headrace.errors import HeadraceError, InvalidRequestError, NotFoundError, PreconditionError
+from headrace.errors import HeadraceError, InvalidRequestError, NotFoundError, OverloadedError, PreconditionError
 from headrace.events.log import EventLog
 from headrace.events.store import Store
 from headrace.front import Call
@@ -50,6 +50,10 @@ class Shop:
     def recommend_all(self, *requests: pb.RecommendRequest) -> list[Any]:
         answers = self.slates.recommend([called(request) for request in requests])
         return [read(pb.RecommendResponse, answer) for answer in answers]
+
+    def shed(self, **fields: Any) -> Any:
+        (answer,) = self.slates.recommend_popular([called(pb.RecommendRequest(**fields))])
+        return read(pb.RecommendResponse, answer)
 
     def recommend_batches(self, *requests: pb.RecommendBatchRequest) -> list[Any]:
         answers = self.slates.recommend_batch([called(request) for request in requests])
@@ -179,6 +183,41 @@ def test_a_batch_answers_in_order_or_names_the_request_that_failed(shop: Shop) -
     refused(results[3], "requests")
     late = shop.recommend_batches(pb.RecommendBatchRequest(requests=[pb.RecommendRequest(min_sequence=5)]))
     assert isinstance(late[0], PreconditionError)
+
+
+def test_bytes_that_are_no_request_fail_alone(shop: Shop) -> None:
+    good = pb.RecommendRequest(user_id="u1").SerializeToString()
+    calls = [Call("", body, math.inf, "", {}, None) for body in (b"\xff", good, b"\x0a\x01\xff")]
+    garbage, answer, no_text = shop.slates.recommend(calls)
+    assert str(garbage) == str(no_text) == "the request is no headrace.v1.RecommendRequest message"
+    assert ids(pb.RecommendResponse.FromString(answer)) == ids(shop.recommend(user_id="u1"))  # type: ignore[arg-type]
+    inside = pb.RecommendBatchRequest(requests=[pb.RecommendRequest()]).SerializeToString() + b"\x0a\x01\xff"
+    for body in (b"\xff", inside):
+        (refusal,) = shop.slates.recommend_batch([Call("", body, math.inf, "", {}, None)])
+        assert str(refusal) == "the request is no headrace.v1.RecommendBatchRequest message"
+
+
+def test_without_time_the_answer_is_popular_items_that_may_be_shown(shop: Shop) -> None:
+    shop.delete(shop.recommend().items[1].item_id)
+    stranger = ids(shop.recommend(limit=4))
+    answer = shop.shed(user_id="u1", limit=3, exclude_item_ids=[stranger[0]], surface="home")
+    assert ids(answer) == stranger[1:]
+    assert (answer.tier, answer.cold_start, answer.artifact_version) == (pb.TIER_POPULAR, False, "made")
+    assert isinstance(shop.shed(limit=0), InvalidRequestError)
+    sequence = shop.record(event()).sequence
+    assert shop.shed(min_sequence=sequence).event_sequence == sequence
+    assert isinstance(shop.shed(min_sequence=sequence + 1), OverloadedError)
+    shop.recommender.close()
+    shown = shop.recommender.log.store.read("SELECT subject_key, tier, surface FROM slates WHERE surface = 'home'")
+    assert shown == [(0, pb.TIER_POPULAR, "home")]
+
+
+def test_a_slate_that_was_refused_is_not_recorded(shop: Shop) -> None:
+    requests = (pb.RecommendRequest(min_sequence=9), pb.RecommendRequest(user_id="u1"))
+    late, good = shop.recommend_all(*requests)
+    assert isinstance(late, PreconditionError)
+    shop.recommender.close()
+    assert shop.recommender.log.store.read("SELECT request_id FROM slates") == [(good.request_id,)]
 
 
 def test_similar_items(shop: Shop) -> None:
