@@ -18,50 +18,18 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import headrace.v1.recommender_pb2  # noqa: F401 (reflection tells of it)
 from headrace.config import DoorConfig
 from headrace.errors import ConfigError
-from headrace.front import Call, Door, Reply, check_door, make_door
+from headrace.front import Call, Reply, check_door, make_door
 
-ECHO = "/headrace.v1.RecommenderService/Recommend"
-OTHER = "/headrace.v1.RecommenderService/SimilarItems"
+from .conftest import ECHO, OTHER, DoorRig, code_of, wait_until
+
 CONFIG = DoorConfig(max_message_bytes=64 * 1024, max_in_flight=40)
 
 
-class Rig:
-    """A started door, a channel to it, and the batches that its one worker saw."""
+class Rig(DoorRig):
+    """A door with a cap that a test can fill."""
 
     def __init__(self, name: str) -> None:
-        self.door: Door = make_door(name, [ECHO, OTHER], "127.0.0.1:0", CONFIG)
-        self.address = self.door.start()
-        self.channel = grpc.insecure_channel(self.address, [("grpc.max_send_message_length", -1)])
-        self.answer: Callable[[Call], Reply] = lambda call: Reply(call.body)
-        self.batches: list[list[Call]] = []
-        self.free = threading.Event()
-        self.free.set()
-        self.busy = threading.Event()
-        self.worker = threading.Thread(target=self._work, daemon=True)
-        self.worker.start()
-
-    def _work(self) -> None:
-        while batch := self.door.next_batch(16):
-            self.batches.append(batch)
-            self.busy.set()
-            self.free.wait()
-            self.door.reply(batch, [self.answer(call) for call in batch])
-
-    def call(self, body: bytes = b"x", method: str = ECHO, **options: Any) -> Any:
-        return self.channel.unary_unary(method).future(body, **{"timeout": 10, **options})
-
-    def occupy(self) -> Any:
-        """Make the worker busy with one call until ``free`` is set."""
-        self.free.clear()
-        self.busy.clear()
-        first = self.call(b"first")
-        assert self.busy.wait(5)
-        return first
-
-    def settle(self) -> None:
-        """Let the door see what was sent on this channel before; the transport may reorder calls, but not by much."""
-        for _ in range(10):
-            health_pb2_grpc.HealthStub(self.channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        super().__init__(name, CONFIG)
 
     def fill(self) -> tuple[list[Any], list[Any]]:
         """Send ten calls more than there is room for, one being in flight; returns those waiting and those refused."""
@@ -75,31 +43,12 @@ class Rig:
         self.settle()
         return not self.probe.done()
 
-    def close(self) -> None:
-        self.free.set()
-        self.channel.close()
-        self.door.drain(5)
-        self.worker.join(5)
 
-
-@pytest.fixture(params=["grpcio", "native"])
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    rig = Rig(request.param)
+@pytest.fixture
+def rig(door_name: str) -> Iterator[Rig]:
+    rig = Rig(door_name)
     yield rig
     rig.close()
-
-
-def code_of(call: Any) -> grpc.StatusCode:
-    with pytest.raises(grpc.RpcError) as failure:
-        call.result()
-    return failure.value.code()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        threading.Event().wait(0.002)
 
 
 def test_answers_with_the_bytes_of_the_reply(rig: Rig) -> None:

@@ -69,6 +69,9 @@ class Door(Protocol):
     def set_serving(self, service: str, serving: bool) -> None:
         """Tell gRPC health what to answer for a service; the empty name is the whole server."""
 
+    def stats(self) -> dict[str, int]:
+        """What happened to calls since the start, and how many there are now: the same names from every door."""
+
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""
 

@@ -10,30 +10,45 @@ import contextlib
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, InvalidRequestError
 from headrace.front import Call, Reply
+from headrace.front.certificates import identities, read_certificates, server_credentials
+from headrace.front.gzip import inflated
+from headrace.front.health import MAX_WATCHERS
+from headrace.front.options import transport_options
+from headrace.front.queue import CallQueue
 from headrace.front.settings import DoorConfig, TlsConfig
+from headrace.front.stream import LEAVING, Stream
+from headrace.front.ticket import Ticket
 
 SPARE_THREADS = 64
 """Beyond those of the calls in flight: for health, its watchers, reflection, and to refuse calls."""
 
-MAX_WATCHERS = 32
+STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
-_STATUS = {code.value[0]: code for code in grpc.StatusCode}
-_Answer = Callable[[bytes, Any], bytes]
+_COUNTED = (
+    "accepted",
+    "refused_overload",
+    "expired_waiting",
+    "cancelled_waiting",
+    "dropped_replies",
+    "malformed",
+    "unknown_methods",
+    "in_flight",
+)
 
 
 class GrpcioDoor:
-    """Takes unary calls as bytes; serves gRPC health and reflection beside them.
+    """Takes calls as bytes; serves gRPC health and reflection beside them.
 
     A call that is cancelled or past its deadline while it waits leaves the queue and costs no worker anything.
     """
@@ -49,28 +64,36 @@ class GrpcioDoor:
         methods = tuple(methods)
         self._listen = listen
         self._config = config
-        services = sorted({name.split("/")[1] for name in methods})
+        self._tls = tls or TlsConfig()
+        self._certificates = read_certificates(self._tls)
+        services = sorted({name.split("/")[1] for name in (*methods, *streams)})
         self._health = _Health(services)
-        # keyed by the ticket, so that a cancelled call is taken out in O(1)
-        self._waiting: OrderedDict[object, Call] = OrderedDict()
-        self._changed = threading.Condition(threading.Lock())
-        self._in_flight = 0
-        self._closed = False
+        self._queue = CallQueue()
+        self._lock = threading.Lock()
+        self._counts = Counter[str]()
+        self._streams: set[Stream] = set()
+        self._draining = False
+        handlers = {name: grpc.unary_unary_rpc_method_handler(self._unary(name)) for name in methods}
+        handlers |= {name: grpc.stream_stream_rpc_method_handler(self._stream(name)) for name in streams}
         self._server = grpc.server(
             ThreadPoolExecutor(config.max_in_flight + SPARE_THREADS, "headrace-door"),
-            handlers=[_Unary(methods, self._answer)],
-            options=_options(config),
+            handlers=[_Handlers(handlers.get)],
+            options=transport_options(config),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.reflection:
             own = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
             reflection.enable_server_reflection((*services, *own), self._server)
+        self._server.add_generic_rpc_handlers([_Handlers(lambda name: self._count("unknown_methods"))])
 
     def start(self) -> str:
         """Bind and accept calls; returns the address bound. Raises ConfigError when the address cannot be had."""
         port = 0
         with contextlib.suppress(RuntimeError):
-            port = self._server.add_insecure_port(self._listen)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(self._listen)
+            else:
+                port = self._server.add_secure_port(self._listen, server_credentials(self._tls, self._certificates))
         if port == 0:
             expected = "an address that this machine has and no other program uses"
             raise ConfigError("server.listen", self._listen, expected)
@@ -79,32 +102,27 @@ class GrpcioDoor:
 
     def next_batch(self, limit: int) -> list[Call]:
         """Wait for calls and take at most ``limit`` of those that wait; an empty list once the door is closed."""
-        with self._changed:
-            while True:
-                batch = self._take(limit)
-                if self._waiting:
-                    self._changed.notify()
-                if batch or self._closed:
-                    return batch
-                self._changed.wait()
-
-    def _take(self, limit: int) -> list[Call]:
-        batch: list[Call] = []
-        now = time.monotonic()
-        while self._waiting and len(batch) < limit:
-            _, call = self._waiting.popitem(last=False)
-            if call.deadline > now:
-                batch.append(call)
-        return batch
+        return self._queue.take(limit)
 
     def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
         """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
         dropped = []
+        now = time.monotonic()
         for position, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             ticket: Any = call.ticket
-            if not ticket.settle(reply):
+            # the transport has told a caller whose deadline passed, or is about to
+            if not ticket.settle(None if call.deadline <= now else reply):
                 dropped.append(position)
+        if dropped:
+            self._count("dropped_replies", len(dropped))
         return dropped
+
+    def stats(self) -> dict[str, int]:
+        """What happened to calls since the start, and how many there are now."""
+        with self._lock:
+            counts = {name: self._counts[name] for name in _COUNTED}
+            counts["expired_waiting"] += self._queue.expired
+            return {**counts, "open_streams": len(self._streams), "waiting": len(self._queue)}
 
     def set_serving(self, service: str, serving: bool) -> None:
         """Tell gRPC health what to answer for a service; the empty name is the whole server."""
@@ -113,85 +131,121 @@ class GrpcioDoor:
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""
         self._health.close()
+        with self._lock:
+            self._draining = True
+            leaving = tuple(self._streams)
+        for stream in leaving:
+            stream.leave()
         self._server.stop(grace_s).wait()
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._queue.close()
 
-    def _answer(self, method: str) -> _Answer:
+    def _unary(self, method: str) -> Callable[[bytes, Any], bytes]:
         def answer(body: bytes, context: Any) -> bytes:
-            ticket = _Ticket()
-            call = Call(method, body, _deadline(context), context.peer(), _metadata(context), ticket, time.monotonic())
-            if not self._enqueue(call):
-                context.abort(grpc.StatusCode.UNAVAILABLE, "OverloadedError: too many calls in flight; try again")
-            # called when the call ends, however it ends
-            if not context.add_callback(lambda: self._forget(ticket)):
-                self._forget(ticket)
-            reply = ticket.wait()
-            with self._changed:
-                self._in_flight -= 1
+            self._take_place(context)
+            try:
+                call = self._call(method, self._inflate(body, context), context, Ticket())
+                reply = self._settled(call, context)
+            finally:
+                self._count("in_flight", -1)
             if reply.status:
-                context.abort(_STATUS[reply.status], reply.message)
+                context.abort(STATUS[reply.status], reply.message)
+            self._compress(reply.body, context)
             return reply.body
 
         return answer
 
-    def _enqueue(self, call: Call) -> bool:
-        with self._changed:
-            if self._in_flight >= self._config.max_in_flight:
-                return False
-            self._in_flight += 1
-            # one wake-up for a burst: whoever wakes takes all of it, and passes on what is beyond its limit
-            if not self._waiting:
-                self._changed.notify()
-            self._waiting[call.ticket] = call
-            return True
+    def _settled(self, call: Call, context: Any) -> Reply:
+        ticket: Any = call.ticket
+        self._enqueue(call)
+        # called when the call ends, however it ends
+        if not context.add_callback(lambda: self._forget(call)):
+            self._forget(call)
+        return cast(Reply, ticket.wait())
 
-    def _forget(self, ticket: _Ticket) -> None:
+    def _stream(self, method: str) -> Callable[[Iterator[bytes], Any], Iterator[bytes]]:
+        def answer(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+            if self._draining:
+                context.abort(grpc.StatusCode.UNAVAILABLE, LEAVING)
+            self._take_place(context)
+
+            def receive(body: bytes, ticket: object) -> Call:
+                call = self._call(method, self._inflate(body, context), context, ticket)
+                self._enqueue(call)
+                return call
+
+            stream = Stream(receive, self._forget, self._config.max_stream_messages)
+            with self._lock:
+                self._streams.add(stream)
+            try:
+                if not context.add_callback(stream.abandon):
+                    stream.abandon()
+                for body in stream.answers(requests):
+                    self._compress(body, context)
+                    yield body
+            finally:
+                stream.abandon()
+                with self._lock:
+                    self._streams.discard(stream)
+                    self._counts["in_flight"] -= 1
+            if stream.status:
+                context.abort(STATUS[stream.status], stream.text)
+
+        return answer
+
+    def _take_place(self, context: Any) -> None:
+        with self._lock:
+            full = self._counts["in_flight"] >= self._config.max_in_flight
+            self._counts["refused_overload" if full else "in_flight"] += 1
+        if full:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "OverloadedError: too many calls in flight; try again")
+
+    def _call(self, method: str, body: bytes, context: Any, ticket: object) -> Call:
+        names = identities(context) if self._certificates else ()
+        return Call(
+            method, body, _deadline(context), context.peer(), _metadata(context), ticket, time.monotonic(), names
+        )
+
+    def _enqueue(self, call: Call) -> None:
+        self._count("accepted")
+        self._queue.add(call)
+
+    def _forget(self, call: Call) -> None:
+        """The caller of a call has gone, or has its answer."""
+        ticket: Any = call.ticket
         if not ticket.settled:
-            with self._changed:
-                self._waiting.pop(ticket, None)
-            ticket.settle(Reply())
+            if self._queue.remove(ticket):
+                self._count("expired_waiting" if call.deadline <= time.monotonic() else "cancelled_waiting")
+            ticket.settle(None)
 
-
-class _Ticket:
-    """Where the thread of one call sleeps until its reply is there; the first reply counts."""
-
-    __slots__ = ("_lock", "_reply", "settled")
-
-    def __init__(self) -> None:
-        self.settled = False
-        self._reply = Reply()
-        # a bare lock: an Event costs three times as much
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def settle(self, reply: Reply) -> bool:
-        """Whether this was the first reply."""
-        if self.settled:
-            return False
-        self.settled = True
-        self._reply = reply
-        # two settlers at one moment: the later finds the lock released
+    def _inflate(self, body: bytes, context: Any) -> bytes:
         try:
-            self._lock.release()
-        except RuntimeError:
-            return False
-        return True
+            return inflated(body, self._config.max_message_bytes)
+        except InvalidRequestError as error:
+            code, text = grpc.StatusCode.INVALID_ARGUMENT, f"InvalidRequestError: {error}"
+        except OverflowError:
+            code, text = grpc.StatusCode.RESOURCE_EXHAUSTED, "the message is larger than max_message_bytes"
+        self._count("malformed")
+        context.abort(code, text)
+        raise AssertionError("abort raises")
 
-    def wait(self) -> Reply:
-        self._lock.acquire()
-        return self._reply
+    def _compress(self, body: bytes, context: Any) -> None:
+        least = self._config.compress_above_bytes
+        if least and len(body) <= least:
+            context.disable_next_message_compression()
+
+    def _count(self, name: str, n: int = 1) -> None:
+        with self._lock:
+            self._counts[name] += n
 
 
-class _Unary(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Our methods, bytes in and bytes out; any other falls through to UNIMPLEMENTED."""
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Finds what answers a method by its name; what finds nothing falls through, at last to UNIMPLEMENTED."""
 
-    def __init__(self, methods: Iterable[str], answer: Callable[[str], _Answer]) -> None:
-        self._handlers = {name: grpc.unary_unary_rpc_method_handler(answer(name)) for name in methods}
+    def __init__(self, find: Callable[[str], Any]) -> None:
+        self._find = find
 
     def service(self, handler_call_details: Any) -> Any:
-        return self._handlers.get(handler_call_details.method)
+        return self._find(handler_call_details.method)
 
 
 class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -266,15 +320,3 @@ def _deadline(context: Any) -> float:
 
 def _metadata(context: Any) -> dict[str, str]:
     return {key: value for key, value in context.invocation_metadata() if not key.endswith("-bin")}
-
-
-def _options(config: DoorConfig) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.max_send_message_length", -1),
-        # a new version of the server may bind the same port while the old one drains
-        ("grpc.so_reuseport", 1),
-        ("grpc.keepalive_time_ms", int(config.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", int(config.keepalive_timeout_s * 1000)),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ]

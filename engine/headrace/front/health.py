@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from headrace.front import Reply
 
-MAXWATCHERS = 32
+MAX_WATCHERS = 32
 
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 CHECK, WATCH = f"/{_HEALTH}/Check", f"/{_HEALTH}/Watch"
@@ -89,11 +89,11 @@ class Aside:
     def _watch(self, call: Any, service: str) -> None:
         with self._lock:
             self._watchers = [watcher for watcher in self._watchers if watcher.call.open]
-            if len(self._watchers) < MAXWATCHERS:
+            if len(self._watchers) < MAX_WATCHERS:
                 self._watchers.append(_Watcher(call, service))
                 self._tell()
                 return
-        self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAXWATCHERS} watch already")
+        self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watch already")
 
     def _tell(self) -> None:
         for watcher in self._watchers:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from headrace import _door
 from headrace.errors import ConfigError
 from headrace.front import Call, Reply
+from headrace.front.certificates import read_certificates
 from headrace.front.health import CHECK, REFLECT, WATCH, Aside
 from headrace.front.options import transport_options
 from headrace.front.settings import DoorConfig, TlsConfig
@@ -44,11 +45,9 @@ class NativeDoor:
             "compress_above_bytes": config.compress_above_bytes,
             "pollers": max(1, len(os.sched_getaffinity(0)) // 2),
         }
-        # bodies are inflated by the door, which bounds them; gRPC does not
-        options = [*transport_options(config), ("grpc.per_message_decompression", 0)]
-        self._core = _door.Door(
-            listen, names, limits, options, tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate
-        )
+        read_certificates(tls)  # the door reads them itself, whenever they change
+        files = (tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate)
+        self._core = _door.Door(listen, names, limits, transport_options(config), *files)
         self._aside = Aside({name.split("/")[1] for name in (*methods, *streams)}, self._core)
         self._thread = threading.Thread(target=self._answer_aside, name="headrace-health", daemon=True)
 

@@ -21,6 +21,8 @@ def transport_options(config: DoorConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", int(config.keepalive_timeout_s * 1000)),
         ("grpc.http2.min_ping_interval_without_data_ms", int(config.min_ping_interval_s * 1000)),
         ("grpc.http2.max_ping_strikes", config.max_ping_strikes),
+        # the doors inflate, with a bound; gRPC would without
+        ("grpc.per_message_decompression", 0),
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY | _GZIP),
     ]
     if config.compress_above_bytes:
