@@ -24,9 +24,7 @@ STREAM = "/headrace.v1.BidderService/BidStream"
 class DoorRig:
     """A started door, a channel to it, and the batches that its one worker saw."""
 
-    def __init__(
-        self, name: str, config: DoorConfig, tls: TlsConfig | None = None, limit: int = 16
-    ) -> None:
+    def __init__(self, name: str, config: DoorConfig, tls: TlsConfig | None = None, limit: int = 16) -> None:
         self.name, self.config, self.limit = name, config, limit
         self.door: Door = make_door(name, [ECHO, OTHER], "127.0.0.1:0", config, streams=[STREAM], tls=tls)
         self.address = self.door.start()

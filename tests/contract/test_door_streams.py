@@ -214,7 +214,7 @@ def test_who_has_less_time_left_comes_first(open_door: OpenDoor) -> None:
     waiting = []
     for body, timeout in ((b"never", None), (b"late", 9), (b"soon", 5), (b"later", 10)):
         waiting.append(rig.call(body, timeout=timeout))
-        wait_until(lambda: rig.door.stats()["waiting"] == len(waiting))  # noqa: B023 (asked at once)
+        wait_until(lambda: rig.door.stats()["waiting"] == len(waiting))
     rig.free.set()
     assert [call.result() for call in (first, *waiting)] == [b"first", b"never", b"late", b"soon", b"later"]
     assert rig.seen() == [b"first", b"soon", b"late", b"later", b"never"]
