@@ -23,7 +23,7 @@ from msgspec import Meta
 from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError
-from headrace.front.settings import DoorConfig, TlsConfig
+from headrace.front.settings import DoorConfig, HttpConfig, TlsConfig
 from headrace.service.settings import AdmissionConfig, SecurityConfig, TelemetryConfig
 
 ENVIRONMENT_PREFIX = "HEADRACE"
@@ -85,6 +85,7 @@ class Config:
     tls: TlsConfig = field(default_factory=TlsConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

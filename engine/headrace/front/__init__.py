@@ -13,6 +13,9 @@ from typing import Protocol
 from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, TlsConfig
 
+TENANT = "headrace-tenant"
+"""Metadata in which a caller who may reach several tenants says which one the call is about; over HTTP a path may."""
+
 
 @dataclass(slots=True)
 class Call:
@@ -44,11 +47,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one call: bytes, or a gRPC status code (0 is OK) with a text. On a stream a status ends it."""
+    """The answer to one call: bytes, or a gRPC status code (0 is OK) with a text. On a stream a status ends it.
+
+    content_type, headers : for HTTP only; what is left empty is JSON, and no further headers.
+    """
 
     body: bytes = b""
     status: int = 0
     message: str = ""
+    content_type: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Door(Protocol):

@@ -50,3 +50,29 @@ class TlsConfig:
     client_ca: str = ""
     # Refuse connections without a valid client certificate (mutual TLS).
     require_client_certificate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """OpenRTB over HTTP."""
+
+    # HOST:PORT to accept HTTP/1.1 on; empty: no HTTP; port 0 lets the system choose one.
+    listen: str = ""
+    # Where exchanges reach this server, for notice URLs, such as https://bid.example.com; empty: http://<listen>.
+    public_url: str = ""
+    # Connections served at once; more wait to be accepted.
+    max_connections: Annotated[int, Meta(ge=1, le=1 << 20)] = 4096
+    # Bytes of one request's line and headers.
+    max_header_bytes: Annotated[int, Meta(ge=8192, le=1 << 20)] = 16_384
+    # Seconds within which a connection must bring its next request's headers, idle time included.
+    idle_timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 60.0
+    # Seconds within which a request's body must follow its headers.
+    body_timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    # Milliseconds for a bid when the request names no tmax, and at most when it does.
+    tmax_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
+    # Milliseconds of tmax that are left to the network.
+    network_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
+    # Answer no-bids with 200 and a body that has nbr, rather than with 204.
+    explain_no_bid: bool = False
+    # Threads that answer requests; 0 means one for each core that the process may use.
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0

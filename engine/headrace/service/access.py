@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace.front import Call
+from headrace.front import TENANT, Call
 
-TENANT = "headrace-tenant"
-"""Metadata in which a caller who may reach several tenants says which one the call is about."""
+__all__ = ["TENANT", "Access", "OpenAccess", "Principal"]
 
 
 @dataclass(frozen=True, slots=True)

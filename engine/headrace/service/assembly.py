@@ -31,6 +31,8 @@ from headrace.service.campaigns import CampaignsService
 from headrace.service.catalog import CatalogService
 from headrace.service.events import EventsService
 from headrace.service.method import Method
+from headrace.service.notices import NoticeUrls
+from headrace.service.openrtb import OpenRtbService
 from headrace.service.recommender import RecommenderService
 from headrace.telemetry.shop import Parts
 
@@ -147,6 +149,17 @@ class Assembly:
         if server.artifact:  # else each tenant has its own
             self.served.move_to(Path(server.artifact))
         self._retry_s = server.ledger_retry_ms / 1000
+
+    def http_methods(self, notices: str) -> list[Method]:
+        """What is offered over HTTP; notice URLs begin with ``notices``."""
+        openrtb = OpenRtbService(
+            self._bidding,
+            self._clock,
+            notices,
+            expires_s=self._ledger.config.expire_after_ms // 1000,
+            explain=self._config.http.explain_no_bid,
+        )
+        return [*openrtb.methods(), *NoticeUrls(self._bidder).methods()]
 
     @contextmanager
     def following(self, set_serving: Callable[[str, bool], None]) -> Iterator[None]:

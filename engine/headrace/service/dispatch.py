@@ -230,6 +230,7 @@ def answer(method: Method, calls: Sequence[Call]) -> list[Reply]:
     if method.answer is not None:
         return [_wire(each) for each in method.answer(calls)]
     assert method.handle is not None
+    assert method.request is not None
     requests = [_parse(method.request, call.body) for call in calls]
     good = [i for i, request in enumerate(requests) if isinstance(request, Message)]
     replies = [reply_of(request) if isinstance(request, HeadraceError) else Reply() for request in requests]
@@ -253,5 +254,7 @@ def _encode(response: Any) -> Reply:
     return Reply(response.SerializeToString())
 
 
-def _wire(answered: bytes | HeadraceError) -> Reply:
+def _wire(answered: bytes | Reply | HeadraceError) -> Reply:
+    if isinstance(answered, Reply):
+        return answered
     return reply_of(answered) if isinstance(answered, HeadraceError) else Reply(answered)

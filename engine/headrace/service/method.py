@@ -10,21 +10,21 @@ from google.protobuf.message import Message
 
 from headrace.breaker import Breaker
 from headrace.errors import HeadraceError
-from headrace.front import Call
+from headrace.front import Call, Reply
 
 Handler = Callable[[Sequence[Any], Sequence[Call]], Sequence[Message | HeadraceError]]
 """Answers n decoded requests with n responses or errors, in order; one request's error never touches its companions."""
 
-WireHandler = Callable[[Sequence[Call]], Sequence[bytes | HeadraceError]]
-"""The same from the calls' bytes to the answers' bytes, for methods with a codec of their own."""
+WireHandler = Callable[[Sequence[Call]], Sequence[bytes | Reply | HeadraceError]]
+"""The same from the calls' bytes to the answers' bytes, or to whole replies, for methods with a codec of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """One RPC.
 
-    name : full name, ``/headrace.v1.RecommenderService/Recommend``.
-    request : the generated class of its request.
+    name : full name, ``/headrace.v1.RecommenderService/Recommend``; over HTTP the path, ``/openrtb2/bid``.
+    request : the generated class of its request; not needed beside ``answer``.
     handle : answers a batch; it may raise HeadraceError only when that concerns the whole batch.
     answer : does all of it from bytes to bytes where given; ``handle`` is not used then.
     shed : answers calls that there is no time or room for, without doing their work; left out: the refusal's status.
@@ -35,7 +35,7 @@ class Method:
     """
 
     name: str
-    request: type[Message]
+    request: type[Message] | None = None
     handle: Handler | None = None
     answer: WireHandler | None = None
     shed: WireHandler | None = None

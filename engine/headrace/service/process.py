@@ -18,6 +18,7 @@ from headrace.operations.live import LiveSettings
 from headrace.security.access import asked_access
 from headrace.service import operations
 from headrace.service.dispatch import Gates
+from headrace.service.http import HttpServer, public_url
 from headrace.service.monitor import Monitor
 from headrace.service.server import Server, make_admission
 from headrace.service.tenants import Tenants
@@ -35,8 +36,9 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
     served.
     """
     check_listen(config)
-    if config.telemetry.metrics_listen:
-        check_listen(config, "telemetry.metrics_listen")
+    for key, listen in (("telemetry.metrics_listen", config.telemetry.metrics_listen), ("http.listen", config.http.listen)):
+        if listen:
+            check_listen(config, key)
     door = check_door(config.server.door)
     check_port(config.server)
     configure_logs(config.telemetry.log_format, config.telemetry.log_level)
@@ -51,15 +53,24 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
         methods.setdefault("", []).extend(operations.methods(live.reload))
         monitor = stack.enter_context(Monitor(config, tenants.parts()))
         admission = make_admission(config.admission)
-        server = Server(methods, config, Gates(access=access, admission=admission, observer=monitor.observer))
+        gates = Gates(access=access, admission=admission, observer=monitor.observer)
+        server = Server(methods, config, gates)
         tenants.follow_settings(live)
         live.register("server", server.configure)
         live.register("admission", admission.configure)
         live.register("telemetry", lambda telemetry: set_level(telemetry.log_level))
-        monitor.serve(access, {door: server.stats})
+        doors = {door: server.stats}
+        http = HttpServer(tenants.http_methods(public_url(config)), config, gates) if config.http.listen else None
+        if http is not None:
+            live.register("server", http.configure)
+            doors["http"] = http.stats
+        monitor.serve(access, doors)
         address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))
+        if http is not None:
+            _log.info("OpenRTB over HTTP on %s", http.start())
+            stack.callback(http.drain)
         say(f"headrace serves {tenants.versions()} on {address}")
         for number in signals:
             if number != signal.SIGHUP:

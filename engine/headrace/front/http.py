@@ -1,0 +1,340 @@
+"""The door for HTTP/1.1: Granian's event loop takes the requests, the workers answer them in batches.
+
+Granian runs embedded, on one thread with its own event loop. A request waits there as a coroutine until a worker has
+its answer, and the loop is woken once for a whole batch of answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import heapq
+import itertools
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.front import TENANT, Call, Reply
+from headrace.front.granian import Listener
+from headrace.front.routes import QUERY, Route, Routes
+from headrace.front.settings import DoorConfig, HttpConfig, TlsConfig
+
+JSON = "application/json"
+COMPRESS_FROM_BYTES = 1200
+"""Answers shorter than this fit one packet as they are."""
+
+_HTTP_OF = {0: 200, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 409, 10: 409, 12: 404, 14: 503, 16: 401}
+"""HTTP status for each of gRPC; any other is 500."""
+
+_LOOK_EVERY_S = 0.25
+_CLOSE = ("connection", "close")
+
+
+class HttpDoor:
+    """Takes requests by a table of routes; answers ``/healthz`` and ``/readyz`` itself.
+
+    A body becomes the call's body; the query string and the tenant of the path stand in its metadata beside the headers.
+    Those with the least time left are handed out first. A caller who goes away while its
+    request waits costs no worker anything.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        config: HttpConfig,
+        limits: DoorConfig,
+        tls: TlsConfig | None = None,
+    ) -> None:
+        self._routes = Routes(routes)
+        self._config = config
+        self._limits = limits
+        self._listener = Listener(self._serve, config, tls or TlsConfig())
+        self._serving = False
+        self._draining = False
+        # of the event loop's thread alone
+        self._n_open = 0
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._tickets: set[_Ticket] = set()
+        # shared with the workers
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting: list[tuple[float, int, Call]] = []
+        self._number = itertools.count()
+        self._closed = False
+
+    def start(self) -> str:
+        """Bind and accept requests; returns the address bound. Raises ConfigError when the address cannot be had."""
+        address = self._listener.start()
+        self._listener.loop.call_soon_threadsafe(self._look)
+        return address
+
+    def next_batch(self, limit: int) -> list[Call]:
+        """Wait for calls and take at most ``limit`` of those that wait; an empty list once the door is closed."""
+        with self._changed:
+            while True:
+                batch = self._take(limit)
+                if self._waiting:
+                    self._changed.notify()
+                if batch or self._closed:
+                    return batch
+                self._changed.wait()
+
+    def _take(self, limit: int) -> list[Call]:
+        batch: list[Call] = []
+        while self._waiting and len(batch) < limit:
+            call = heapq.heappop(self._waiting)[2]
+            if not call.ticket.gone:  # type: ignore[attr-defined]
+                batch.append(call)
+        return batch
+
+    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
+        """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
+        dropped, tickets = [], []
+        for position, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            ticket: Any = call.ticket
+            if ticket.gone or not ticket.send(*answer_of(reply)):
+                dropped.append(position)
+            else:
+                tickets.append(ticket)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            self._listener.loop.call_soon_threadsafe(_finish, tickets)
+        return dropped
+
+    def set_serving(self, service: str, serving: bool) -> None:
+        """What ``/readyz`` says; only the empty name, the whole server, counts."""
+        if not service:
+            self._serving = serving
+
+    def drain(self, grace_s: float) -> None:
+        """Refuse new requests, let those in flight finish for at most ``grace_s`` seconds, close."""
+        self._serving, self._draining = False, True
+        self._listener.stop(grace_s, self._abandon)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    async def _serve(self, scope: Any, proto: Any) -> None:
+        arrived = time.monotonic()
+        route, refusal = self._route(scope)
+        if route is None:
+            _send(proto, *refusal)
+            return
+        if self._n_open >= self._limits.max_in_flight:
+            _send(proto, *_refusal(503, "OverloadedError", "too many requests in flight; try again"))
+            return
+        self._n_open += 1
+        try:
+            await self._take_in(route, scope, proto, arrived)
+        finally:
+            self._n_open -= 1
+
+    def _route(self, scope: Any) -> tuple[Route | None, _Answer]:
+        path = scope.path
+        if path in ("/healthz", "/readyz"):
+            fine = path == "/healthz" or self._serving
+            return None, (200, [("content-type", "text/plain")], b"ok\n") if fine else (
+                503,
+                [("content-type", "text/plain")],
+                b"not serving\n",
+            )
+        routes, _ = self._routes.find(path)
+        if not routes:
+            return None, _refusal(404, "NotFoundError", "nothing is served at this path")
+        route = routes.get(scope.method)
+        if route is None:
+            status, headers, body = _refusal(405, "InvalidRequestError", f"use {' or '.join(sorted(routes))}")
+            return None, (status, [*headers, ("allow", ", ".join(sorted(routes)))], body)
+        if self._draining:
+            return None, _refusal(503, "UnavailableError", "the server is shutting down")
+        return route, _NOTHING
+
+    async def _take_in(self, route: Route, scope: Any, proto: Any, arrived: float) -> None:
+        metadata: dict[str, str] = dict(scope.headers.items())
+        refused = self._unfit(route, metadata)
+        body = b""
+        if refused is None and route.content_type:
+            body, refused = await self._body(proto, metadata)
+        if refused is not None:
+            # what was not read of the body must not be taken for the next request
+            _send(proto, refused[0], [*refused[1], _CLOSE], refused[2])
+            return
+        query = scope.query_string
+        if query:
+            metadata[QUERY] = query
+        tenant = self._routes.find(scope.path)[1]
+        if tenant:
+            metadata[TENANT] = tenant
+        ticket = _Ticket(proto, self._listener.loop, _takes_gzip(metadata))
+        call = Call(
+            route.method,
+            body if route.content_type else query.encode(),
+            arrived + _patience(route, body),
+            scope.client,
+            metadata,
+            ticket,
+            arrived,
+        )
+        await self._wait(call, ticket)
+
+    def _unfit(self, route: Route, headers: Mapping[str, str]) -> _Answer | None:
+        if not route.content_type:
+            return None
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != route.content_type:
+            return _refusal(415, "InvalidRequestError", f"content-type must be {route.content_type}")
+        if headers.get("content-encoding", "identity") not in ("identity", "gzip"):
+            return _refusal(415, "InvalidRequestError", "content-encoding must be gzip or left out")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            return _refusal(400, "InvalidRequestError", "both content-length and transfer-encoding")
+        if int(headers.get("content-length", "0")) > self._limits.max_message_bytes:
+            return self._too_large()
+        return None
+
+    def _too_large(self) -> _Answer:
+        text = f"the body is larger than {self._limits.max_message_bytes} bytes"
+        return _refusal(413, "InvalidRequestError", text)
+
+    async def _body(self, proto: Any, headers: Mapping[str, str]) -> tuple[bytes, _Answer | None]:
+        task: Any = asyncio.current_task()
+        self._reading[task] = self._listener.loop.time() + self._config.body_timeout_s
+        try:
+            body = await (proto() if "content-length" in headers else self._chunks(proto))
+        except asyncio.CancelledError:
+            return b"", _refusal(408, "DeadlineError", "the body did not come in time")
+        finally:
+            self._reading.pop(task, None)
+        if headers.get("content-encoding") == "gzip":
+            body = self._inflated(body)
+            if body is None:
+                return b"", _refusal(400, "InvalidRequestError", "the body is not gzip")
+        if len(body) > self._limits.max_message_bytes:
+            return b"", self._too_large()
+        return body, None
+
+    async def _chunks(self, proto: Any) -> bytes:
+        body = bytearray()
+        async for chunk in proto:
+            body += chunk
+            if len(body) > self._limits.max_message_bytes:
+                break
+        return bytes(body)
+
+    def _inflated(self, body: bytes) -> bytes | None:
+        """The unpacked body, cut just beyond the largest allowed; None when it is no whole gzip stream."""
+        unpack = zlib.decompressobj(wbits=31)
+        try:
+            text = unpack.decompress(body, self._limits.max_message_bytes + 1)
+        except zlib.error:
+            return None
+        whole = unpack.eof and not unpack.unused_data
+        return text if whole or len(text) > self._limits.max_message_bytes else None
+
+    async def _wait(self, call: Call, ticket: _Ticket) -> None:
+        leaves = ticket.proto.client_disconnect()
+        leaves.add_done_callback(ticket.leave)
+        self._tickets.add(ticket)
+        try:
+            with self._changed:
+                # one wake-up for a burst: whoever wakes takes all of it, and passes on what is beyond its limit
+                if not self._waiting:
+                    self._changed.notify()
+                heapq.heappush(self._waiting, (call.deadline, next(self._number), call))
+            await ticket.done
+        finally:
+            self._tickets.discard(ticket)
+            # left alone it would be kept for ever
+            leaves.cancel()
+
+    def _look(self) -> None:
+        """End the reading of bodies that come too slowly; runs on the loop every quarter of a second."""
+        loop = self._listener.loop
+        now = loop.time()
+        for task in [task for task, until in self._reading.items() if until < now]:
+            task.cancel()
+        loop.call_later(_LOOK_EVERY_S, self._look)
+
+    def _abandon(self) -> None:
+        for task in list(self._reading):
+            task.cancel()
+        for ticket in list(self._tickets):
+            ticket.send(*_refusal(503, "UnavailableError", "the server is shutting down"))
+            ticket.gone = True
+        _finish(list(self._tickets))
+
+
+class _Ticket:
+    """One request that waits for its answer; the first answer counts.
+
+    gone : its caller closed the connection, or the door gave it up.
+    """
+
+    __slots__ = ("_gzip", "done", "gone", "proto")
+
+    def __init__(self, proto: Any, loop: asyncio.AbstractEventLoop, takes_gzip: bool) -> None:
+        self.proto = proto
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.gone = False
+        self._gzip = takes_gzip
+
+    def leave(self, _: object = None) -> None:
+        """The caller has gone; also called, to no effect, once it was answered."""
+        if not self.done.done():
+            self.gone = True
+            self.done.set_result(None)
+
+    def send(self, status: int, headers: list[tuple[str, str]], body: bytes) -> bool:
+        """Hand the answer to the transport, from any thread; False when that takes no more."""
+        if self._gzip and len(body) >= COMPRESS_FROM_BYTES:
+            body = gzip.compress(body, 1)
+            headers = [*headers, ("content-encoding", "gzip"), ("vary", "accept-encoding")]
+        return _send(self.proto, status, headers, body)
+
+
+_Answer = tuple[int, list[tuple[str, str]], bytes]
+_NOTHING: _Answer = (500, [], b"")
+
+
+def answer_of(reply: Reply) -> _Answer:
+    """Status, headers and body of HTTP for a reply: 204 for one without status and body."""
+    if not reply.status:
+        if not reply.body:
+            return 204, list(reply.headers), b""
+        return 200, [("content-type", reply.content_type or JSON), *reply.headers], reply.body
+    error, colon, text = reply.message.partition(": ")
+    status, headers, body = _refusal(_HTTP_OF.get(reply.status, 500), error if colon else "", text or reply.message)
+    return status, [*headers, *reply.headers], body
+
+
+def _refusal(status: int, error: str, text: str) -> _Answer:
+    body = msgspec.json.encode({"error": error, "message": text})
+    return status, [("content-type", JSON)], body
+
+
+def _send(proto: Any, status: int, headers: list[tuple[str, str]], body: bytes) -> bool:
+    try:
+        if body:
+            proto.response_bytes(status, headers, body)
+        else:
+            proto.response_empty(status, headers)
+    except RuntimeError:  # answered already, or the connection is closed
+        return False
+    return True
+
+
+def _finish(tickets: Sequence[_Ticket]) -> None:
+    for ticket in tickets:
+        if not ticket.done.done():
+            ticket.done.set_result(None)
+
+
+def _patience(route: Route, body: bytes) -> float:
+    left = route.time_left(body) if route.time_left is not None else None
+    return route.timeout_s if left is None else min(left, route.timeout_s)
+
+
+def _takes_gzip(headers: Mapping[str, str]) -> bool:
+    said = headers.get("accept-encoding", "")
+    return "gzip" in said and "gzip;q=0" not in said.replace(" ", "")

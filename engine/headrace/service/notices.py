@@ -1,0 +1,80 @@
+"""Notice URLs: what exchanges say of bids by GET, settled as `BidderService.Notify` settles it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+from headrace.bidding.notices import NoticeOutcome, NoticeType
+from headrace.bidding.validation import MAX_MICROS
+from headrace.errors import HeadraceError, InvalidRequestError, PermissionDeniedError, PreconditionError
+from headrace.front import Call, Reply
+from headrace.front.routes import Route
+from headrace.service.bidder import BidderService
+from headrace.service.method import Method
+from headrace.service.prices import price_micros
+from headrace.v1 import bidder_pb2 as pb
+
+TYPES = {
+    "/openrtb2/win": NoticeType.WIN,
+    "/openrtb2/bill": NoticeType.BILLING,
+    "/openrtb2/loss": NoticeType.LOSS,
+}
+"""Method and path of each kind of notice; with tenants ``/openrtb2/<tenant>/win``."""
+
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_FAULTS: dict[int, HeadraceError] = {
+    NoticeOutcome.FORGED: PermissionDeniedError("the token was not issued here"),
+    NoticeOutcome.REFUSED: InvalidRequestError("the token is malformed or too old, or the price is none"),
+    NoticeOutcome.CONFLICT: PreconditionError("the notice contradicts what is settled"),
+}
+
+
+def notice_routes() -> list[Route]:
+    """Where notices come in, for one tenant and for several."""
+    return [
+        Route("GET", path.replace("/openrtb2", prefix), path)
+        for path in TYPES
+        for prefix in ("/openrtb2", "/openrtb2/{tenant}")
+    ]
+
+
+class NoticeUrls:
+    """Win, bill and loss; whoever knows a bid's token may tell what became of it."""
+
+    def __init__(self, bidder: BidderService) -> None:
+        self._bidder = bidder
+
+    def methods(self) -> list[Method]:
+        """The methods of the service."""
+        return [Method(path, answer=self.settle) for path in TYPES]
+
+    def settle(self, calls: Sequence[Call]) -> list[Reply | HeadraceError]:
+        """Settle n notices in one commit."""
+        requests = [pb.NotifyRequest(notices=[read_notice(call.method, call.body)]) for call in calls]
+        return [_answer(each) for each in self._bidder.notify(requests, calls)]
+
+
+def read_notice(path: str, query: bytes) -> pb.Notice:
+    """The notice that a URL tells.
+
+    A price that is missing, not substituted or no number, or in another currency than the bid, is left out, so that the
+    ledger keeps a win or bill apart as disputed: the money may have been spent.
+    """
+    said = {key: values[0] for key, values in parse_qs(query.decode("latin-1")).items()}
+    kind = TYPES[path]
+    price = price_micros(said.get("price", "")) if kind != NoticeType.LOSS else None
+    currency = said.get("currency", "")
+    if _CURRENCY.fullmatch(currency) and currency != said.get("bid_currency", currency):
+        price = None
+    if price is not None:
+        price = min(price, MAX_MICROS)
+    return pb.Notice(type=int(kind), token=said.get("token", ""), price_cpm_micros=price)  # type: ignore[arg-type]
+
+
+def _answer(settled: pb.NotifyResponse | HeadraceError) -> Reply | HeadraceError:
+    if isinstance(settled, HeadraceError):
+        return settled
+    outcome = NoticeOutcome(settled.outcomes[0])
+    return _FAULTS.get(outcome) or Reply(headers=(("x-headrace-outcome", outcome.name.lower()),))
