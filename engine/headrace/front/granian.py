@@ -20,7 +20,7 @@ from headrace.front.settings import HttpConfig, TlsConfig
 
 BACKLOG = 1024
 START_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 5.0
+QUIET_S = 1.0
 
 
 class Listener:
@@ -60,12 +60,24 @@ class Listener:
             return False
         return True
 
-    def stop(self, grace_s: float, abandon: Callable[[], None]) -> None:
-        """Accept no more and wait for the requests in flight; after ``grace_s`` seconds ``abandon`` must end them."""
-        for wait_s, action in ((grace_s, self._server.stop), (STOP_TIMEOUT_S, abandon), (STOP_TIMEOUT_S, self._cut)):
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-                self.loop.call_soon_threadsafe(action)
-            self._thread.join(wait_s)
+    def stop(self, grace_s: float, busy: Callable[[], bool], abandon: Callable[[], None]) -> None:
+        """Accept no more and wait for the requests in flight; after ``grace_s`` seconds ``abandon`` must end them.
+
+        busy : whether there are any; connections that never brought a whole request are not waited for.
+        """
+        started = time.monotonic()
+        self._soon(self._server.stop)
+        while self._thread.is_alive() and (waited := time.monotonic() - started) < grace_s:
+            if waited > QUIET_S and not busy():
+                break
+            self._thread.join(0.02)
+        for action in (abandon, self._cut):
+            self._soon(action)
+            self._thread.join(QUIET_S)
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self.loop.call_soon_threadsafe(action)
 
     def _cut(self) -> None:
         for task in asyncio.all_tasks(self.loop):

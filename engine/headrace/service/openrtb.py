@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -86,16 +86,26 @@ class OpenRtbService:
 
     notices : URL of the tenant's notices, to which ``/win`` and the like are added.
     expires_s : seconds for which a bid's money is kept; 0 is not told.
+    explain : no-bids have a body that names the reason, too.
+    monotonic : the clock of deadlines.
     """
 
     def __init__(
-        self, engine: BiddingEngine, clock: Clock, notices: str, *, expires_s: int = 0, explain: bool = False
+        self,
+        engine: BiddingEngine,
+        clock: Clock,
+        notices: str,
+        *,
+        expires_s: int = 0,
+        explain: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._notices = notices
         self._expires_s = expires_s
         self._explain = explain
+        self._monotonic = monotonic
 
     def methods(self) -> list[Method]:
         """The methods of the service."""
@@ -103,7 +113,7 @@ class OpenRtbService:
 
     def bid(self, calls: Sequence[Call]) -> list[Reply | HeadraceError]:
         """Answer n requests; the wrong ones alone fail."""
-        now = time.monotonic()
+        now = self._monotonic()
         read = [self._read(call, now) for call in calls]
         asked = [each for each in read if isinstance(each, Asked)]
         answers: Iterator[Reply] = iter(())
