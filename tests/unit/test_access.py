@@ -15,7 +15,7 @@ from headrace.errors import ConfigError, PermissionDeniedError, UnauthenticatedE
 from headrace.front import Call
 from headrace.security.access import KeyedAccess, asked_access
 from headrace.security.keys import create_key, revoke
-from headrace.security.roles import GRANTS, NOTICE_ROUTE, Role
+from headrace.security.roles import GRANTS, NOTICE_ROUTES, Role
 from headrace.service.access import OpenAccess, Principal
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -160,7 +160,8 @@ def test_what_concerns_all_tenants_is_for_an_admin_of_all(file: Path) -> None:
 def test_a_notice_url_needs_no_key_and_names_its_tenant(file: Path) -> None:
     create_key(file, Role.ADMIN, now=NOW)
     access = KeyedAccess(file)
-    assert access.admit(call(NOTICE_ROUTE, headrace_tenant="tea")) == Principal("anyone", "tea", "")
+    for route in NOTICE_ROUTES:
+        assert access.admit(call(route, headrace_tenant="tea")) == Principal("anyone", "tea", "")
 
 
 def test_a_changed_file_is_followed_and_a_broken_one_leaves_the_old_keys(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.security.roles import BID_ROUTE, GRANTS, METRICS, NOTICE_ROUTE, OPEN, Role
+from headrace.security.roles import BID_ROUTE, GRANTS, METRICS, NOTICE_ROUTES, OPEN, Role
 
 PROTOS = Path(__file__).parents[2] / "proto" / "headrace" / "v1"
-ROUTES = {BID_ROUTE, METRICS, NOTICE_ROUTE}
+ROUTES = {BID_ROUTE, METRICS, *NOTICE_ROUTES}
 MONEY = {f"/headrace.v1.CampaignsService/{name}" for name in ("SetFence", "CloseReservation")}
 
 

@@ -38,9 +38,9 @@ _CLOSE = ("connection", "close")
 class HttpDoor:
     """Takes requests by a table of routes; answers ``/healthz`` and ``/readyz`` itself.
 
-    A body becomes the call's body; the query string and the tenant of the path stand in its metadata beside the headers.
-    Those with the least time left are handed out first. A caller who goes away while its
-    request waits costs no worker anything.
+    A body becomes the call's body; the query string and the tenant of the path stand in its metadata beside the
+    headers. Those with the least time left are handed out first. A caller who goes away while its request waits costs
+    no worker anything.
     """
 
     def __init__(

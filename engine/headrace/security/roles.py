@@ -21,9 +21,9 @@ def _rpcs(service: str, *names: str) -> frozenset[str]:
 
 METRICS = "/metrics"
 BID_ROUTE = "/openrtb2/bid"
-NOTICE_ROUTE = "/openrtb2/notice"
+NOTICE_ROUTES = frozenset({"/openrtb2/win", "/openrtb2/bill", "/openrtb2/loss"})
 
-OPEN = frozenset({NOTICE_ROUTE})
+OPEN = NOTICE_ROUTES
 """Needs no key: an exchange calls the URL as it got it, and the token in it is authenticated by itself."""
 
 _RECOMMEND = _rpcs("RecommenderService", "Recommend", "RecommendBatch", "SimilarItems")

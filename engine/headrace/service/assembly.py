@@ -159,7 +159,9 @@ class Assembly:
             expires_s=self._ledger.config.expire_after_ms // 1000,
             explain=self._config.http.explain_no_bid,
         )
-        return [*openrtb.methods(), *NoticeUrls(self._bidder).methods()]
+        breaker = self._event_log.store.breaker
+        guarded = [replace(method, breaker=breaker) for method in NoticeUrls(self._bidder).methods()]
+        return [*openrtb.methods(), *guarded]
 
     @contextmanager
     def following(self, set_serving: Callable[[str, bool], None]) -> Iterator[None]:

@@ -127,10 +127,11 @@ class BidderService:
         """Settle the notices of n calls in one commit."""
         inbox = NoticeCalls([call.body for call in calls])
         types, tokens, prices = inbox.columns()
-        answers = inbox.answers(self._settle(types, tokens, prices) if tokens else np.zeros(0, np.int8))
+        answers = inbox.answers(self.settle(types, tokens, prices) if tokens else np.zeros(0, np.int8))
         return _with_errors(Kind.REQUEST, inbox, answers)
 
-    def _settle(self, types: Int8, tokens: list[str], prices_cpm: Int64) -> Int8:
+    def settle(self, types: Int8, tokens: list[str], prices_cpm: Int64) -> Int8:
+        """Settle n notices in one commit; prices in CPM micros, -1 where not known. Returns n outcomes."""
         outcomes = self._ledger.notify(types, tokens, prices_cpm, self._clock())
         good = np.flatnonzero(outcomes == NoticeOutcome.ACCEPTED)
         prices = [None if price < 0 else price for price in prices_cpm[good].tolist()]

@@ -1,4 +1,4 @@
-"""OpenRTB over HTTP beside gRPC: a door, its workers, and who may come in."""
+"""OpenRTB over HTTP beside gRPC: a door and its workers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,29 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
-from headrace.config import Config
-from headrace.front import Call
+from headrace.config import Config, ServerConfig
 from headrace.front.http import HttpDoor
-from headrace.front.routes import TENANT
-from headrace.service.access import Access, Principal
 from headrace.service.dispatch import Dispatcher, Gates
 from headrace.service.method import Method
 from headrace.service.notices import TYPES as NOTICES
 from headrace.service.notices import notice_routes
 from headrace.service.openrtb import bid_route
+from headrace.service.server import make_admission
 
 
 class HttpServer:
     """Answers the methods that are named by paths.
 
     tenants : what each tenant is offered, all of them the same methods.
-    config : the sections http, door, tls and server are used.
+    config : the sections http, door, tls, server and admission are used.
+    gates : what every call passes; by default everybody may call, as far as there is time and room.
     """
 
     def __init__(self, tenants: Mapping[str, Iterable[Method]], config: Config, gates: Gates | None = None) -> None:
         self._grace_s = config.server.drain_grace_s
         self._door = HttpDoor([bid_route(config.http), *notice_routes()], config.http, config.door, config.tls)
         self._durable = ThreadPoolExecutor(config.server.durable_workers, "headrace-http-durable")
-        gates = gates or Gates()
         dispatcher = Dispatcher(
             self._door,
             tenants,
@@ -39,7 +36,8 @@ class HttpServer:
             pure=(),
             executor=self._durable,
             batch_limit=config.server.batch_limit,
-            gates=replace(gates, access=NoticeAccess(gates.access)),
+            durable_queue=config.admission.durable_queue,
+            gates=gates or Gates(admission=make_admission(config.admission)),
         )
         count = config.http.workers or len(os.sched_getaffinity(0))
         self._workers = [threading.Thread(target=dispatcher.run, name=f"headrace-http-{i}") for i in range(count)]
@@ -51,6 +49,10 @@ class HttpServer:
             worker.start()
         self._door.set_serving("", True)
         return address
+
+    def configure(self, config: ServerConfig) -> None:
+        """Take over what may change while it runs."""
+        self._grace_s = config.drain_grace_s
 
     def drain(self) -> None:
         """Be not ready, refuse new requests, finish those in flight within the grace, stop the workers."""
@@ -65,16 +67,3 @@ def public_url(config: Config) -> str:
     if config.http.public_url:
         return config.http.public_url.rstrip("/")
     return f"{'https' if config.tls.certificate else 'http'}://{config.http.listen}"
-
-
-class NoticeAccess:
-    """Lets notices in by their token, which the ledger verifies, and everything else by the server's own access."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    def admit(self, call: Call) -> Principal:
-        """Who makes the call. Raises UnauthenticatedError, PermissionDeniedError."""
-        if call.method in NOTICES:
-            return Principal("notices", call.metadata.get(TENANT, ""))
-        return self._access.admit(call)

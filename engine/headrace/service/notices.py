@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import parse_qs
 
+import numpy as np
+
 from headrace.bidding.notices import NoticeOutcome, NoticeType
 from headrace.bidding.validation import MAX_MICROS
 from headrace.errors import HeadraceError, InvalidRequestError, PermissionDeniedError, PreconditionError
@@ -14,7 +16,6 @@ from headrace.front.routes import Route
 from headrace.service.bidder import BidderService
 from headrace.service.method import Method
 from headrace.service.prices import price_micros
-from headrace.v1 import bidder_pb2 as pb
 
 TYPES = {
     "/openrtb2/win": NoticeType.WIN,
@@ -52,29 +53,26 @@ class NoticeUrls:
 
     def settle(self, calls: Sequence[Call]) -> list[Reply | HeadraceError]:
         """Settle n notices in one commit."""
-        requests = [pb.NotifyRequest(notices=[read_notice(call.method, call.body)]) for call in calls]
-        return [_answer(each) for each in self._bidder.notify(requests, calls)]
+        read = [read_notice(call.method, call.body) for call in calls]
+        types, tokens, prices = zip(*read, strict=True)
+        outcomes = self._bidder.settle(np.array(types, np.int8), list(tokens), np.array(prices, np.int64))
+        return [_answer(NoticeOutcome(outcome)) for outcome in outcomes.tolist()]
 
 
-def read_notice(path: str, query: bytes) -> pb.Notice:
-    """The notice that a URL tells.
+def read_notice(path: str, query: bytes) -> tuple[NoticeType, str, int]:
+    """Type, token and price in CPM micros of the notice that a URL tells.
 
-    A price that is missing, not substituted or no number, or in another currency than the bid, is left out, so that the
+    A price that is missing, not substituted or no number, or in another currency than the bid, is -1, so that the
     ledger keeps a win or bill apart as disputed: the money may have been spent.
     """
     said = {key: values[0] for key, values in parse_qs(query.decode("latin-1")).items()}
-    kind = TYPES[path]
+    kind, token = TYPES[path], said.get("token", "")
     price = price_micros(said.get("price", "")) if kind != NoticeType.LOSS else None
     currency = said.get("currency", "")
-    if _CURRENCY.fullmatch(currency) and currency != said.get("bid_currency", currency):
-        price = None
-    if price is not None:
-        price = min(price, MAX_MICROS)
-    return pb.Notice(type=int(kind), token=said.get("token", ""), price_cpm_micros=price)  # type: ignore[arg-type]
+    if price is None or (_CURRENCY.fullmatch(currency) and currency != said.get("bid_currency", currency)):
+        return kind, token, -1
+    return kind, token, min(price, MAX_MICROS)
 
 
-def _answer(settled: pb.NotifyResponse | HeadraceError) -> Reply | HeadraceError:
-    if isinstance(settled, HeadraceError):
-        return settled
-    outcome = NoticeOutcome(settled.outcomes[0])
+def _answer(outcome: NoticeOutcome) -> Reply | HeadraceError:
     return _FAULTS.get(outcome) or Reply(headers=(("x-headrace-outcome", outcome.name.lower()),))

@@ -12,6 +12,8 @@ from headrace.front import make_door
 from headrace.service.admission import AdmitInTime
 from headrace.service.dispatch import Dispatcher, Gates
 from headrace.service.method import Method
+from headrace.service.notices import TYPES as NOTICES
+from headrace.service.openrtb import BID_PATH
 from headrace.service.settings import AdmissionConfig
 
 DURABLE = frozenset(
@@ -53,6 +55,7 @@ PATIENCE = {
     "/headrace.v1.BidderService/Bid": 2.0,
     "/headrace.v1.BidderService/BidBatch": 2.0,
     "/headrace.v1.BidderService/BidStream": 2.0,
+    BID_PATH: 2.0,
 }
 """How many times ``admission.target_delay_ms`` a method's calls may wait in overload: what loses least is cut first."""
 
@@ -62,8 +65,8 @@ WRITE_PATIENCE, OTHER_PATIENCE = 8.0, 4.0
 
 def make_admission(config: AdmissionConfig) -> AdmitInTime:
     """The gate that lets calls in as far as there is time and room."""
-    patience = dict.fromkeys(DURABLE, WRITE_PATIENCE) | PATIENCE
-    return AdmitInTime(config, patience, OTHER_PATIENCE, apart=DURABLE)
+    apart = DURABLE.union(NOTICES)
+    return AdmitInTime(config, dict.fromkeys(apart, WRITE_PATIENCE) | PATIENCE, OTHER_PATIENCE, apart=apart)
 
 
 class Server:
