@@ -294,6 +294,7 @@ def test_more_than_may_be_in_flight_is_refused_at_once(rig: Rig) -> None:
     rig.free.set()
     assert all(call.result().status == 200 for call in (first, *held))
     assert rig.post(b"room again").status == 200
+    assert rig.http_door.stats()["refused_overload"] == 1
 
 
 def test_a_caller_that_goes_away_costs_nothing_or_is_told_as_dropped(rig: Rig) -> None:
@@ -309,6 +310,8 @@ def test_a_caller_that_goes_away_costs_nothing_or_is_told_as_dropped(rig: Rig) -
     rig.free.set()
     assert rig.post(b"3").text == b"3"
     assert rig.dropped[0] == [0]
+    stats = rig.http_door.stats()
+    assert (stats["dropped_replies"], stats["cancelled_waiting"], stats["accepted"]) == (1, 1, 3)
     assert [call.body for batch in rig.batches for call in batch] == [b"1", b"3"]
 
 

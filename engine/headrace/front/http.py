@@ -28,6 +28,9 @@ JSON = "application/json"
 COMPRESS_FROM_BYTES = 1200
 """Answers shorter than this fit one packet as they are."""
 
+COUNTED = ("accepted", "refused_overload", "malformed", "unknown_methods", "cancelled_waiting", "dropped_replies")
+"""What is counted from the start, by the names that every door uses."""
+
 _HTTP_OF = {0: 200, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 409, 10: 409, 12: 404, 14: 503, 16: 401}
 """HTTP status for each of gRPC; any other is 500."""
 
@@ -58,6 +61,7 @@ class HttpDoor:
         self._draining = False
         # of the event loop's thread alone
         self._n_open = 0
+        self._counts = dict.fromkeys(COUNTED, 0)
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._tickets: set[_Ticket] = set()
         # shared with the workers
@@ -87,7 +91,9 @@ class HttpDoor:
         batch: list[Call] = []
         while self._waiting and len(batch) < limit:
             call = heapq.heappop(self._waiting)[2]
-            if not call.ticket.gone:  # type: ignore[attr-defined]
+            if call.ticket.gone:  # type: ignore[attr-defined]
+                self._counts["cancelled_waiting"] += 1
+            else:
                 batch.append(call)
         return batch
 
@@ -100,9 +106,16 @@ class HttpDoor:
                 dropped.append(position)
             else:
                 tickets.append(ticket)
+        if dropped:
+            with self._changed:
+                self._counts["dropped_replies"] += len(dropped)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
             self._listener.loop.call_soon_threadsafe(_finish, tickets)
         return dropped
+
+    def stats(self) -> dict[str, int]:
+        """What happened to requests since the start, and how many there are now."""
+        return self._counts | {"in_flight": self._n_open, "waiting": len(self._waiting)}
 
     def set_serving(self, service: str, serving: bool) -> None:
         """What ``/readyz`` says; only the empty name, the whole server, counts."""
@@ -124,6 +137,7 @@ class HttpDoor:
             _send(proto, *refusal)
             return
         if self._n_open >= self._limits.max_in_flight:
+            self._counts["refused_overload"] += 1
             _send(proto, *_refusal(503, "OverloadedError", "too many requests in flight; try again"))
             return
         self._n_open += 1
@@ -143,6 +157,7 @@ class HttpDoor:
             )
         routes, _ = self._routes.find(path)
         if not routes:
+            self._counts["unknown_methods"] += 1
             return None, _refusal(404, "NotFoundError", "nothing is served at this path")
         route = routes.get(scope.method)
         if route is None:
@@ -159,6 +174,7 @@ class HttpDoor:
         if refused is None and route.content_type:
             body, refused = await self._body(proto, metadata)
         if refused is not None:
+            self._counts["malformed"] += 1
             # what was not read of the body must not be taken for the next request
             _send(proto, refused[0], [*refused[1], _CLOSE], refused[2])
             return
@@ -230,6 +246,7 @@ class HttpDoor:
         leaves = ticket.proto.client_disconnect()
         leaves.add_done_callback(ticket.leave)
         self._tickets.add(ticket)
+        self._counts["accepted"] += 1
         try:
             with self._changed:
                 # one wake-up for a burst: whoever wakes takes all of it, and passes on what is beyond its limit

@@ -217,7 +217,7 @@ def _context(tenant: str, calls: Sequence[Call]) -> dict[str, str]:
 
 def _sheds(method: Method | None, error: Exception) -> bool:
     """Whether a refused call gets its method's cheap answer in place of the refusal's status."""
-    if method is None or method.shed is None or error is EXPIRED:
+    if method is None or method.shed is None or (error is EXPIRED and not method.late):
         return False
     # who asks too often must learn of it; but a status would end the stream that carries all its other requests
     if isinstance(error, RateLimitError):

@@ -50,6 +50,10 @@ class HttpServer:
         self._door.set_serving("", True)
         return address
 
+    def stats(self) -> dict[str, int]:
+        """What happened to requests at the door, and how many there are now."""
+        return self._door.stats()
+
     def configure(self, config: ServerConfig) -> None:
         """Take over what may change while it runs."""
         self._grace_s = config.drain_grace_s

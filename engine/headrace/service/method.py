@@ -31,6 +31,7 @@ class Method:
     take_back : hears of answers that were never sent, as (calls, answers), to undo what they promised.
     audited : whether the calls that it answers name their caller, for an audit of who did what.
     stream : whether requests and answers are the messages of streams.
+    late : whether callers still listen when their deadline has passed, so that ``shed`` answers them then, too.
     breaker : of the part outside the process that a durable method needs; its calls fail at once while that is open.
     """
 
@@ -42,4 +43,5 @@ class Method:
     take_back: Callable[[Sequence[Call], Sequence[bytes]], None] | None = None
     audited: bool = False
     stream: bool = False
+    late: bool = False
     breaker: Breaker | None = None

@@ -109,7 +109,7 @@ class OpenRtbService:
 
     def methods(self) -> list[Method]:
         """The methods of the service."""
-        return [Method(BID_PATH, answer=self.bid, shed=self.shed, take_back=self.take_back)]
+        return [Method(BID_PATH, answer=self.bid, shed=self.shed, take_back=self.take_back, late=True)]
 
     def bid(self, calls: Sequence[Call]) -> list[Reply | HeadraceError]:
         """Answer n requests; the wrong ones alone fail."""

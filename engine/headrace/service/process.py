@@ -36,7 +36,10 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
     served.
     """
     check_listen(config)
-    for key, listen in (("telemetry.metrics_listen", config.telemetry.metrics_listen), ("http.listen", config.http.listen)):
+    for key, listen in (
+        ("telemetry.metrics_listen", config.telemetry.metrics_listen),
+        ("http.listen", config.http.listen),
+    ):
         if listen:
             check_listen(config, key)
     door = check_door(config.server.door)

@@ -41,7 +41,7 @@ class Tenants:
         """What each tenant's metrics are read from."""
         return {name: assembly.parts() for name, assembly in self.assemblies.items()}
 
-    def http_methods(self, public_url: str) -> Mapping[str, list[Method]]:
+    def http_methods(self, public_url: str) -> dict[str, list[Method]]:
         """What each tenant is offered over HTTP at that URL."""
         return {
             name: assembly.http_methods(f"{public_url}/openrtb2/{name}".rstrip("/"))
