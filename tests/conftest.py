@@ -44,7 +44,17 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def factories() -> ModuleType:
     """The module tests/factories.py."""
-    spec = importlib.util.spec_from_file_location("factories", Path(__file__).with_name("factories.py"))
+    return _module("factories")
+
+
+@pytest.fixture(scope="session")
+def certificates() -> ModuleType:
+    """The module tests/certificates.py."""
+    return _module("certificates")
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
