@@ -208,7 +208,9 @@ class Recommender:
             request_ids, now_ms, people.subject_keys, model.version, found.tiers, requests.surfaces, model.items,
             found.rows, found.counts,
         )  # fmt: skip
-        self.slates.add(sent.without(errors) if errors else sent)
+        sent = sent.without(errors) if errors else sent
+        self.tiers.add(sent.tiers)
+        self.slates.add(sent)
         return Answers(request_ids, people.sequence, found, errors)
 
     def _follow(self) -> None:
