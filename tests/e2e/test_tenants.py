@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from headrace.security.access import KeyedAccess
 from headrace.security.keys import create_key
 from headrace.security.roles import Role
 from headrace.service.dispatch import Gates
+from headrace.service.monitor import Monitor
 from headrace.service.server import Server
 from headrace.service.tenants import Tenants
 from headrace.v1 import bidder_pb2, campaigns_pb2, catalog_pb2, events_pb2
@@ -34,7 +36,8 @@ SHOPS = ("shoes", "tea")
 
 def write_config(folder: Path, factories: ModuleType) -> tuple[Path, Path]:
     """A configuration of both shops, the artifacts that it names, and where its keys file is to be."""
-    text = f'[server]\nlisten = "127.0.0.1:0"\nworkers = 2\n[security]\nkeys = "{folder / "keys.toml"}"\n'
+    text = '[server]\nlisten = "127.0.0.1:0"\nworkers = 2\n[telemetry]\nmetrics_listen = "127.0.0.1:0"\n'
+    text += f'[security]\nkeys = "{folder / "keys.toml"}"\n'
     for seed, shop in enumerate(SHOPS):
         store = ArtifactStore(folder / f"{shop}-artifacts")
         for version in ("v1", "v2"):
@@ -54,13 +57,24 @@ class Shops:
         self.stack = stack
         _, self.of_all = create_key(keys, Role.ADMIN, now=datetime.now(UTC))
         wholes = {shop: create_key(keys, Role.ADMIN, tenant=shop, now=datetime.now(UTC))[1] for shop in SHOPS}
+        self.wholes = wholes
         tenants = stack.enter_context(Tenants(config))
-        gates = Gates(access=KeyedAccess(keys, config.tenants))
-        server = Server(tenants.methods(), config, gates)
+        self.access = access = KeyedAccess(keys, config.tenants)
+        monitor = stack.enter_context(Monitor(config, tenants.parts()))
+        server = Server(tenants.methods(), config, Gates(access=access, observer=monitor.observer))
+        self.metrics = monitor.serve(access, {})
         self.address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))
         self.shoes, self.tea = (self.client(wholes[shop]) for shop in SHOPS)
+
+    def scrape(self, key: str, **headers: str) -> tuple[int, str]:
+        """Status and page of the metrics."""
+        connection = http.client.HTTPConnection(self.metrics, timeout=10)
+        connection.request("GET", "/metrics", headers={"x-api-key": key} | headers)
+        answer = connection.getresponse()
+        with contextlib.closing(connection):
+            return answer.status, answer.read().decode()
 
     def client(self, key: str, tenant: str = "") -> Client:
         return self.stack.enter_context(Client(self.address, Connection(api_key=key, tenant=tenant))).within(10)
@@ -152,6 +166,32 @@ def test_an_admin_of_all_says_which_shop_and_others_only_have_their_own(shops: S
         shops.client(shops.of_all).current_artifact()
     with pytest.raises(errors.NotFoundError, match="tenant: got 'wine'"):
         shops.client(shops.of_all, "wine").current_artifact()
+
+
+def test_metrics_of_a_shop_are_its_own(shops: Shops) -> None:
+    line = campaigns_pb2.LineItem(line_item_id="l1", item_ids=["i1"], action_worth_micros=1)
+    for client, name in ((shops.shoes, "boots"), (shops.tea, "oolong")):
+        client.fund_advertiser(f"for {name}", f"{name} ltd", 50_000_000)
+        client.create_campaign(
+            campaigns_pb2.Campaign(campaign_id=f"secret-{name}", advertiser_id=f"{name} ltd", line_items=[line])
+        )
+        client.recommend("u1")
+    for shop, own, other in (("shoes", "boots", "oolong"), ("tea", "oolong", "boots")):
+        status, page = shops.scrape(shops.wholes[shop])
+        assert status == 200
+        assert f'tenant="{shop}"' in page
+        assert f"secret-{own}" in page
+        assert other not in page
+        assert f'tenant="{next(each for each in SHOPS if each != shop)}"' not in page
+        _, page = shops.scrape(shops.of_all, **{"headrace-tenant": shop})
+        assert other not in page
+    status, page = shops.scrape(shops.of_all)
+    assert all(f"secret-{name}" in page for name in ("boots", "oolong"))
+    assert shops.scrape(shops.wholes["tea"], **{"headrace-tenant": "shoes"})[0] == 403
+    assert shops.scrape("hr_no_key")[0] == 401
+    storefront = create_key(shops.keys, Role.STOREFRONT, tenant="tea", now=datetime.now(UTC))[1]
+    shops.access.refresh()
+    assert shops.scrape(storefront)[0] == 403
 
 
 def test_health_says_that_all_bid(shops: Shops) -> None:
