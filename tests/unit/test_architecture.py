@@ -30,6 +30,7 @@ FORBIDDEN = [
     ("headrace.state", "headrace.service"),
     ("headrace.events", "headrace.state"),
     ("headrace.events", "headrace.service"),
+    ("headrace.telemetry", "headrace.service"),
     ("headrace.front", "headrace.recommend"),
     ("headrace.front", "headrace.bidding"),
     ("headrace.client", "headrace.service"),
