@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _PAIRS = """
 ABWAW AFGAF AGOAO AIAAI ALAAX ALBAL ANDAD AREAE ARGAR ARMAM ASMAS ATAAQ ATFTF ATGAG AUSAU AUTAT AZEAZ BDIBI BELBE BENBJ
 BESBQ BFABF BGDBD BGRBG BHRBH BHSBS BIHBA BLMBL BLRBY BLZBZ BMUBM BOLBO BRABR BRBBB BRNBN BTNBT BVTBV BWABW CAFCF CANCA
@@ -19,15 +21,15 @@ VIRVI VNMVN VUTVU WLFWF WSMWS YEMYE ZAFZA ZMBZM ZWEZW
 """
 
 ALPHA_2 = {pair[:3]: pair[3:] for pair in _PAIRS.split()}
-"""Two letters for three; XKX, which exchanges use for Kosovo, is no code of the standard and not here."""
+"""Two letters for three."""
+
+_TWO = re.compile(r"[A-Z]{2}")
 
 
 def country_of(code: str | None) -> str:
     """The country in two capitals; empty for a code that is not known. Two letters are taken as they are."""
-    code = (code or "").upper()
-    if len(code) == 2:
-        return code if code in _KNOWN else ""
-    return ALPHA_2.get(code, "")
-
-
-_KNOWN = frozenset(ALPHA_2.values())
+    if not code or not code.isascii():
+        return ""
+    code = code.upper()
+    # the standard has no code for Kosovo; this pair is what everybody uses
+    return code if _TWO.fullmatch(code) else "XK" if code == "XKX" else ALPHA_2.get(code, "")
