@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from headrace.commands.backup import backup, fence, restore
+from headrace.commands.doctor import doctor
 from headrace.commands.keys import app as keys
 from headrace.commands.migrate import migrate
 from headrace.commands.options import DEFAULT_ADDRESS, At, Ca, Certificate, ConfigFile, KeyFile, Tenant, connection
+from headrace.commands.warm import warm
 from headrace.errors import (
     ArtifactError,
     ConfigError,
@@ -42,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (backup, restore, fence, migrate):
+for command in (backup, restore, fence, migrate, doctor, warm):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from numba import config
 
+_PRIVATE = "headrace-kernels-"
+
 
 def keep_compiled(folder: Path) -> None:
     """Give Numba a folder to keep machine code in, unless the caller has named one (``NUMBA_CACHE_DIR``).
@@ -24,10 +26,21 @@ def keep_compiled(folder: Path) -> None:
     if _writable(_user_cache()):
         config.CACHE_DIR = str(_user_cache())
     elif not _writable(folder / "__pycache__"):
-        config.CACHE_DIR = tempfile.mkdtemp(prefix="headrace-kernels-")
+        config.CACHE_DIR = tempfile.mkdtemp(prefix=_PRIVATE)
         atexit.register(shutil.rmtree, config.CACHE_DIR, ignore_errors=True)
         line = "kernels are compiled anew at every start; point NUMBA_CACHE_DIR at a folder to keep them"
         print(line, file=sys.stderr)
+
+
+def kept(folder: Path) -> tuple[str, int]:
+    """Where machine code outlives the process (empty: nowhere), and how many kernels' it is, of any version.
+
+    folder : of the kernels, as given to :func:`keep_compiled`.
+    """
+    place = Path(config.CACHE_DIR) if config.CACHE_DIR else folder / "__pycache__"
+    if place.name.startswith(_PRIVATE):
+        return "", 0
+    return str(place), len(list(place.rglob("*.nbi"))) if place.is_dir() else 0
 
 
 def _user_cache() -> Path:

@@ -10,7 +10,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from headrace import kernels
+from headrace.compiled import kept
 from headrace.config import Config, ServerConfig
 from headrace.errors import ConfigError, HeadraceError
 from headrace.front import check_door
@@ -47,6 +50,8 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
     configure_logs(config.telemetry.log_format, config.telemetry.log_level)
     for line in exposures(config):
         _log.warning(line)
+    if not kept(Path(next(iter(kernels.__path__))))[1]:
+        _log.info("compiling kernels for the first time, about 30 s; headrace warm does it ahead")
     with contextlib.ExitStack() as stack:
         live = LiveSettings(config, read)
         access = stack.enter_context(asked_access(config))

@@ -1,0 +1,105 @@
+"""What a server listens on and shows of itself: the port, and its certificate."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from headrace.errors import HeadraceError
+from headrace.front.settings import TlsConfig
+from headrace.operations.finding import Finding, fail, ok, warn
+
+SOON_S = 30 * 86_400
+EXPIRED = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
+
+Ask = Callable[[str], str]
+"""What gRPC health says at an address; raises HeadraceError where nobody answers."""
+
+
+def port(listen: str, ask: Ask) -> Finding:
+    """Whether a server could listen there, or one does."""
+    subject = f"port {listen}"
+    host, _, number = listen.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]") or None, int(number), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, ValueError) as error:
+        try:
+            return ok(subject, f"a server is there and says {ask(listen)}")
+        except HeadraceError:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            return fail(subject, str(reason), "choose another address, or stop what uses it (ss -ltnp shows it)")
+    return ok(subject, "free")
+
+
+def server(at: str, ask: Ask) -> Finding:
+    """Whether a server answers, and serves."""
+    try:
+        status = ask(at)
+    except HeadraceError as error:
+        return fail(f"server {at}", str(error), "start it, or look at its log")
+    if status != "SERVING":
+        return fail(f"server {at}", status, "it starts, drains, or another process owns the ledger: look at its log")
+    return ok(f"server {at}", status)
+
+
+def exposure(host: str, tls: TlsConfig, keys: str) -> Finding:
+    """Whether what leaves the machine is encrypted and every caller known."""
+    if host in ("localhost", "127.0.0.1", "[::1]") or host.startswith("127."):
+        return ok("exposure", "this machine alone")
+    missing = [name for name, value in (("tls.certificate", tls.certificate), ("security.keys", keys)) if not value]
+    if missing:
+        return fail("exposure", f"{host} without {' and '.join(missing)}", "set both, or listen on 127.0.0.1")
+    return ok("exposure", f"{host}, encrypted, keys asked for")
+
+
+def certificate(tls: TlsConfig, now: Callable[[], float] = time.time) -> Finding:
+    """Whether the certificate and its key make a handshake, and until when."""
+    subject = "certificate"
+    try:
+        until = _handshake(Path(tls.certificate), Path(tls.key))
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code == EXPIRED:
+            return fail(subject, f"{tls.certificate} has expired", "renew it: no client connects")
+        return fail(subject, f"{tls.certificate}: {error.verify_message}", "check the certificate's dates and purpose")
+    except (OSError, ssl.SSLError) as error:
+        return fail(
+            subject, f"{tls.certificate} with {tls.key}: {error}", "give the PEM files of one certificate and its key"
+        )
+    left_s = until - now()
+    found = f"{tls.certificate}, {left_s / 86_400:.0f} days left"
+    if left_s < SOON_S:
+        return warn(subject, found, "renew it")
+    return ok(subject, found)
+
+
+def _handshake(chain: Path, key: Path) -> float:
+    """When a certificate ends, s since 1970: a client that trusts it meets a server that has it, in memory."""
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(chain, key)
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asking.check_hostname = False
+    # else only a certificate of an authority could be trusted
+    asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    asking.load_verify_locations(chain)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = asking.wrap_bio(to_client, to_server)
+    server = serving.wrap_bio(to_server, to_client, server_side=True)
+    waiting = [client, server]
+    while waiting:
+        for side in list(waiting):
+            try:
+                side.do_handshake()
+                waiting.remove(side)
+            except ssl.SSLWantReadError:
+                continue
+    found = client.getpeercert()
+    assert found is not None
+    return float(ssl.cert_time_to_seconds(str(found["notAfter"])))
