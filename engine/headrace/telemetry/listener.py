@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,7 +53,8 @@ class MetricsListener:
             self._server = _Server((host.strip("[]"), int(port)), handler, _context(tls))
         except OSError as error:
             raise ConfigError("telemetry.metrics_listen", listen, "an address that is free", str(error)) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="headrace-scrapes", daemon=True)
+        serve = partial(self._server.serve_forever, poll_interval=0.1)
+        self._thread = threading.Thread(target=serve, name="headrace-scrapes", daemon=True)
         self._thread.start()
 
     @property
