@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -47,17 +47,19 @@ class Asked(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _targeted_word(targets: Targets, asked: Asked, request: int, word: int) -> int:
-    bits = targets.hour_bits[asked.hour_rows[request], word]
+def _targeted_word(
+    hours: UInt64, any_bits: UInt64, term_bits: UInt64, term_indptr: Int32, terms: Int32, request: int, word: int
+) -> Any:
+    bits = hours[word]
     for dimension in range(N_DIMENSIONS):
         if bits == 0:
             break
-        wanted = targets.any_bits[dimension, word]
+        wanted = any_bits[dimension, word]
         row = N_DIMENSIONS * request + dimension
-        for position in range(asked.term_indptr[row], asked.term_indptr[row + 1]):
-            wanted |= targets.term_bits[asked.terms[position], word]
+        for position in range(term_indptr[row], term_indptr[row + 1]):
+            wanted |= term_bits[terms[position], word]
         bits &= wanted
-    return int(bits)
+    return bits
 
 
 @njit(nogil=True, cache=True)
@@ -71,29 +73,39 @@ def match_requests(targets: Targets, asked: Asked, counts: Int32, indptr: Int64,
 
     Returns how many line items there are in all; when that is above the capacity, call again with more room.
     """
+    # read outside the loops: inside them, every field of a tuple is counted as a reference
+    any_bits, term_bits, hour_bits, currency_bits = (
+        targets.any_bits,
+        targets.term_bits,
+        targets.hour_bits,
+        targets.currency_bits,
+    )
+    starts, ends, paused = targets.flight_start_ms, targets.flight_end_ms, targets.paused
+    term_indptr, terms, time_ms = asked.term_indptr, asked.terms, asked.time_ms
+    hour_rows, currency_rows = asked.hour_rows, asked.currency_rows
     total = 0
     indptr[0] = 0
-    for request in range(asked.time_ms.shape[0]):
-        counts[request, 0] = 0
-        counts[request, 1] = 0
-        moment = asked.time_ms[request]
-        for word in range(targets.any_bits.shape[1]):
-            fits = _targeted_word(targets, asked, request, word)
-            if fits == 0:
-                continue
-            payable = fits & targets.currency_bits[asked.currency_rows[request], word]
-            for bit in range(64):
-                if (fits >> np.uint64(bit)) & np.uint64(1) == 0:
-                    continue
-                counts[request, 0] += 1
-                if (payable >> np.uint64(bit)) & np.uint64(1) == 0:
-                    continue
-                counts[request, 1] += 1
-                line = 64 * word + bit
-                in_flight = targets.flight_start_ms[line] <= moment < targets.flight_end_ms[line]
-                if in_flight and not targets.paused[line]:
-                    if total < lines.shape[0]:
-                        lines[total] = line
-                    total += 1
+    for request in range(time_ms.shape[0]):
+        n_fit, n_payable = 0, 0
+        moment = time_ms[request]
+        hours, currency = hour_bits[hour_rows[request]], currency_bits[currency_rows[request]]
+        for word in range(any_bits.shape[1]):
+            fits = _targeted_word(hours, any_bits, term_bits, term_indptr, terms, request, word)
+            payable = fits & currency[word]
+            line = 64 * word
+            while fits != 0:
+                if fits & np.uint64(1):
+                    n_fit += 1
+                if payable & np.uint64(1):
+                    n_payable += 1
+                    if starts[line] <= moment < ends[line] and not paused[line]:
+                        if total < lines.shape[0]:
+                            lines[total] = line
+                        total += 1
+                fits >>= np.uint64(1)
+                payable >>= np.uint64(1)
+                line += 1
+        counts[request, 0] = n_fit
+        counts[request, 1] = n_payable
         indptr[request + 1] = total
     return total
