@@ -242,27 +242,29 @@ class BiddingEngine:
 
     def _reserve(self, board: Board, requests: BidRequests, offers: Offers, draft: Draft) -> None:
         """Take money for each impression's best candidate, or for the next one when that is refused."""
-        quarters = requests.time_ms[requests.request] // QUARTER_MS
         for attempt in range(self._config.max_tries):
             rows = draft.waiting(attempt)
             if not len(rows):
                 return
-            # one call for all unless a budget day may end between them
-            for quarter in sorted(set(quarters[rows].tolist())):
-                self._try(board, requests, offers, draft, rows[quarters[rows] == quarter], attempt)
+            refused = [self._try(board, requests, offers, draft, part, attempt) for part in _by_quarter(requests, rows)]
+            if not any(refused):
+                return
 
     def _try(
         self, board: Board, requests: BidRequests, offers: Offers, draft: Draft, rows: Int64, attempt: int
-    ) -> None:
-        lines = offers.lines[draft.ranked[rows, attempt]]
+    ) -> bool:
+        """Whether any of the rows was refused."""
+        winner, bids = draft.ranked[rows, attempt], draft.bids[rows, attempt]
         of_request = requests.request[rows]
-        tokens, reasons = self._ledger.reserve(
-            board.nodes.accounts[lines],
-            draft.bids[rows, attempt],
+        tokens, refusals = self._ledger.reserve(
+            board.nodes.accounts[offers.lines[winner]],
+            bids,
             [requests.exchanges[r] for r in of_request.tolist()],
             int(requests.time_ms[of_request].max()),
         )
-        draft.settle(rows, attempt, tokens, _REASONS[reasons])
+        reasons = _REASONS[refusals]
+        draft.settle(rows, attempt, winner, bids, tokens, reasons)
+        return bool(reasons.any())
 
     def _observe(self, view: View, requests: BidRequests, offers: Offers, draft: Draft) -> None:
         seen = Seen(
@@ -327,15 +329,27 @@ class Draft:
         rows: Int64 = np.flatnonzero(refused & (self.ranked[:, attempt] >= 0))
         return rows
 
-    def settle(self, rows: Int64, attempt: int, tokens: Sequence[str | None], reasons: Int8) -> None:
+    def settle(
+        self, rows: Int64, attempt: int, winner: Int32, bids: Int64, tokens: Sequence[str | None], reasons: Int8
+    ) -> None:
         """Take in the ledger's answer for the candidates of one attempt."""
         won = reasons == BID
-        self.winner[rows[won]] = self.ranked[rows[won], attempt]
-        self.bid_cpm[rows[won]] = self.bids[rows[won], attempt]
+        self.winner[rows[won]] = winner[won]
+        self.bid_cpm[rows[won]] = bids[won]
         # the best candidate's reason is the one to tell
-        self.reasons[rows] = np.where(won | (attempt == 0), reasons, self.reasons[rows])
+        told = slice(None) if attempt == 0 else won
+        self.reasons[rows[told]] = reasons[told]
         for row, token in zip(rows.tolist(), tokens, strict=True):
             self.tokens[row] = token
+
+
+def _by_quarter(requests: BidRequests, rows: Int64) -> list[Int64]:
+    """Impressions to reserve for in one call: all of them, unless a budget day may end between them."""
+    first, last = int(requests.time_ms.min()) // QUARTER_MS, int(requests.time_ms.max()) // QUARTER_MS
+    if first == last:
+        return [rows]
+    quarters = (requests.time_ms // QUARTER_MS)[requests.request[rows]]
+    return [rows[quarters == quarter] for quarter in np.unique(quarters)]
 
 
 def _why_unmatched(matches: Matches) -> Int8:
