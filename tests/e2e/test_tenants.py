@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Client, Connection, errors
+from headrace import Client, Connection, cli, errors
 from headrace.artifacts import ArtifactStore
 from headrace.client import health
 from headrace.config import Config, load_config
@@ -198,11 +196,14 @@ def test_health_says_that_all_bid(shops: Shops) -> None:
     assert health.check(shops.address, "headrace.v1.BidderService") == "SERVING"
 
 
-def headrace(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=os.environ | environment
-    )
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of a command, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["headrace", *arguments])
+    try:
+        cli.main()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
 
 
 def wait_until_refused(client: Client, seconds: float = 10) -> None:
@@ -215,25 +216,35 @@ def wait_until_refused(client: Client, seconds: float = 10) -> None:
     pytest.fail("the revoked key is in force")
 
 
-def test_a_served_process_with_tenants_and_keys(start: Any, tmp_path: Path, factories: ModuleType) -> None:
+def test_a_served_process_with_tenants_and_keys(
+    start: Any,
+    tmp_path: Path,
+    factories: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     file, keys = write_config(tmp_path, factories)
-    made = headrace("keys", "create", "--role", "admin", "--note", "the owner", HEADRACE_SECURITY_KEYS=str(keys))
-    whole = made.stdout.strip()
+    with monkeypatch.context() as environment:
+        environment.setenv("HEADRACE_SECURITY_KEYS", str(keys))
+        assert run(monkeypatch, "keys", "create", "--role", "admin", "--note", "the owner") == 0
+    made = capsys.readouterr()
+    whole = made.out.strip()
     key_id = whole.split("_")[1]
     (tmp_path / "owner.key").write_text(whole + "\n")
     server = start(config=file, data=None)
     assert server.ready_line.startswith("headrace serves artifacts shoes-v1 to shoes, tea-v1 to tea on 127.0.0.1:")
     at = ("--at", server.address, "--tenant", "tea")
-    assert headrace("reload", *at).returncode == 2
-    assert headrace("reload", *at, "--key-file", str(tmp_path / "owner.key")).stdout == "already serving tea-v1\n"
-    assert headrace("reload", "tea-v2", *at, HEADRACE_API_KEY=whole).stdout == "now serving tea-v2\n"
-    assert (
-        headrace("keys", "list", "--file", str(keys)).stdout == f"key\t{key_id}\tadmin\t-\tin force\tnever\tthe owner\n"
-    )
-    assert headrace("keys", "revoke", "--file", str(keys), key_id).returncode == 0
+    assert run(monkeypatch, "reload", *at) == 2
+    refused = capsys.readouterr().err
+    assert run(monkeypatch, "reload", *at, "--key-file", str(tmp_path / "owner.key")) == 0
+    monkeypatch.setenv("HEADRACE_API_KEY", whole)
+    assert run(monkeypatch, "reload", "tea-v2", *at) == 0
+    assert run(monkeypatch, "keys", "list", "--file", str(keys)) == 0
+    expected = f"already serving tea-v1\nnow serving tea-v2\nkey\t{key_id}\tadmin\t-\tin force\tnever\tthe owner\n"
+    assert capsys.readouterr().out == expected
+    assert run(monkeypatch, "keys", "revoke", "--file", str(keys), key_id) == 0
     with Client(server.address, Connection(api_key=whole, tenant="tea")) as client:
         wait_until_refused(client)
     server.send(signal.SIGHUP)
     assert server.stop() == 0
-    assert whole not in server.log.read_text() + made.stderr
-    assert whole.rpartition("_")[2] not in server.log.read_text() + keys.read_text()
+    assert whole.rpartition("_")[2] not in server.log.read_text() + keys.read_text() + made.err + refused
