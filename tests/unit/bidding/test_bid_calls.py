@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import queue
 import time
 
 import grpc
@@ -260,26 +263,65 @@ def test_a_worker_outlives_money_that_cannot_be_returned(real, make, monkeypatch
     assert "the disk is full" in caplog.text
 
 
-@pytest.fixture
-def door():
-    door = make_door("grpcio", [PREFIX + "Bid"], "127.0.0.1:0", DoorConfig())
+@pytest.fixture(params=["grpcio", "native"])
+def door(request):
+    if request.param == "native" and "CI" not in os.environ and importlib.util.find_spec("headrace._door") is None:
+        pytest.skip("the native door is not built here")
+    door = make_door(request.param, [PREFIX + "Bid"], "127.0.0.1:0", DoorConfig(), streams=[PREFIX + "BidStream"])
     yield door
     door.drain(0.0)
 
 
+@pytest.mark.parametrize("door", ["grpcio"], indirect=True)
 def test_a_call_that_is_cancelled_while_it_is_decided_leaves_no_reservation(real, make, door):
     with grpc.insecure_channel(door.start()) as channel:
-        bid = channel.unary_unary(PREFIX + "Bid")
-        gone = bid.future(make.bid_request().SerializeToString())
+        gone = channel.unary_unary(PREFIX + "Bid").future(make.bid_request().SerializeToString())
         batch = door.next_batch(8)
         gone.cancel()
         wait_until(lambda: batch[0].ticket.settled)
         dispatcher(real, door).dispatch(batch)
         assert reserved(real) == 0
-        kept = bid.future(make.bid_request().SerializeToString())
+
+
+def test_an_answer_that_was_handed_to_the_transport_keeps_its_reservation(real, make, door):
+    with grpc.insecure_channel(door.start()) as channel:
+        kept = channel.unary_unary(PREFIX + "Bid").future(make.bid_request().SerializeToString())
         dispatcher(real, door).dispatch(door.next_batch(8))
         (sent,) = bids("Bid", [kept.result(timeout=30)])
         assert reserved(real) == -(-sent.bid_cpm_micros // 1000) > 0
+
+
+def test_a_stream_answers_each_message_and_outlives_wrong_ones(real, make, door):
+    bodies = [message.SerializeToString() for message in wrapped("BidStream", make.bid_request(), make.bid_request())]
+    with grpc.insecure_channel(door.start()) as channel:
+        asked = queue.SimpleQueue()
+        answers = channel.stream_stream(PREFIX + "BidStream")(iter(asked.get, None), timeout=30)
+        said = []
+        for body in (bodies[0], b"\xff", bodies[1]):
+            asked.put(body)
+            dispatcher(real, door).dispatch(door.next_batch(8))
+            said.append(pb.BidStreamResponse.FromString(next(answers)))
+        asked.put(None)
+        assert list(answers) == []
+    assert [answer.bid_request_id for answer in said] == ["auction", "", "auction"]
+    sent = [said[n].response.impressions[0] for n in (0, 2)]
+    assert reserved(real) == sum(-(-bid.bid_cpm_micros // 1000) for bid in sent)
+
+
+def test_a_stream_that_is_cancelled_while_it_is_decided_leaves_no_reservation(real, make, door):
+    (body,) = (message.SerializeToString() for message in wrapped("BidStream", make.bid_request()))
+    with grpc.insecure_channel(door.start()) as channel:
+        asked = queue.SimpleQueue()
+        answers = channel.stream_stream(PREFIX + "BidStream")(iter(asked.get, None), timeout=30)
+        asked.put(body)
+        asked.put(body)
+        batch = door.next_batch(1)
+        wait_until(lambda: door.stats()["waiting"] == 1)
+        answers.cancel()
+        asked.put(None)
+        wait_until(lambda: door.stats()["waiting"] == 0)  # the door has heard of it
+        dispatcher(real, door).dispatch(batch)
+        assert reserved(real) == 0
 
 
 def wait_until(holds):
