@@ -78,6 +78,16 @@ class Retriever:
         found: npt.NDArray[np.int32],
     ) -> None: ...
 
+FOLD_LANES: int
+
+def fold_in(
+    gram: npt.NDArray[np.float32],
+    items: npt.NDArray[np.float32],
+    indptr: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int32],
+    confidences: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None: ...
 def scan_passes() -> list[str]: ...
 def use_scan_pass(name: str) -> None: ...
 

@@ -152,6 +152,7 @@ void bind_slates(nb::module_& m) {
             "__init__",
             [](ItemRows* self, In<int64_t> offsets, In<uint8_t> blob) {
                 new (self) ItemRows();
+                nb::gil_scoped_release unlocked;
                 fill(*self, offsets, blob);
             },
             "offsets"_a.noconvert(), "blob"_a.noconvert())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.kernels.foldin import fold_in
+from headrace._native import fold_in
 from headrace.recommend import embeddings as module
 from headrace.recommend.embeddings import Embeddings
 from headrace.types import Float32, Int32, Int64

@@ -22,7 +22,10 @@ def test_the_stub_matches_the_core(name: str) -> None:
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     public = {name for name in vars(compiled) if not name.startswith("_")}
-    assert public == classes.keys() | functions
+    constants = {
+        node.target.id for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert public == classes.keys() | functions | constants
     for name, node in classes.items():
         said = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
         said |= {

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace._native import Retriever
+from headrace._native import FOLD_LANES, Retriever, fold_in
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
-from headrace.kernels.foldin import PANEL, fold_in
 from headrace.kernels.history import Merged, fold_in_input
 from headrace.recommend.embeddings import Embeddings
 from headrace.state.items import ItemTable
@@ -22,7 +21,7 @@ class Model:
     """A snapshot that never changes, but for the log's events and catalog, which its items and users follow.
 
     artifact : the arrays, mapped. log : the log that items and users follow.
-    Attributes: ``retriever`` for search, ``gram`` for kernels.foldin, ``embeddings`` of people's histories,
+    Attributes: ``retriever`` for search, ``gram`` for fold_in, ``embeddings`` of people's histories,
     ``index`` the Faiss index or None, ``items``, ``users``.
     """
 
@@ -51,8 +50,8 @@ class Model:
         return indptr, rows, confidences
 
     def fold_in(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
-        """(n, d rounded up to PANEL) float32 factors of people from their histories; zeros for an empty one."""
-        return _fold_in(self.gram, self.artifact.item_factors, indptr, rows, confidences)
+        """(n, d rounded up to FOLD_LANES) float32 factors of people from their histories; zeros for an empty one."""
+        return _fold_in(self.gram, np.asarray(self.artifact.item_factors), indptr, rows, confidences)
 
     def inverse_norms(self) -> Float32:
         """(n_items,) float32: 1 / |factors|, 0 for an item without any; made on first use."""
@@ -82,7 +81,7 @@ def _fold_in(gram: Float32, factors: Float32, indptr: Int64, rows: Int32, confid
 
 def _padded_gram(artifact: Artifact) -> Float32:
     d = len(artifact.gram)
-    gram = np.eye(d + -d % PANEL, dtype=np.float32)
+    gram = np.eye(d + -d % FOLD_LANES, dtype=np.float32)
     gram[:d, :d] = artifact.gram + np.float32(artifact.manifest.regularization) * np.eye(d, dtype=np.float32)
     return gram
 

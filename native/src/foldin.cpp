@@ -1,0 +1,66 @@
+#include "headrace/foldin.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace headrace {
+namespace {
+
+constexpr size_t panel = 8;  // rows that the factorization takes together
+
+#if defined(__x86_64__)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512vl,fma")
+namespace avx512 {
+#include "foldin_body.hpp"
+}
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+namespace avx2 {
+#include "foldin_body.hpp"
+}
+#pragma GCC pop_options
+#endif
+namespace portable {
+#include "foldin_body.hpp"
+}
+
+using Run = void (*)(const FoldIn&, const float*, const float*, size_t, float*, float*);
+
+Run choose() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return avx512::run;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::run;
+#endif
+    return portable::run;
+}
+
+const Run chosen_run = choose();
+
+}  // namespace
+
+void fold_in(const FoldIn& model, const int32_t* rows, const float* confidences, size_t n, float* out) {
+    const size_t width = model.width;
+    std::fill(out, out + width, 0.0f);
+    if (!n) return;
+    thread_local std::vector<float> space;
+    space.resize(width * width + n * width + n);
+    float *system = space.data(), *chosen = system + width * width, *weights = chosen + n * width;
+    for (size_t p = 0; p < n; ++p) __builtin_prefetch(model.items + static_cast<size_t>(rows[p]) * model.d);
+    for (size_t p = 0; p < n; ++p) {
+        const float* item = model.items + static_cast<size_t>(rows[p]) * model.d;
+        float* copy = chosen + p * width;
+        for (size_t j = 0; j < model.d; ++j) {
+            copy[j] = item[j];
+            out[j] += confidences[p] * item[j];
+        }
+        std::fill(copy + model.d, copy + width, 0.0f);
+        weights[p] = confidences[p] - 1.0f;
+    }
+    chosen_run(model, chosen, weights, n, system, out);
+}
+
+}  // namespace headrace
