@@ -11,7 +11,8 @@ import numpy as np
 from headrace.types import Float32
 from headrace_training.progress import say
 
-EXACT_BELOW = 50_000
+EXACT_BELOW = 250_000
+"""Items up to which the exact scan serves a busy server's batches for less than HNSW takes one by one."""
 WANTED_RECALL = 0.98
 N_QUERIES = 256
 K = 20
