@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -57,7 +58,9 @@ class Watched:
         monitor = stack.enter_context(Monitor(config, tenants.parts()))
         gates = Gates(access=access, admission=make_admission(config.admission), observer=monitor.observer)
         server = Server(tenants.methods(), config, gates)
-        self.metrics = monitor.serve(access, {"native": server.stats})
+        # the grpcio door counts nothing, where it is the only one
+        nothing = dict.fromkeys(("accepted", "in_flight", "waiting", "open_streams"), 0)
+        self.metrics = monitor.serve(access, {"native": lambda: server.stats() or nothing})
         self.address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))
@@ -245,6 +248,31 @@ def test_what_is_no_scrape_disturbs_nothing(watched: Watched) -> None:
         return False
 
     until(answers)
+
+
+def test_a_served_process_has_metrics(start: Any, artifacts: Path, tmp_path: Path) -> None:
+    config = tmp_path / "watched.toml"
+    config.write_text(
+        f'[server]\nartifact = "{artifacts}"\n[telemetry]\nmetrics_listen = "127.0.0.1:0"\nlog_format = "json"\n'
+    )
+    server = start(config=config)
+    told = [json.loads(line) for line in server.log.read_text().splitlines()]
+    address = next(event["message"].split()[-1] for event in told if event["message"].startswith("metrics on"))
+
+    def page() -> str:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+            return str(response.read().decode())
+
+    server.client.recommend("u1")
+    server.client.reload_artifact("v2")
+    until(lambda: 'headrace_artifact_info{tenant="",version="v2"} 1.0' in page())
+    seen = page()
+    assert 'headrace_artifact_swaps_total{tenant=""} 1.0' in seen
+    assert re.search(
+        r'headrace_requests_total\{method="RecommenderService/Recommend",status="OK",tenant=""\} 1\.0', seen
+    )
+    assert re.search(r'headrace_build_info\{door="(native|grpcio)"', seen)
+    assert server.stop() == 0
 
 
 def exposed(samples: Samples) -> set[str]:
