@@ -45,9 +45,18 @@ DoorCore::~DoorCore() {
 
 int DoorCore::listen() {
     std::vector<grpc_arg> all = arguments(settings);
+    // core checks a message's length when it has all of it: without a quota a caller could announce a gigabyte and send it
+    grpc_resource_quota* quota = grpc_resource_quota_create("door");
+    grpc_resource_quota_resize(quota, settings.max_buffer_bytes);
+    grpc_arg memory{};
+    memory.type = GRPC_ARG_POINTER;
+    memory.key = const_cast<char*>(GRPC_ARG_RESOURCE_QUOTA);
+    memory.value.pointer = {quota, grpc_resource_quota_arg_vtable()};
+    all.push_back(memory);
     grpc_channel_args args{all.size(), all.data()};
     queue = grpc_completion_queue_create_for_next(nullptr);
     server = grpc_server_create(&args, nullptr);
+    grpc_resource_quota_unref(quota);
     grpc_server_register_completion_queue(server, queue, nullptr);
     registered.resize(stream_names_.size(), nullptr);
     auto enrol = [&](const std::vector<std::string>& names, size_t first) {

@@ -216,6 +216,7 @@ DoorSettings settings_of(const std::string& listen, nb::dict methods, nb::dict l
     settings.max_in_flight = limit("max_in_flight");
     settings.max_stream_messages = limit("max_stream_messages");
     settings.compress_above_bytes = limit("compress_above_bytes");
+    settings.max_buffer_bytes = nb::cast<int64_t>(limits["max_buffer_bytes"]);
     settings.pollers = limit("pollers");
     settings.options = std::move(options);
     return settings;

@@ -29,7 +29,8 @@ class Files {
         }
         seen_ = now;
         grpc_ssl_pem_key_cert_pair pair{key.c_str(), chain.c_str()};
-        *config = grpc_ssl_server_certificate_config_create(ca.empty() ? nullptr : ca.c_str(), &pair, 1);
+        // core asserts that there are authorities, also where no certificate is asked for and none are used
+        *config = grpc_ssl_server_certificate_config_create(ca.empty() ? chain.c_str() : ca.c_str(), &pair, 1);
         return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
     }
 

@@ -43,6 +43,7 @@ class NativeDoor:
             "max_in_flight": config.max_in_flight,
             "max_stream_messages": config.max_stream_messages,
             "compress_above_bytes": config.compress_above_bytes,
+            "max_buffer_bytes": config.max_buffer_bytes,
             "pollers": max(1, len(os.sched_getaffinity(0)) // 2),
         }
         read_certificates(tls)  # the door reads them itself, whenever they change

@@ -22,6 +22,8 @@ class DoorConfig:
     max_concurrent_streams: Annotated[int, Meta(ge=1, le=1 << 20)] = 1024
     # Largest headers of a call, bytes; larger ones are refused with RESOURCE_EXHAUSTED.
     max_metadata_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
+    # Bytes of memory for what is on its way in, on all connections of the native door; beyond it callers are cut off.
+    max_buffer_bytes: Annotated[int, Meta(ge=16 << 20, le=1 << 40)] = 1 << 30
     # Answers above so many bytes go out with gzip, to clients that take it; 0: none does.
     compress_above_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
     # Seconds of silence on a connection before the server asks whether the peer is alive.

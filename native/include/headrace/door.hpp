@@ -31,6 +31,7 @@ struct DoorSettings {
     int max_in_flight = 0;
     int max_stream_messages = 0;
     int compress_above_bytes = 0;  // 0: never
+    int64_t max_buffer_bytes = 0;  // of all connections
     int pollers = 1;
     std::vector<std::pair<std::string, int>> options;  // of gRPC, by its own names
 };
