@@ -13,9 +13,9 @@ from cryptography import x509
 
 from headrace import Client, Connection, errors
 from headrace.client import health
-from headrace.config import Config, ServerConfig, TlsConfig
+from headrace.config import Config, DoorConfig, ServerConfig, TlsConfig
 from headrace.errors import ConfigError
-from headrace.front import Call, check_door
+from headrace.front import Call, check_door, make_door
 from headrace.security.access import KeyedAccess
 from headrace.service.dispatch import Gates
 from headrace.service.method import Method
@@ -47,6 +47,9 @@ class Rig:
     """A server with TLS that knows callers by certificate; ``callers`` names whom its handlers answered."""
 
     def __init__(self, door: str, folder: Path, certificates: ModuleType, required: bool) -> None:
+        # grpcio asks for a certificate always or never
+        required = required or door == "grpcio"
+        self.optional = not required
         self.authority = certificates.Authority(folder)
         self.stranger = certificates.Authority(folder, "stranger")
         own = str(self.authority.issue("server", sans=[certificates.LOOPBACK]))
@@ -97,7 +100,7 @@ class Rig:
 Make = Callable[..., Rig]
 
 
-@pytest.fixture(params=["native"])
+@pytest.fixture(params=["grpcio", "native"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, certificates: ModuleType) -> Iterator[Make]:
     try:
         check_door(request.param)
@@ -133,7 +136,8 @@ def test_a_name_of_the_certificate_is_a_role(make: Make) -> None:
 def test_names_that_nobody_gave_a_role_are_unknown(make: Make) -> None:
     rig = make()
     near = rig.authority.issue("near", sans=[x509.UniformResourceIdentifier("spiffe://shop/storefront/2")])
-    for certificate in (near, rig.authority.issue("gone"), rig.authority.issue("else"), ""):
+    nobody = [""] if rig.optional else []
+    for certificate in (near, rig.authority.issue("gone"), rig.authority.issue("else"), *nobody):
         with rig.client(certificate) as client, pytest.raises(errors.UnauthenticatedError):
             client.within(5).recommend("u1")
     assert not rig.callers
@@ -145,6 +149,15 @@ def test_what_another_authority_signed_or_has_expired_is_not_looked_at(make: Mak
     assert rig.refuses_the_connection(forged)
     assert rig.refuses_the_connection(rig.authority.issue("old storefront", days=-1))
     assert not rig.callers
+
+
+def test_grpcio_does_not_let_clients_choose(tmp_path: Path, certificates: ModuleType) -> None:
+    authority = certificates.Authority(tmp_path)
+    own = str(authority.issue("server", sans=[certificates.LOOPBACK]))
+    tls = TlsConfig(certificate=own, key=own, client_ca=str(authority.file))
+    door = make_door("grpcio", ["/a.B/C"], "127.0.0.1:0", DoorConfig(), tls=tls)
+    with pytest.raises(ConfigError, match="require_client_certificate"):
+        door.start()
 
 
 def test_where_certificates_are_required_none_is_no_connection(make: Make) -> None:
@@ -160,6 +173,7 @@ def test_a_client_trusts_no_other_server_and_no_plain_one_is_there(make: Make) -
     for connection in ({"ca": rig.stranger.file}, {"ca": ""}):
         with Client(rig.address, Connection(**connection)) as client, pytest.raises(errors.UnavailableError):
             client.within(5).bid(BID)
-    assert health.check(rig.address, connection=Connection(ca=rig.authority.file)) == "SERVING"
+    own = Connection(ca=rig.authority.file, certificate=certificate)
+    assert health.check(rig.address, connection=own) == "SERVING"
     with rig.client(certificate, api_key="hr_wrong_key") as client, pytest.raises(errors.UnauthenticatedError):
         client.within(5).recommend("u1")

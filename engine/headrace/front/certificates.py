@@ -84,7 +84,13 @@ def _check_authorities(name: str, path: str, expected: str) -> None:
 
 
 def server_credentials(tls: TlsConfig, first: Certificates) -> grpc.ServerCredentials:
-    """grpcio's credentials; files that changed are read again in the next handshake, and kept out when they are bad."""
+    """grpcio's credentials; files that changed are read again in the next handshake, and kept out when they are bad.
+
+    Raises ConfigError where clients may choose whether to show a certificate: grpcio asks for one always or never.
+    """
+    if tls.client_ca and not tls.require_client_certificate:
+        hint = "or leave tls.client_ca out; the native door lets clients choose"
+        raise ConfigError("tls.require_client_certificate", False, "true through the grpcio door", hint)
     seen = stamp(tls)
 
     def changed() -> grpc.ServerCertificateConfiguration | None:

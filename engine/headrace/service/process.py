@@ -27,6 +27,8 @@ from headrace.service.server import Server, make_admission
 from headrace.service.tenants import Tenants
 from headrace.telemetry.logs import configure_logs, set_level
 
+ADDRESSES = ("server.listen", "http.listen", "telemetry.metrics_listen")
+
 _log = logging.getLogger("headrace")
 
 
@@ -38,18 +40,15 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
     Raises ConfigError for an address, door or keys file that cannot be, ArtifactError for an artifact that cannot be
     served.
     """
-    check_listen(config)
-    for key, listen in (
-        ("telemetry.metrics_listen", config.telemetry.metrics_listen),
-        ("http.listen", config.http.listen),
-    ):
-        if listen:
-            check_listen(config, key)
+    listening = [key for key in ADDRESSES if _address(config, key)]
+    for key in listening:
+        check_listen(config, key)
     door = check_door(config.server.door)
     check_port(config.server)
     configure_logs(config.telemetry.log_format, config.telemetry.log_level)
-    for line in exposures(config):
-        _log.warning(line)
+    for key in listening:
+        for line in exposures(config, key):
+            _log.warning("%s is open beyond this machine: %s", key, line)
     if not kept(Path(next(iter(kernels.__path__))))[1]:
         _log.info("compiling kernels for the first time, about 30 s; headrace warm does it ahead")
     with contextlib.ExitStack() as stack:
