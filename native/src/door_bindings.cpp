@@ -46,6 +46,11 @@ nb::str text_of(const grpc_slice& slice) {
     return nb::steal<nb::str>(text);
 }
 
+bool is_binary(const grpc_slice& key) {
+    size_t length = GRPC_SLICE_LENGTH(key);
+    return length >= 4 && memcmp(GRPC_SLICE_START_PTR(key) + length - 4, "-bin", 4) == 0;
+}
+
 // One call as workers see it: what headrace.front.Call has, what is rarely asked for made on demand.
 class PyCall {
    public:
@@ -61,8 +66,8 @@ class PyCall {
         nb::dict all;
         const grpc_metadata_array& pairs = rpc().metadata();
         for (size_t i = 0; i < pairs.count; ++i) {
-            nb::str key = text_of(pairs.metadata[i].key);
-            if (!nb::cast<bool>(key.attr("endswith")("-bin"))) all[key] = text_of(pairs.metadata[i].value);
+            const grpc_metadata& pair = pairs.metadata[i];
+            if (!is_binary(pair.key)) all[text_of(pair.key)] = text_of(pair.value);
         }
         return metadata_ = all;
     }

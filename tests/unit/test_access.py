@@ -229,6 +229,9 @@ def test_without_a_keys_file_anyone_may_do_all(tmp_path: Path) -> None:
     with asked_access(load_config(environment={})) as access:
         assert isinstance(access, OpenAccess)
         assert access.admit(call(FENCE)) == Principal("anyone", "", "admin")
+        assert access.admit(call(BID, headrace_tenant="tea")) == Principal("anyone", "", "admin")
+    flags = {"tenants": {name: {"artifact": name, "data": name} for name in ("tea", "shoes")}}
+    with asked_access(load_config(flags=flags, environment={})) as access:
         assert access.admit(call(BID, headrace_tenant="tea")) == Principal("anyone", "tea", "admin")
 
 

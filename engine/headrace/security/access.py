@@ -167,7 +167,7 @@ def asked_access(config: Config) -> Iterator[Access]:
     Raises ConfigError.
     """
     if not config.security.keys:
-        yield OpenAccess()
+        yield OpenAccess(several=bool(config.tenants))
         return
     access = KeyedAccess(Path(config.security.keys), config.tenants or ("",))
     with access.following():
