@@ -113,8 +113,10 @@ void DoorCore::take(bool aside_ones, size_t limit, std::vector<Request*>& taken)
 }
 
 bool DoorCore::take_place() {
-    if (counts.in_flight.fetch_add(1) < settings.max_in_flight) return true;
-    --counts.in_flight;
+    if (inbox.size() < room_.load(std::memory_order_relaxed)) {
+        if (counts.in_flight.fetch_add(1) < settings.max_in_flight) return true;
+        --counts.in_flight;
+    }
     ++counts.refused_overload;
     return false;
 }

@@ -175,6 +175,8 @@ class PyDoor {
         call.rpc().end();
     }
 
+    void set_room(size_t calls) { core_->set_room(calls); }
+
     nb::dict stats() const {
         const DoorCounts& counts = core_->counts;
         nb::dict all;
@@ -258,6 +260,7 @@ void bind_door(nb::module_& m) {
         .def("send", &PyDoor::send, "call"_a, "body"_a)
         .def("end", &PyDoor::end, "call"_a)
         .def("stats", &PyDoor::stats)
+        .def("set_room", &PyDoor::set_room, "calls"_a)
         .def("drain", &PyDoor::drain, "grace_s"_a);
 }
 

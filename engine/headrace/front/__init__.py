@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, TlsConfig
@@ -82,6 +82,14 @@ class Door(Protocol):
 
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""
+
+
+@runtime_checkable
+class Narrowing(Protocol):
+    """A door that refuses calls itself when too many wait: that costs less than to hand them over."""
+
+    def set_room(self, calls: int) -> None:
+        """Calls that may wait for a worker from now on; one more is refused at once with UNAVAILABLE."""
 
 
 def check_door(name: str) -> str:

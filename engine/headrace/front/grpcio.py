@@ -69,6 +69,7 @@ class GrpcioDoor:
         services = sorted({name.split("/")[1] for name in (*methods, *streams)})
         self._health = _Health(services)
         self._queue = CallQueue()
+        self._room = config.max_in_flight
         self._lock = threading.Lock()
         self._counts = Counter[str]()
         self._streams: set[Stream] = set()
@@ -116,6 +117,10 @@ class GrpcioDoor:
         if dropped:
             self._count("dropped_replies", len(dropped))
         return dropped
+
+    def set_room(self, calls: int) -> None:
+        """Calls that may wait for a worker from now on; one more is refused at once with UNAVAILABLE."""
+        self._room = calls
 
     def stats(self) -> dict[str, int]:
         """What happened to calls since the start, and how many there are now."""
@@ -194,7 +199,7 @@ class GrpcioDoor:
 
     def _take_place(self, context: Any) -> None:
         with self._lock:
-            full = self._counts["in_flight"] >= self._config.max_in_flight
+            full = self._counts["in_flight"] >= self._config.max_in_flight or len(self._queue) >= self._room
             self._counts["refused_overload" if full else "in_flight"] += 1
         if full:
             context.abort(grpc.StatusCode.UNAVAILABLE, "OverloadedError: too many calls in flight; try again")

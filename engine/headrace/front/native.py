@@ -70,6 +70,10 @@ class NativeDoor:
         """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
         return self._core.reply(cast(Any, calls), replies)
 
+    def set_room(self, calls: int) -> None:
+        """Calls that may wait for a worker from now on; one more is refused at once with UNAVAILABLE."""
+        self._core.set_room(calls)
+
     def stats(self) -> dict[str, int]:
         """What happened to calls since the start, and how many there are now."""
         return self._core.stats()

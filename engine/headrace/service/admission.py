@@ -37,6 +37,12 @@ FADING = 0.9
 MOST_LET_IN, LEAST_SHARE = 0.9, 1 / 64
 """Shares of calls let in: from one down to the other ever more are taken at once."""
 
+ROOM_TARGETS, LEAST_ROOM, ROOM_EVERY_S = 2.5, 64, 0.05
+"""While calls stand, so many may wait as are taken within so many times the target, but this many at least; measured
+so often, seconds."""
+
+UNBOUNDED = 1 << 40
+
 WAITING_SHARE = 0.4
 """Part of its time that a call may wait, however patient its kind: one that is left with little can share a batch with
 few others."""
@@ -65,6 +71,9 @@ class Admission(Protocol):
     def limit(self, most: int) -> int:
         """How many calls a worker is to take at once, so that about ``most`` of them or fewer are let in."""
 
+    def room(self) -> int:
+        """How many calls may wait at the door."""
+
     def turn(self, now: float, n: int) -> Turn:
         """Begin with n calls more than were taken before; ``now`` is on the clock of ``time.monotonic()``."""
 
@@ -78,6 +87,10 @@ class AdmitAll:
     def limit(self, most: int) -> int:
         """All."""
         return most
+
+    def room(self) -> int:
+        """No bound."""
+        return UNBOUNDED
 
     def turn(self, now: float, n: int) -> AdmitAll:
         """Itself."""
@@ -108,6 +121,7 @@ class AdmitInTime:
         self._buckets = TokenBuckets()
         self._lock = threading.Lock()
         self._call_s = self._taken = self._let_in = 0.0
+        self._room, self._since, self._taken_since = UNBOUNDED, 0.0, 0
 
     def configure(self, config: AdmissionConfig) -> None:
         """Go by other settings from now on; what was learned stays."""
@@ -124,8 +138,15 @@ class AdmitInTime:
         share = self._let_in / self._taken if self._taken else 1.0
         return most if share > MOST_LET_IN else int(2 * most / max(share, LEAST_SHARE))
 
+    def room(self) -> int:
+        """As many calls as are taken within ROOM_TARGETS targets, while some calls stand; else no bound."""
+        return self._room
+
     def turn(self, now: float, n: int) -> _Turn:
         """Begin with a batch."""
+        self._taken_since += n
+        if now - self._since >= ROOM_EVERY_S:
+            self._measure_room(now)
         self._taken = self._taken * FADING + n
         self._let_in *= FADING
         return _Turn(self, now)
@@ -139,6 +160,13 @@ class AdmitInTime:
             kind.learned_at = now
             if not kind.apart:
                 self._call_s += (kind.cost.each_s + kind.cost.fixed_s / n - self._call_s) * (1.0 - FADING)
+
+    def _measure_room(self, now: float) -> None:
+        rate, self._taken_since = self._taken_since / (now - self._since), 0
+        self._since = now
+        standing = any(kind.standing(now) for kind in list(self._kinds.values()))
+        fits = rate * self._config.target_delay_ms / 1000 * ROOM_TARGETS
+        self._room = max(LEAST_ROOM, int(fits)) if standing else UNBOUNDED
 
     def _kind(self, method: str) -> _Kind:
         kind = self._kinds.get(method)
@@ -230,6 +258,10 @@ class _Kind:
             return False
         self.learned_at = now
         return True
+
+    def standing(self, now: float) -> bool:
+        """Whether its calls stood when the last one was seen, unless that is long ago."""
+        return self._standing and now - self._seen_at <= self._interval_s
 
     def stands(self, waited_s: float, left_s: float, now: float) -> bool:
         """Whether a call that waited so long is too much; left_s: what is left of its deadline.

@@ -21,9 +21,9 @@ from headrace.errors import (
     ServerError,
     StoreError,
 )
-from headrace.front import Call, Door, Reply
+from headrace.front import Call, Door, Narrowing, Reply
 from headrace.service.access import TENANT, Access, OpenAccess
-from headrace.service.admission import DISK_BUSY, EXPIRED, NEXT_TURN, Admission, AdmitAll, Room, Turn
+from headrace.service.admission import DISK_BUSY, EXPIRED, NEXT_TURN, UNBOUNDED, Admission, AdmitAll, Room, Turn
 from headrace.service.method import Method
 from headrace.service.observer import Observer, Silent
 from headrace.service.status import reply_of
@@ -76,13 +76,17 @@ class Dispatcher:
         self._executor = executor
         self._batch_limit = batch_limit
         self._room = Room(durable_queue)
+        self._waiting = UNBOUNDED
         self._gates = gates or Gates()
 
     def run(self) -> None:
         """Answer calls until the door is closed."""
-        admission = self._gates.admission
-        while batch := self._door.next_batch(admission.limit(self._batch_limit)):
+        admission, door = self._gates.admission, self._door
+        while batch := door.next_batch(admission.limit(self._batch_limit)):
             self.dispatch(batch)
+            if isinstance(door, Narrowing) and admission.room() != self._waiting:
+                self._waiting = admission.room()
+                door.set_room(self._waiting)
 
     def dispatch(self, batch: Sequence[Call]) -> None:
         """Answer each tenant's calls of a method together; those that wait for the disk elsewhere."""

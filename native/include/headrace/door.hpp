@@ -9,6 +9,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -163,6 +164,8 @@ class DoorCore : public std::enable_shared_from_this<DoorCore> {
     void take(bool aside, size_t limit, std::vector<Request*>& taken);
     void drain(double grace_s);
 
+    // Calls that may wait for a worker from now on; more are refused at once.
+    void set_room(size_t calls) { room_.store(calls); }
     bool take_place();
     void give_place_back();
     void enqueue(Request* request);
@@ -213,6 +216,7 @@ class DoorCore : public std::enable_shared_from_this<DoorCore> {
     std::vector<std::thread> pollers_;
     Stopped stopped_;
     std::atomic<bool> draining_{false};
+    std::atomic<size_t> room_{std::numeric_limits<size_t>::max()};
     std::mutex streams_mutex_;
     std::set<Stream*> streams_;
     std::mutex drain_mutex_;
