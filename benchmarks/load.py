@@ -34,7 +34,7 @@ def build(name: str, *packages: str) -> Path:
 
 
 def load(
-    address: str, path: str, bodies: Iterable[bytes], *, headers: Sequence[str] = (), **options: float
+    address: str, path: str, bodies: Iterable[bytes], *, headers: Sequence[str] = (), **options: float | str
 ) -> dict[str, Any]:
     """Ask a server on the load's core; options as load.cpp takes them, with underscores; returns what it prints."""
     program = build("load", "libnghttp2")

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import headrace.v1.recommender_pb2  # noqa: F401 (reflection tells of it)
 from headrace.config import DoorConfig
 from headrace.errors import ConfigError
-from headrace.front import Call, Reply, check_door, make_door
+from headrace.front import Call, Narrowing, Reply, check_door, make_door
 
 from .conftest import ECHO, OTHER, DoorRig, code_of, wait_until
 
@@ -140,6 +140,20 @@ def test_more_calls_than_the_cap_are_refused_at_once(rig: Rig) -> None:
     rig.free.set()
     assert first.result() == b"first"
     assert all(call.result() == b"x" for call in calls)
+
+
+def test_narrowed_door_refuses_what_would_wait_and_takes_it_again_once_widened(rig: Rig) -> None:
+    assert isinstance(rig.door, Narrowing)
+    first = rig.occupy()
+    rig.door.set_room(0)
+    refused = rig.call(b"x")
+    assert code_of(refused) == grpc.StatusCode.UNAVAILABLE
+    assert refused.details().startswith("OverloadedError: ")
+    rig.door.set_room(10)
+    waits = rig.call(b"x")
+    rig.free.set()
+    assert first.result() == b"first"
+    assert waits.result() == b"x"
 
 
 def test_oversized_message_is_refused_and_the_connection_lives_on(rig: Rig) -> None:

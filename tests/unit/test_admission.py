@@ -14,7 +14,16 @@ import pytest
 from headrace.errors import DeadlineError, HeadraceError, OverloadedError, RateLimitError
 from headrace.front import Call
 from headrace.service.access import Principal
-from headrace.service.admission import EXPIRED, NEXT_TURN, STANDING, TOO_LATE, AdmitInTime, Room
+from headrace.service.admission import (
+    EXPIRED,
+    LEAST_ROOM,
+    NEXT_TURN,
+    STANDING,
+    TOO_LATE,
+    UNBOUNDED,
+    AdmitInTime,
+    Room,
+)
 from headrace.service.cost import Cost
 from headrace.service.settings import AdmissionConfig
 
@@ -205,6 +214,20 @@ def test_slates_are_cut_before_bids_and_bids_before_writes() -> None:
         (15, "/slate"), (25, "/slate"), (25, "/bid"), (90, "/slate"), (90, "/bid"), (90, "/write")
     }  # fmt: skip
     assert refusal(gate, call(method="/never-heard-of")) is None
+
+
+def test_door_is_narrowed_while_calls_stand_and_widened_after() -> None:
+    gate = admission(target_delay_ms=10.0, interval_ms=100.0)
+    assert gate.room() == UNBOUNDED
+    stream(gate, 50, NOW, 0.5)
+    # 1,000 calls a second are taken here: 20 fit into two targets, but a few more may always wait
+    assert gate.room() == LEAST_ROOM
+    for step in range(100):
+        turn = gate.turn(NOW + 0.5 + step / 1000, 10)
+        turn.refusal(call(arrived=NOW + 0.45 + step / 1000), ANYONE)
+    assert 180 <= gate.room() <= 220
+    stream(gate, 1, NOW + 0.6, 0.3)
+    assert gate.room() == UNBOUNDED
 
 
 # -- by caller
