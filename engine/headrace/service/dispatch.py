@@ -82,11 +82,12 @@ class Dispatcher:
     def run(self) -> None:
         """Answer calls until the door is closed."""
         admission, door = self._gates.admission, self._door
+        narrowing = door if isinstance(door, Narrowing) else None
         while batch := door.next_batch(admission.limit(self._batch_limit)):
             self.dispatch(batch)
-            if isinstance(door, Narrowing) and admission.room() != self._waiting:
+            if narrowing is not None and admission.room() != self._waiting:
                 self._waiting = admission.room()
-                door.set_room(self._waiting)
+                narrowing.set_room(self._waiting)
 
     def dispatch(self, batch: Sequence[Call]) -> None:
         """Answer each tenant's calls of a method together; those that wait for the disk elsewhere."""
