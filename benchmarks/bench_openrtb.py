@@ -1,6 +1,6 @@
 """OpenRTB over HTTP: `headrace serve` on one core and wrk on another, with 1,000 line items; peers in the same run.
 
-    python benchmarks/bench_openrtb.py [--seconds 5] [--rounds 3] [--connections 32]
+    python benchmarks/bench_openrtb.py [--seconds 5] [--rounds 3] [--connections 64]
 
 Every request is a typical one of 1.6 KB. First each answer is checked: that of Headrace is a bid of the line items that
 match, those of the peers the constant that they give. CPU is the kernel's account of the server's process, all threads;
@@ -253,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--peer", default="", help=argparse.SUPPRESS)
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
