@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -47,22 +47,6 @@ class Asked(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _targeted_word(
-    hours: UInt64, any_bits: UInt64, term_bits: UInt64, term_indptr: Int32, terms: Int32, request: int, word: int
-) -> Any:
-    bits = hours[word]
-    for dimension in range(N_DIMENSIONS):
-        if bits == 0:
-            break
-        wanted = any_bits[dimension, word]
-        row = N_DIMENSIONS * request + dimension
-        for position in range(term_indptr[row], term_indptr[row + 1]):
-            wanted |= term_bits[terms[position], word]
-        bits &= wanted
-    return bits
-
-
-@njit(nogil=True, cache=True)
 def match_requests(targets: Targets, asked: Asked, counts: Int32, indptr: Int64, lines: Int32) -> int:
     """List the line items that each request may show, in ascending order.
 
@@ -90,7 +74,16 @@ def match_requests(targets: Targets, asked: Asked, counts: Int32, indptr: Int64,
         moment = time_ms[request]
         hours, currency = hour_bits[hour_rows[request]], currency_bits[currency_rows[request]]
         for word in range(any_bits.shape[1]):
-            fits = _targeted_word(hours, any_bits, term_bits, term_indptr, terms, request, word)
+            # here and not in a function of its own: arrays that are handed on are counted as references, too
+            fits = hours[word]
+            for dimension in range(N_DIMENSIONS):
+                if fits == 0:
+                    break
+                wanted = any_bits[dimension, word]
+                row = N_DIMENSIONS * request + dimension
+                for position in range(term_indptr[row], term_indptr[row + 1]):
+                    wanted |= term_bits[terms[position], word]
+                fits &= wanted
             payable = fits & currency[word]
             line = 64 * word
             while fits != 0:
