@@ -16,6 +16,9 @@ from headrace.state.items import ItemTable
 from headrace.state.users import MAX_HISTORY, UserState
 from headrace.types import Float32, Int32, Int64
 
+CHUNK = 16_384
+"""Items whose norms are computed at once."""
+
 
 class Model:
     """A snapshot that never changes, but for the log's events and catalog, which its items and users follow.
@@ -56,7 +59,11 @@ class Model:
     def inverse_norms(self) -> Float32:
         """(n_items,) float32: 1 / |factors|, 0 for an item without any; made on first use."""
         if self._inverse_norms is None:
-            norms = np.linalg.norm(self.artifact.item_factors, axis=1)
+            factors = self.artifact.item_factors
+            norms = np.empty(self.n_items, dtype=np.float32)
+            # some rows at a time: the squares need no memory of the size of the whole
+            for first in range(0, self.n_items, CHUNK):
+                norms[first : first + CHUNK] = np.linalg.norm(factors[first : first + CHUNK], axis=1)
             self._inverse_norms = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
         return self._inverse_norms
 
