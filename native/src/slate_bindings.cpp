@@ -134,7 +134,6 @@ std::string_view utf8(nb::str value) {
 void fill(ItemRows& items, In<int64_t> offsets, In<uint8_t> blob) {
     if (!offsets.shape(0) || offsets(0) != 0) throw std::invalid_argument("offsets: must begin with 0");
     size_t n = offsets.shape(0) - 1, size = blob.shape(0);
-    nb::gil_scoped_release unlocked;  // nobody else has these rows yet, and a million of them take a while
     items.reserve(n, size);
     for (size_t i = 0; i < n; ++i) {
         if (offsets(i) > offsets(i + 1) || offsets(i + 1) > static_cast<int64_t>(size))
@@ -146,7 +145,7 @@ void fill(ItemRows& items, In<int64_t> offsets, In<uint8_t> blob) {
 
 }  // namespace
 
-// All but the first filling with the GIL: a batch takes some microseconds, and the GIL guards the rows against those who add to them.
+// All of it with the GIL: a batch takes some microseconds, and the GIL guards the rows against those who add to them.
 void bind_slates(nb::module_& m) {
     nb::class_<ItemRows>(m, "ItemRows")
         .def(
