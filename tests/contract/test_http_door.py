@@ -202,6 +202,9 @@ def test_a_gzip_bomb_is_refused_before_it_is_unpacked(rig: Rig) -> None:
     bomb = gzip.compress(bytes(50_000_000))
     assert len(bomb) < MAX_BYTES
     assert rig.post(bomb, content_encoding="gzip").status == 413
+    unpacked = rig.http_door._inflated(bomb)
+    assert unpacked is not None
+    assert len(unpacked) == MAX_BYTES + 1
 
 
 @pytest.mark.parametrize(
