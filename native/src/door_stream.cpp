@@ -26,15 +26,16 @@ void Stream::on_arrived(bool ok) {
     if (method_ < 0) {
         ++core_->counts.unknown_methods;
         refuse(GRPC_STATUS_UNIMPLEMENTED, "this server does not know the method");
-    } else if (core_->is_draining()) {
-        refuse(GRPC_STATUS_UNAVAILABLE, "UnavailableError: the server is shutting down");
     } else if (!core_->is_aside(method_) && !core_->take_place()) {
         refuse(GRPC_STATUS_UNAVAILABLE, "OverloadedError: too many calls in flight; try again");
     } else {
         counted_ = !core_->is_aside(method_);
         if (counted_) core_->opened(*this);
         std::lock_guard lock(mutex_);
+        // a drain that began before this stream was listed did not tell it
+        if (counted_ && core_->is_draining()) leaving_ = true;
         read_more();
+        write_more();
     }
     watch_close(closed_);
 }

@@ -78,7 +78,16 @@ class Door(Protocol):
         """Tell gRPC health what to answer for a service; the empty name is the whole server."""
 
     def stats(self) -> dict[str, int]:
-        """What happened to calls since the start, and how many there are now: the same names from every door."""
+        """What happened to calls since the start, and how many there are now; the same names from every door.
+
+        accepted : requests that came to wait for a worker; a message of a stream is one.
+        refused_overload : calls and streams beyond the cap.
+        expired_waiting, cancelled_waiting : left the queue before a worker took them.
+        dropped_replies : answers whose caller had gone.
+        malformed : calls whose message did not come whole, could not be inflated or is too large, as far as told.
+        unknown_methods : calls of methods that are not served.
+        in_flight, open_streams, waiting : now; an open stream counts once in the first.
+        """
 
     def drain(self, grace_s: float) -> None:
         """Refuse new calls, let those in flight finish for at most ``grace_s`` seconds, close."""

@@ -27,7 +27,7 @@ from headrace.front.health import MAX_WATCHERS
 from headrace.front.options import transport_options
 from headrace.front.queue import CallQueue
 from headrace.front.settings import DoorConfig, TlsConfig
-from headrace.front.stream import LEAVING, Stream
+from headrace.front.stream import Stream
 from headrace.front.ticket import Ticket
 
 SPARE_THREADS = 64
@@ -169,8 +169,6 @@ class GrpcioDoor:
 
     def _stream(self, method: str) -> Callable[[Iterator[bytes], Any], Iterator[bytes]]:
         def answer(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-            if self._draining:
-                context.abort(grpc.StatusCode.UNAVAILABLE, LEAVING)
             self._take_place(context)
 
             def receive(body: bytes, ticket: object) -> Call:
@@ -181,6 +179,9 @@ class GrpcioDoor:
             stream = Stream(receive, self._forget, self._config.max_stream_messages)
             with self._lock:
                 self._streams.add(stream)
+                leaving = self._draining
+            if leaving:  # the drain began before this stream was listed
+                stream.leave()
             try:
                 if not context.add_callback(stream.abandon):
                     stream.abandon()

@@ -1,0 +1,59 @@
+"""The native door in one process with the libraries that bring a gRPC, an OpenMP or a compiler of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import {imports}
+import threading
+import grpc
+from headrace.front import DoorConfig, Reply, make_door
+
+door = make_door("native", ["/a.B/C"], "127.0.0.1:0", DoorConfig())
+address = door.start()
+
+def work():
+    while batch := door.next_batch(8):
+        door.reply(batch, [Reply(call.body) for call in batch])
+
+worker = threading.Thread(target=work)
+worker.start()
+with grpc.insecure_channel(address) as channel:
+    print(channel.unary_unary("/a.B/C")(b"hello", timeout=20).decode())
+door.drain(5)
+worker.join()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _built() -> None:
+    if "CI" not in os.environ and importlib.util.find_spec("headrace._door") is None:
+        pytest.skip("the native door is not built here")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["headrace._door, grpc", "grpc, headrace._door", "headrace._door, faiss, numba, pyarrow, implicit, grpc"],
+)
+def test_it_lives_beside_grpcio_and_the_others_in_any_order(imports: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(imports=imports)],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_what_needs_no_door_does_not_load_it() -> None:
+    script = "import sys, headrace, headrace.front, headrace._native; print('headrace._door' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
