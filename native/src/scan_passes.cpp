@@ -5,6 +5,11 @@
 #include "headrace/scan.hpp"
 
 #if defined(__x86_64__)
+#if !defined(__clang__)
+// GCC 12 takes its own headers' undefined registers for a mistake
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #define HEADRACE_X86 1
 #endif

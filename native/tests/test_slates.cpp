@@ -1,0 +1,108 @@
+// Search, fold-in and the recommendation codec on edges of memory: run under the sanitizers.
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+#include "headrace/foldin.hpp"
+#include "headrace/retrieve.hpp"
+#include "headrace/slate_codec.hpp"
+
+using namespace headrace;
+
+namespace {
+
+// Whole numbers, whose products are exact in float32 and often tie.
+std::vector<float> numbers(size_t n, uint32_t seed) {
+    std::vector<float> out(n);
+    for (float& value : out) {
+        seed = seed * 1664525u + 1013904223u;
+        value = static_cast<float>(static_cast<int>(seed >> 16) % 5 - 2);
+    }
+    return out;
+}
+
+void search_as_a_full_sort_does(const BlockPass& pass, size_t n_items, size_t d, size_t n, size_t k) {
+    use_block_pass(pass);
+    std::vector<float> factors = numbers(n_items * d, 1), vectors = numbers(n * d, 2);
+    std::vector<uint32_t> none(n_items, 0);
+    Scan scan(factors.data(), n_items, d);
+    std::vector<const float*> queries;
+    std::vector<Bars> bars;
+    std::vector<Best> best;
+    for (size_t q = 0; q < n; ++q) {
+        queries.push_back(vectors.data() + q * d);
+        bars.push_back({none.data(), none.data(), static_cast<uint32_t>(q)});
+        best.emplace_back(k);
+    }
+    scan.search(queries.data(), bars.data(), n, best.data());
+    for (size_t q = 0; q < n; ++q) {
+        std::vector<Scored> all;
+        for (size_t row = 0; row < n_items; ++row)
+            all.push_back({score(factors.data() + row * d, queries[q], d), static_cast<int32_t>(row)});
+        std::sort(all.begin(), all.end(), better);
+        const std::vector<Scored>& found = best[q].sorted();
+        CHECK(found.size() == std::min(k, n_items));
+        for (size_t i = 0; i < found.size(); ++i) CHECK(found[i].row == all[i].row && found[i].score == all[i].score);
+    }
+}
+
+void threads_share_a_scan() {
+    std::vector<std::thread> threads;
+    const BlockPass pass = block_pass();
+    std::vector<float> factors = numbers(500 * 8, 1), vectors = numbers(8, 2);
+    std::vector<uint32_t> none(500, 0);
+    Scan scan(factors.data(), 500, 8);
+    for (int i = 0; i < 4; ++i)
+        threads.emplace_back([&] {
+            const float* query = vectors.data();
+            Bars bars{none.data(), none.data(), 0};
+            for (int round = 0; round < 20; ++round) {
+                Best best(10);
+                scan.search(&query, &bars, 1, &best);
+                CHECK(best.size() == 10);
+            }
+        });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(pass.run == block_pass().run);
+}
+
+void fold_in_solves_its_system() {
+    constexpr size_t d = 20, width = 32;
+    std::vector<float> items = numbers(9 * d, 3), gram(width * width, 0.0f), x(width);
+    for (size_t i = 0; i < width; ++i) gram[i * width + i] = i < d ? 2.0f : 1.0f;
+    std::vector<int32_t> rows{0, 4, 8};
+    std::vector<float> confidences{1.5f, 3.0f, 2.0f};
+    fold_in({gram.data(), width, items.data(), d}, rows.data(), confidences.data(), rows.size(), x.data());
+    for (size_t i = 0; i < d; ++i) {
+        float left = 2.0f * x[i], right = 0.0f;
+        for (size_t p = 0; p < rows.size(); ++p) {
+            const float* y = items.data() + static_cast<size_t>(rows[p]) * d;
+            left += (confidences[p] - 1.0f) * y[i] * score(y, x.data(), d);
+            right += confidences[p] * y[i];
+        }
+        CHECK(std::abs(left - right) < 1e-3f);
+    }
+    for (size_t i = d; i < width; ++i) CHECK(x[i] == 0.0f);
+}
+
+void rows_are_found_again() {
+    ItemRows items;
+    for (int i = 0; i < 1000; ++i) CHECK(items.add("item" + std::to_string(i)) == i);
+    for (int i = 0; i < 1000; ++i) CHECK(items.find("item" + std::to_string(i)) == i);
+    CHECK(items.find("") == -1 && items.find("item1000") == -1);
+}
+
+}  // namespace
+
+int main() {
+    for (const BlockPass& pass : block_passes())
+        for (size_t n_items : {0, 1, 63, 64, 65, 700})
+            for (size_t d : {1, 4, 9, 64}) search_as_a_full_sort_does(pass, n_items, d, 6, 20);
+    use_block_pass(block_passes().front());
+    threads_share_a_scan();
+    fold_in_solves_its_system();
+    rows_are_found_again();
+    return 0;
+}
