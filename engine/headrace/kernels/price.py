@@ -160,8 +160,9 @@ def price_auctions(
         request = requests[auction]
         lowest = max(floor_cpm[auction], 1)
         reason = BUDGET
-        ranked[auction, :] = -1
-        out[auction, :] = 0
+        best, bids = ranked[auction], out[auction]
+        best[:] = -1
+        bids[:] = 0
         for offer in range(indptr[request], indptr[request + 1]):
             line = lines[offer]
             if exhausted[line]:
@@ -170,15 +171,15 @@ def price_auctions(
             paced = min(int(value_cpm[offer] * multiplier[line]), cap)
             if paced >= lowest:
                 if affordable_cpm[line] >= lowest:
-                    _insert(ranked[auction], out[auction], offer, min(paced, affordable_cpm[line]))
+                    _insert(best, bids, offer, min(paced, affordable_cpm[line]))
             elif min(value_cpm[offer], cap) >= lowest:
                 reason = PACED
             elif reason == BUDGET:
                 reason = BELOW_FLOOR
-        if ranked[auction, 0] < 0:
-            out[auction, 0] = -reason
+        if best[0] < 0:
+            bids[0] = -reason
         elif first_price[auction]:
-            _shade_ranked(market, auctions.market_row[auction], lowest, ranked[auction], out[auction])
+            _shade_ranked(market, auctions.market_row[auction], lowest, best, bids)
 
 
 @njit(nogil=True, cache=True)
