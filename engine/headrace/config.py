@@ -60,6 +60,8 @@ class ServerConfig:
     durable_workers: Annotated[int, Meta(ge=1, le=256)] = 8
     # Calls of one method that are answered together, at most.
     batch_limit: Annotated[int, Meta(ge=1, le=4096)] = 64
+    # Days for which the slates that were shown are kept, some 300 bytes each; older ones give way to new; 0: for ever.
+    slate_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
     # Seconds that a stopping server gives to the calls in flight.
     drain_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     # Milliseconds between two attempts to become the owner of the ledger.

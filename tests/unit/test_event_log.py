@@ -232,3 +232,19 @@ def test_catalog_rows_change_in_order(log: EventLog) -> None:
 def test_slates_are_stored_with_their_positions(log: EventLog) -> None:
     log.append_slates([Slate("r1", T, 0, "v1", 1, "home", '["a", "b"]')]).result()
     assert log.store.read("SELECT request_id, item_ids FROM slates") == [("r1", '["a", "b"]')]
+
+
+def test_old_slates_give_way_to_new_ones_the_oldest_first(log: EventLog) -> None:
+    def shown(*times: int) -> list[Slate]:
+        return [Slate(f"r{time}", time, 0, "v1", 1, "home", "[]") for time in times]
+
+    def kept() -> list[int]:
+        return [row[0] for row in log.store.read("SELECT time_ms FROM slates ORDER BY time_ms")]
+
+    log.append_slates(shown(4, 1, 3, 2, 5, 6)).result()
+    log.append_slates(shown(10), keep_from_ms=5).result()
+    assert kept() == [3, 4, 5, 6, 10]
+    log.append_slates(shown(11, 12), keep_from_ms=5).result()
+    assert kept() == [5, 6, 10, 11, 12]
+    log.append_slates(shown(13)).result()
+    assert kept() == [5, 6, 10, 11, 12, 13]

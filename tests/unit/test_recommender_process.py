@@ -52,6 +52,19 @@ def test_every_slate_has_an_id_of_its_own_and_is_stored_with_positions(make: Mak
     assert stored[answers[1].request_id][1] == 0
 
 
+def test_slates_are_kept_for_as_long_as_was_asked(log: EventLog, factories: ModuleType) -> None:
+    now = [T]
+    model = Model(factories.make_artifact(), log)
+    recommender = Recommender(model, log, clock_ms=lambda: now[0], keep_slates_ms=1000)
+    for now[0] in (T, T + 1000, T + 1001):
+        ask(recommender)
+        stored = recommender.slates.flush()
+        assert stored is not None
+        stored.result()
+    recommender.close()
+    assert log.store.read("SELECT time_ms FROM slates ORDER BY time_ms") == [(T + 1000,), (T + 1001,)]
+
+
 def test_slates_never_wait_for_room(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slates, "MAX_WAITING", 2)
     recommender = make()

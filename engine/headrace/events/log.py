@@ -68,6 +68,10 @@ _INSERT = (
     "channel, request_id, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
 )
 
+_DROP_SLATES = (
+    "DELETE FROM slates WHERE request_id IN (SELECT request_id FROM slates WHERE time_ms < ? ORDER BY time_ms LIMIT ?)"
+)
+
 
 class EventLog:
     """Events, the ids of people, the catalog and the slates that were shown, in one store.
@@ -178,9 +182,12 @@ class EventLog:
         """Items created or changed after a change sequence, by item_key."""
         return items.changes(self.store, since_change)
 
-    def append_slates(self, slates: Sequence[Slate]) -> Future[None]:
-        """Store slates; the future resolves after the commit."""
-        return self.store.submit(lambda connection: _append_slates(connection, slates))
+    def append_slates(self, slates: Sequence[Slate], keep_from_ms: int | None = None) -> Future[None]:
+        """Store slates; the future resolves after the commit.
+
+        In the same commit slates shown before ``keep_from_ms`` are dropped, the oldest first, at most two for each new.
+        """
+        return self.store.submit(lambda connection: _append_slates(connection, slates, keep_from_ms))
 
     def _truncate_wal(self) -> None:
         # Its own connection, because a checkpoint cannot run inside the writer's transactions.
@@ -221,5 +228,7 @@ def _append_one(connection: sqlite3.Connection, event: NewEvent) -> int:
     return 1
 
 
-def _append_slates(connection: sqlite3.Connection, slates: Sequence[Slate]) -> None:
+def _append_slates(connection: sqlite3.Connection, slates: Sequence[Slate], keep_from_ms: int | None) -> None:
     connection.executemany("INSERT OR IGNORE INTO slates VALUES (?, ?, ?, ?, ?, ?, ?)", slates)
+    if keep_from_ms is not None:
+        connection.execute(_DROP_SLATES, (keep_from_ms, 2 * len(slates)))

@@ -48,6 +48,7 @@ STATEMENTS = (
         surface TEXT NOT NULL,
         item_ids TEXT NOT NULL
     ) STRICT, WITHOUT ROWID""",
+    """CREATE INDEX IF NOT EXISTS slates_by_time ON slates (time_ms)""",
 )
 """Key 0 means "none" in anonymous_key, item_key and slates.subject_key; so does position -1. item_ids is JSON."""
 

@@ -90,15 +90,22 @@ class Recommender:
     """Answers batches over the current model; any thread may call.
 
     model : what to answer from first. log : the log that all models follow. clock_ms : ms since 1970 UTC.
+    keep_slates_ms : for how long what was shown is kept, ms; None: for ever.
 
     Attribute ``tiers`` counts slates by tier.
     """
 
-    def __init__(self, model: Model, log: EventLog, clock_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        log: EventLog,
+        clock_ms: Callable[[], int] | None = None,
+        keep_slates_ms: int | None = None,
+    ) -> None:
         self._model = model
         self.log = log
         self.clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
-        self.slates = SlateRecorder(log)
+        self.slates = SlateRecorder(log, keep_slates_ms)
         self.tiers = Counts(N_TIERS)
         self._swap_lock = threading.Lock()
         self._stop = threading.Event()

@@ -58,11 +58,14 @@ class Shown:
 class SlateRecorder:
     """Takes slates from any thread, stores them when :meth:`flush` is called.
 
+    keep_ms : for how long slates are kept, ms; None: for ever.
+
     Attribute ``n_dropped`` counts slates that were not stored, for want of room or because the store refused them.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, keep_ms: int | None = None) -> None:
         self._event_log = log
+        self._keep_ms = keep_ms
         self._lock = threading.Lock()
         self._waiting: list[Shown] = []
         self._n_waiting = 0
@@ -90,7 +93,8 @@ class SlateRecorder:
         if not batches:
             return None
         rows = [slate for shown in batches for slate in shown.slates()]
-        future = self._event_log.append_slates(rows)
+        keep_from_ms = None if self._keep_ms is None else max(shown.time_ms for shown in batches) - self._keep_ms
+        future = self._event_log.append_slates(rows, keep_from_ms)
         future.add_done_callback(lambda done: self._check(done, len(rows)))
         return future
 

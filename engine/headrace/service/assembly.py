@@ -37,6 +37,7 @@ from headrace.service.recommender import RecommenderService
 from headrace.telemetry.shop import Parts
 
 BIDDER = "headrace.v1.BidderService"
+DAY_MS = 86_400_000
 
 FED = frozenset(
     f"/headrace.v1.{name}"
@@ -76,7 +77,8 @@ class Assembly:
         undo.callback(store.close)
         self._event_log = EventLog(store)
         model = self._model(first)
-        self._recommender = Recommender(model, self._event_log, self._clock)
+        keep_slates_ms = round(config.server.slate_days * DAY_MS) or None
+        self._recommender = Recommender(model, self._event_log, self._clock, keep_slates_ms)
         undo.callback(self._recommender.close)
         self._recommender.start()
         self._build_bidding(store, data, model, undo)
