@@ -36,8 +36,8 @@ CREATE TRIGGER IF NOT EXISTS campaign_edits_last BEFORE INSERT ON campaign_edits
 class CampaignStore:
     """All campaigns of one data directory.
 
-    store : where they live; edits are committed before a method returns.
-    ledger : mirrors every advertiser, campaign and line item as an account. Only its owner may edit.
+    store : where they live, and the ledger's accounts; edits are committed before a method returns.
+    ledger : mirrors every advertiser, campaign and line item as an account, in the same commit. Its owner alone edits.
     max_bid_cpm : the server's highest bid, CPM micros.
     clock_ms : time of the audit rows.
 
@@ -176,10 +176,15 @@ class CampaignStore:
             )
 
     def _save(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str, action: str) -> pb.Campaign:
-        # money first: a limit that is set twice does no harm, a campaign without accounts would
-        self._ledger.set_accounts(_accounts(campaign, before), who=who, why=action)
         row = (self._clock_ms(), who, action, campaign.campaign_id, campaign.SerializeToString(deterministic=True))
-        self._sequence = self._store.write(lambda connection: _insert(connection, row))
+        sequences: list[int] = []
+        self._ledger.set_accounts(
+            _accounts(campaign, before),
+            who=who,
+            why=action,
+            also=lambda connection: sequences.append(_insert(connection, row)),
+        )
+        self._sequence = sequences[-1]
         self._campaigns[campaign.campaign_id] = campaign
         self._publish()
         return campaign

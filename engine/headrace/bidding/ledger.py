@@ -254,13 +254,22 @@ class Ledger(LedgerCore):
         self._refresh()
         return self._books.state(row.number, now_ms - self.config.billing_window_ms)
 
-    def set_accounts(self, patches: Mapping[str, SettingsPatch], *, who: str = "api", why: str = "") -> None:
-        """`set_account` for many, by account id, in one commit: all of them or none."""
+    def set_accounts(
+        self,
+        patches: Mapping[str, SettingsPatch],
+        *,
+        who: str = "api",
+        why: str = "",
+        also: Callable[[sqlite3.Connection], object] | None = None,
+    ) -> None:
+        """`set_account` for many, by account id, and ``also`` in one commit: all of it or nothing."""
         now_ms = self._clock_ms()
 
         def job(connection: sqlite3.Connection) -> None:
             for account_id, patch in patches.items():
                 put_account(connection, account_id, patch, now_ms, who, why)
+            if also is not None:
+                also(connection)
 
         self._store.write(job)
         self._refresh()

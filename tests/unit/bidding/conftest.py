@@ -30,6 +30,7 @@ class PlainLedger:
 
     def __init__(self) -> None:
         self.owned = True
+        self._store = None
         self.settings: dict[str, dict] = {}
         self.balance: dict[str, int] = {}
         self.entries: set[str] = set()
@@ -49,7 +50,9 @@ class PlainLedger:
         self.settings.setdefault(account_id, {}).update(settings)
         self._number(account_id)
 
-    def set_accounts(self, patches, who="api", why=""):
+    def set_accounts(self, patches, who="api", why="", also=None):
+        if also is not None:
+            self._store.write(also)
         for account_id, patch in patches.items():
             self.set_account(account_id, **patch)
 
@@ -197,7 +200,8 @@ class Path:
         self.monotonic_s = 0.0
         self.config = config or BiddingConfig()
         self.ledger = ledger
-        self.store = Store(folder / "headrace.db")
+        # as in a server: one store for both
+        self.store = ledger._store = ledger._store or Store(folder / "headrace.db")
         self.artifact = artifact
         clock = PathClock(self)
         self.campaigns = CampaignStore(self.store, ledger, max_bid_cpm=self.config.max_bid_cpm_micros, clock_ms=clock)

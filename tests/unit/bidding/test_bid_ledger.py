@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
+from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.ledger import Ledger
 from headrace.clock import RequestClock
 from headrace.errors import InvalidRequestError
@@ -51,6 +54,32 @@ def test_a_won_and_billed_impression_reaches_the_books_once(real):
     assert books.billed_micros == pytest.approx(price / 1000, abs=1)
     assert books.reserved_micros == 0
     real.ledger.check_invariant()
+
+
+@pytest.mark.parametrize("failing", ["headrace.bidding.campaigns._insert", "headrace.bidding.ledger.put_account"])
+def test_an_edit_that_fails_half_way_leaves_limits_and_document_as_they_were(real, make, monkeypatch, failing):
+    real.create(limits=campaigns_pb2.Limits(lifetime_micros=5_000_000))
+    module, _, name = failing.rpartition(".")
+    before = getattr(importlib.import_module(module), name)
+
+    def fail(*arguments):
+        before(*arguments)
+        raise OSError("the power is gone")
+
+    dearer = make.campaign(limits=campaigns_pb2.Limits(lifetime_micros=9_000_000))
+    with monkeypatch.context() as injected:
+        injected.setattr(failing, fail)
+        with pytest.raises(OSError, match="power"):
+            real.campaigns.update(dearer, "tester")
+        with pytest.raises(OSError, match="power"):
+            real.campaigns.create(make.campaign("autumn"), "tester")
+    again = CampaignStore(real.store, real.ledger, max_bid_cpm=10**9, clock_ms=lambda: make.noon_ms)
+    for campaigns in (real.campaigns, again):
+        assert [one.limits.lifetime_micros for one in campaigns.find("", [])] == [5_000_000]
+    assert account(real, "acme/spring").budget_in_force_micros == 5_000_000
+    assert {state.account_id for state in real.ledger.accounts()} == {"acme", "acme/spring", "acme/spring/line"}
+    real.campaigns.update(dearer, "tester")
+    assert account(real, "acme/spring").budget_in_force_micros == 9_000_000
 
 
 def test_a_lost_auction_gives_the_money_back(real):

@@ -122,7 +122,7 @@ def test_another_process_follows_and_takes_over(path, make):
     path.create(name="before")
     successor = make.ledger()
     successor.owned = False
-    successor.numbers = path.ledger.numbers
+    successor.numbers, successor._store = path.ledger.numbers, path.store
     follower = CampaignStore(path.store, successor, max_bid_cpm=10**9, clock_ms=lambda: 0)
     assert follower.get("spring").name == "before"
     with pytest.raises(LedgerNotOwnerError, match="another process owns the ledger"):
