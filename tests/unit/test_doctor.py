@@ -21,13 +21,14 @@ from headrace import cli
 from headrace.artifacts import ArtifactStore
 from headrace.bidding.tokens import TokenKeys
 from headrace.config import load_config
-from headrace.errors import HeadraceError, UnavailableError
+from headrace.errors import HeadraceError, PermissionDeniedError, UnauthenticatedError, UnavailableError
 from headrace.events.migrations import LATEST
 from headrace.events.store import DATABASE, Store
 from headrace.front.settings import TlsConfig
 from headrace.operations import disk, machine, network
 from headrace.operations.doctor import examine, json_of, text_of
 from headrace.operations.finding import Finding, Level
+from headrace.operations.network import Asking
 
 
 def nobody(_: str) -> str:
@@ -56,6 +57,27 @@ def test_a_server_that_does_not_serve() -> None:
     assert network.server("x:1", lambda _: "SERVING").level == Level.OK
     assert network.server("x:1", lambda _: "NOT_SERVING").level == Level.FAIL
     assert "nobody answers" in network.server("x:1", nobody).found
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "said"),
+    [
+        (None, Level.OK, "artifact v1 is served"),
+        (PermissionDeniedError("the role storefront does not include it"), Level.OK, "no operator's"),
+        (UnauthenticatedError("no key that is known"), Level.FAIL, "no key that is known"),
+        (UnavailableError("nobody answers"), Level.FAIL, "nobody answers"),
+    ],
+)
+def test_a_key_that_a_server_knows_or_does_not(error: HeadraceError | None, level: Level, said: str) -> None:
+    def version(_: str) -> str:
+        if error is not None:
+            raise error
+        return "v1"
+
+    finding = network.key("shop:1", version)
+    assert finding.level == level
+    assert said in finding.found
+    assert bool(finding.advice) == (level == Level.FAIL)
 
 
 def test_beyond_this_machine_without_tls_or_keys() -> None:
@@ -207,10 +229,10 @@ def test_all_of_it_on_a_folder_with_open_keys(tmp_path: Path, factories: ModuleT
     Store(data / DATABASE).close()
     TokenKeys(data / "ledger.keys")
     config = settings(server={"data": str(data), "artifact": str(store.root), "listen": "127.0.0.1:0"})
-    good = list(examine(config, nobody))
+    good = list(examine(config, Asking(nobody)))
     assert [finding for finding in good if finding.level == Level.FAIL] == []
     (data / "ledger.keys").chmod(0o644)
-    bad = list(examine(config, nobody, "127.0.0.1:1"))
+    bad = list(examine(config, Asking(nobody), "127.0.0.1:1"))
     assert {finding.subject for finding in bad if finding.level == Level.FAIL} == {"ledger keys", "server 127.0.0.1:1"}
     (data / "ledger.keys").chmod(0o600)
     (data / "ledger.keys").write_text("{}")
@@ -218,7 +240,7 @@ def test_all_of_it_on_a_folder_with_open_keys(tmp_path: Path, factories: ModuleT
         server={"data": str(data), "listen": "127.0.0.1:0"}, security={"keys": str(tmp_path / "none")},
         tls={"certificate": str(tmp_path / "c"), "key": str(tmp_path / "k")},
     )  # fmt: skip
-    bad = list(examine(config, nobody))
+    bad = list(examine(config, Asking(nobody)))
     failed = {finding.subject for finding in bad if finding.level == Level.FAIL}
     assert failed == {"ledger keys", "API keys", "certificate", "certificate's key"}
     assert text_of(bad).count("\nfail") == 4
@@ -228,7 +250,7 @@ def test_all_of_it_on_a_folder_with_open_keys(tmp_path: Path, factories: ModuleT
 def test_the_command_s_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def check(_: str) -> str:
+    def check(_: str, connection: object) -> str:
         raise HeadraceError("nobody")
 
     monkeypatch.chdir(tmp_path)

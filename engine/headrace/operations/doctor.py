@@ -21,10 +21,10 @@ GROUP_READS = 0o040
 """As secrets that are mounted into containers need."""
 
 
-def examine(config: Config, ask: network.Ask, at: str = "") -> Iterator[Finding]:
+def examine(config: Config, asking: network.Asking, at: str = "") -> Iterator[Finding]:
     """Every finding, the worst not first but in the order in which a server would meet it.
 
-    ask : what gRPC health says at an address. at : a running server to ask; empty: none.
+    asking : how servers are asked. at : a running server to ask; empty: none.
     """
     yield from machine.libraries()
     yield from machine.compiled()
@@ -45,9 +45,11 @@ def examine(config: Config, ask: network.Ask, at: str = "") -> Iterator[Finding]
                 newest_ms = max(newest_ms, artifact.manifest.trained_until_ms)
                 yield machine.memory(sum(file.stat().st_size for file in artifact.path.iterdir()))
     yield from machine.clock(newest_ms)
-    yield from _network(config, ask)
+    yield from _network(config, asking.health)
     if at:
-        yield network.server(at, ask)
+        yield network.server(at, asking.health)
+        if asking.version is not None:
+            yield network.key(at, asking.version)
 
 
 def _data(data: Path) -> Iterator[Finding]:

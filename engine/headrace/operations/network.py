@@ -6,9 +6,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, PermissionDeniedError, UnauthenticatedError
 from headrace.front.settings import TlsConfig
 from headrace.operations.finding import Finding, fail, ok, warn
 
@@ -17,7 +18,18 @@ EXPIRED = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
 
 Ask = Callable[[str], str]
-"""What gRPC health says at an address; raises HeadraceError where nobody answers."""
+"""What a server at an address says; raises HeadraceError where nobody answers, or it refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How running servers are asked.
+
+    health : what gRPC health says. version : the version of the artifact, by an API key; None: there is no key.
+    """
+
+    health: Ask
+    version: Ask | None = None
 
 
 def port(listen: str, ask: Ask) -> Finding:
@@ -48,6 +60,21 @@ def server(at: str, ask: Ask) -> Finding:
     if status != "SERVING":
         return fail(f"server {at}", status, "it starts, drains, or another process owns the ledger: look at its log")
     return ok(f"server {at}", status)
+
+
+def key(at: str, version: Ask) -> Finding:
+    """Whether a server knows the key with which it is asked, and which artifact it says that it serves."""
+    subject = f"key at {at}"
+    try:
+        return ok(subject, f"in force; artifact {version(at)} is served")
+    except PermissionDeniedError as error:
+        return ok(subject, f"in force, but no operator's: {error}")
+    except UnauthenticatedError as error:
+        return fail(
+            subject, str(error), "headrace keys list says which keys are in force, headrace keys create makes one"
+        )
+    except HeadraceError as error:
+        return fail(subject, str(error), "start the server, look at its log, or name a tenant that it serves")
 
 
 def exposure(host: str, tls: TlsConfig, keys: str) -> Finding:
