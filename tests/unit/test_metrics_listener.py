@@ -104,6 +104,22 @@ def test_certificates_of_clients_are_verified_and_named(
     assert get(listener, context=context(authority.issue("again")))[0] == 200
 
 
+def test_renewed_certificates_are_used_without_a_restart(
+    listen: Listen, certificates: ModuleType, tmp_path: Path
+) -> None:
+    old, new = certificates.Authority(tmp_path, "old"), certificates.Authority(tmp_path, "new")
+    file = old.issue("server", sans=[certificates.LOOPBACK])
+    listener = listen(TlsConfig(certificate=str(file), key=str(file)))
+    trusts_old, trusts_new = (ssl.create_default_context(cafile=str(one.file)) for one in (old, new))
+    assert get(listener, context=trusts_old)[0] == 200
+    file.write_text("garbage")
+    assert get(listener, context=trusts_old)[0] == 200
+    new.issue("next", sans=[certificates.LOOPBACK]).replace(file)
+    assert get(listener, context=trusts_new)[0] == 200
+    with pytest.raises(ssl.SSLError):
+        get(listener, context=trusts_old)
+
+
 def test_a_certificate_that_cannot_be_read_is_refused(listen: Listen, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tls\.certificate"):
         listen(TlsConfig(certificate=str(tmp_path / "none.pem"), key=str(tmp_path / "none.pem")))

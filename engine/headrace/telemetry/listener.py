@@ -16,6 +16,7 @@ from typing import Any
 
 from headrace.errors import ConfigError, HeadraceError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from headrace.front import Call
+from headrace.front.certificates import stamp
 from headrace.front.settings import TlsConfig
 from headrace.telemetry.page import CONTENT_TYPE
 
@@ -50,7 +51,7 @@ class MetricsListener:
         host, _, port = listen.rpartition(":")
         handler = type("Handler", (_Handler,), {"scrape": staticmethod(scrape)})
         try:
-            self._server = _Server((host.strip("[]"), int(port)), handler, _context(tls))
+            self._server = _Server((host.strip("[]"), int(port)), handler, _Encryption(tls))
         except OSError as error:
             raise ConfigError("telemetry.metrics_listen", listen, "an address that is free", str(error)) from error
         serve = partial(self._server.serve_forever, poll_interval=0.1)
@@ -75,9 +76,9 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], handler: Any, context: ssl.SSLContext | None) -> None:
+    def __init__(self, address: tuple[str, int], handler: Any, encryption: _Encryption) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._context = context
+        self._encryption = encryption
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, handler)
 
@@ -90,8 +91,9 @@ class _Server(ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             request.settimeout(TIMEOUT_S)
-            if self._context is not None:  # here and not at accept: a slow handshake holds up nobody else
-                request = self._context.wrap_socket(request, server_side=True)
+            context = self._encryption.context()
+            if context is not None:  # here and not at accept: a slow handshake holds up nobody else
+                request = context.wrap_socket(request, server_side=True)
             super().process_request_thread(request, client_address)
         except OSError:
             self.shutdown_request(request)
@@ -142,6 +144,26 @@ def identities_of(connection: Any) -> tuple[str, ...]:
     names = [value for _, value in certificate.get("subjectAltName", ())]
     common = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     return (*names, *common)
+
+
+class _Encryption:
+    """The certificates of a listener; files that changed are read again, and kept out when they are bad."""
+
+    def __init__(self, tls: TlsConfig) -> None:
+        self._tls = tls
+        self._seen = stamp(tls)
+        self._context = _context(tls)
+
+    def context(self) -> ssl.SSLContext | None:
+        """For the next handshake; None without TLS."""
+        now = stamp(self._tls)
+        if now != self._seen:
+            self._seen = now
+            try:
+                self._context = _context(self._tls)
+            except ConfigError as error:
+                _log.warning("the changed certificates are not used: %s", error)
+        return self._context
 
 
 def _context(tls: TlsConfig) -> ssl.SSLContext | None:
