@@ -115,6 +115,34 @@ def wire(rig: DoorRig, greet: bool = True) -> Iterator[Wire]:
     wait_until(lambda: rig.door.stats()["in_flight"] == 0)
 
 
+STATS = {
+    "accepted",
+    "refused_overload",
+    "expired_waiting",
+    "cancelled_waiting",
+    "dropped_replies",
+    "malformed",
+    "unknown_methods",
+    "in_flight",
+    "open_streams",
+    "waiting",
+}
+
+
+def test_what_a_door_tells_of_calls_has_the_same_names_and_adds_up(rig: DoorRig) -> None:
+    assert rig.door.stats() == dict.fromkeys(STATS, 0)
+    first = rig.occupy()
+    second = rig.call(b"second")
+    wait_until(lambda: rig.door.stats()["waiting"] == 1)
+    assert rig.door.stats() == dict.fromkeys(STATS, 0) | {"accepted": 2, "in_flight": 2, "waiting": 1}
+    with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+        rig.call(method="/headrace.v1.NewService/New").result()
+    rig.free.set()
+    assert (first.result(), second.result()) == (b"first", b"second")
+    wait_until(lambda: rig.door.stats()["in_flight"] == 0)
+    assert rig.door.stats() == dict.fromkeys(STATS, 0) | {"accepted": 2, "unknown_methods": 1}
+
+
 def test_hand_made_call_is_answered(rig: DoorRig) -> None:
     with wire(rig) as connection:
         connection.call(1, message(b"hello"))

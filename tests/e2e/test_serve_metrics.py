@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from headrace import Client, Connection, errors
 from headrace.artifacts import ArtifactStore
 from headrace.config import Config, load_config
+from headrace.front import check_door
 from headrace.security.access import KeyedAccess
 from headrace.security.keys import create_key
 from headrace.security.roles import Role
@@ -58,9 +59,7 @@ class Watched:
         monitor = stack.enter_context(Monitor(config, tenants.parts()))
         gates = Gates(access=access, admission=make_admission(config.admission), observer=monitor.observer)
         server = Server(tenants.methods(), config, gates)
-        # the grpcio door counts nothing, where it is the only one
-        nothing = dict.fromkeys(("accepted", "in_flight", "waiting", "open_streams"), 0)
-        self.metrics = monitor.serve(access, {"native": lambda: server.stats() or nothing})
+        self.metrics = monitor.serve(access, {check_door(config.server.door): server.stats})
         self.address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))

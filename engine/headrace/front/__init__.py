@@ -78,7 +78,7 @@ class Door(Protocol):
         """Tell gRPC health what to answer for a service; the empty name is the whole server."""
 
     def stats(self) -> dict[str, int]:
-        """What happened to calls since the start, and how many there are now; the same names from every door.
+        """What happened to calls since the start, and how many there are now; the same names from every gRPC door.
 
         accepted : requests that came to wait for a worker; a message of a stream is one.
         refused_overload : calls and streams beyond the cap.
