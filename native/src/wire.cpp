@@ -40,4 +40,15 @@ bool is_utf8(std::string_view text) {
     return true;
 }
 
+size_t count_messages(std::string_view message, uint32_t field) {
+    WireReader reader(message);
+    size_t count = 0;
+    while (reader.next()) {
+        bool found = reader.key() == wire_key(field, WireType::bytes);
+        reader.skip();
+        count += found && reader.ok();
+    }
+    return count;
+}
+
 }  // namespace headrace

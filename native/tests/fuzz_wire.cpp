@@ -13,5 +13,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         }
         if (++n_fields > size) __builtin_trap();
     }
+    if (headrace::count_messages(message, 1) > size) __builtin_trap();
     return 0;
 }

@@ -61,6 +61,17 @@ def test_a_key_lets_in_by_either_name(file: Path, clock: Clock) -> None:
         assert access.admit(call(**metadata)) == expected
 
 
+def test_a_rate_of_its_own_goes_with_its_owner_to_every_tenant(file: Path, clock: Clock) -> None:
+    key, whole = create_key(file, Role.ADMIN, rate=(500.0, 1000.0), now=NOW)
+    _, other = create_key(file, Role.STOREFRONT, tenant="tea", rate=(0.0, None), now=NOW)
+    access = KeyedAccess(file, {"tea", "shoes"}, clock)
+    assert access.admit(call(x_api_key=whole)) == Principal(key.id, "", "admin", 500.0, 1000.0)
+    assert access.admit(call(x_api_key=whole, headrace_tenant="tea")) == Principal(
+        key.id, "tea", "admin", 500.0, 1000.0
+    )
+    assert access.admit(call(x_api_key=other)).rate_per_second == 0.0
+
+
 def test_whatever_is_wrong_with_a_key_is_told_in_the_same_words(file: Path, clock: Clock) -> None:
     key, good = create_key(file, Role.STOREFRONT, now=NOW)
     _, expiring = create_key(file, Role.STOREFRONT, expires_days=1, now=NOW)

@@ -25,7 +25,9 @@ from headrace.service.admission import (
     Room,
 )
 from headrace.service.cost import Cost
+from headrace.service.server import make_admission
 from headrace.service.settings import AdmissionConfig
+from headrace.v1 import bidder_pb2, recommender_pb2
 
 NOW = 50_000.0
 ANYONE = Principal("anyone")
@@ -253,6 +255,34 @@ def test_no_rate_means_no_limit_and_no_burst_means_a_second() -> None:
     assert sum(refusal(gate, call()) is None for _ in range(10)) == 5
     slow = admission(rate_per_second=0.5)
     assert sum(refusal(slow, call()) is None for _ in range(10)) == 1
+
+
+def test_a_caller_s_own_rate_goes_before_the_settings() -> None:
+    gate = admission(rate_per_second=10.0, burst=3.0)
+    fast, free = Principal("fast", rate_per_second=5.0, burst=20.0), Principal("free", rate_per_second=0.0)
+    assert sum(refusal(gate, call(), who=fast) is None for _ in range(50)) == 20
+    assert all(refusal(gate, call(), who=free) is None for _ in range(1000))
+    assert sum(refusal(gate, call()) is None for _ in range(50)) == 3
+    slow, unset = Principal("slow", rate_per_second=2.0), admission()
+    assert sum(refusal(unset, call(), who=slow) is None for _ in range(10)) == 2, "no settings are needed"
+    assert all(refusal(admission(), call()) is None for _ in range(100))
+
+
+def test_a_batch_counts_the_requests_that_it_holds() -> None:
+    gate = make_admission(AdmissionConfig(rate_per_second=100.0, burst=8.0))
+    requests = [recommender_pb2.RecommendRequest(user_id=f"u{i}", exclude_item_ids=["i1"]) for i in range(7)]
+    batch = call(method="/headrace.v1.RecommenderService/RecommendBatch")
+    batch.body = recommender_pb2.RecommendBatchRequest(requests=requests).SerializeToString()
+    one = call(method="/headrace.v1.RecommenderService/Recommend")
+    assert [refusal(gate, each) is None for each in (batch, one, one)] == [True, True, False]
+    bids = call(method="/headrace.v1.BidderService/BidBatch")
+    bids.body = bidder_pb2.BidBatchRequest(requests=[bidder_pb2.BidRequest()] * 108).SerializeToString()
+    assert refusal(gate, bids, NOW + 0.079) is not None, "more than fits waits for all that fits"
+    assert refusal(gate, bids, NOW + 0.081) is None
+    assert "try again in 1.0" in str(refusal(gate, one, NOW + 0.081)), "and is paid off"
+    assert refusal(gate, one, NOW + 1.2) is None
+    bids.body = b"\xff"
+    assert refusal(gate, bids, NOW + 2) is None, "whatever is no message counts as one"
 
 
 def test_settings_change_while_it_runs() -> None:

@@ -67,6 +67,30 @@ def test_what_a_person_wrote_stays_when_keys_come_and_go(file: Path) -> None:
     ]
 
 
+def test_a_rate_of_its_own_is_kept(file: Path) -> None:
+    write(file, CERTIFICATE + "rate_per_second = 7\n")
+    for rate in ((500.0, 1000.0), (0.5, None), (0.0, None)):
+        key, _ = create_key(file, Role.STOREFRONT, rate=rate, now=NOW)
+        assert (key.rate_per_second, key.burst) == rate
+        assert read_keyring(file).keys[-1] == key
+    assert read_keyring(file).certificates[0].rate_per_second == 7
+
+
+@pytest.mark.parametrize(
+    "rate", [(-1.0, None), (2e9, None), (float("nan"), None), (1.0, -1.0), (None, 5.0), (0.0, 5.0)]
+)
+def test_a_rate_that_cannot_be_is_refused_and_nothing_is_written(
+    file: Path, rate: tuple[float | None, float | None]
+) -> None:
+    with pytest.raises(ConfigError, match=r"rate_per_second|burst"):
+        create_key(file, Role.STOREFRONT, rate=rate, now=NOW)
+    assert not file.exists()
+    rate_line = f"rate_per_second = {rate[0]}\n" if rate[0] is not None else ""
+    burst_line = f"burst = {rate[1]}\n" if rate[1] is not None else ""
+    with pytest.raises(ConfigError):
+        read_keyring(write(file, CERTIFICATE + rate_line + burst_line))
+
+
 def test_a_wider_mode_that_is_allowed_stays(file: Path) -> None:
     write(file, CERTIFICATE).chmod(0o640)
     create_key(file, Role.STOREFRONT, now=NOW)

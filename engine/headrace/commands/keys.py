@@ -26,10 +26,16 @@ def create(
     role: Annotated[Role, typer.Option(help="What its owner may do.")],
     tenant: Annotated[str, typer.Option(metavar="NAME", help="Whose data, where there are tenants.")] = "",
     expires: Annotated[float | None, typer.Option(metavar="DAYS", help="Days until it is refused [never].")] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="N", help="Requests a second, 0: any number [the server's setting].")
+    ] = None,
+    burst: Annotated[float | None, typer.Option(metavar="M", help="Requests at once [those of one second].")] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="What it is for; kept in the file.")] = "",
 ) -> None:
     """Add a key and print it, this once: the file keeps its hash alone. A running server takes it within a second."""
-    key, whole = create_key(file, role, tenant=tenant, expires_days=expires, note=note, now=datetime.now(UTC))
+    key, whole = create_key(
+        file, role, tenant=tenant, expires_days=expires, note=note, rate=(rate, burst), now=datetime.now(UTC)
+    )
     print(f"key {key.id}, role {key.role}: keep the line below, it is shown this once", file=sys.stderr)
     print(whole)
 

@@ -78,7 +78,7 @@ class KeyedAccess:
             return principal
         if principal.tenant or principal.role != Role.ADMIN:
             raise PermissionDeniedError("the caller belongs to another tenant")
-        return Principal(principal.name, tenant, principal.role)
+        return Principal(principal.name, tenant, principal.role, principal.rate_per_second, principal.burst)
 
     def reload(self) -> bool:
         """Read the file again; a file that cannot be used leaves the old keys in force, is logged, and is False."""
@@ -178,4 +178,5 @@ def _entry(one: Credential, digest: bytes = b"") -> _Entry:
     never = -math.inf if one.disabled else math.inf
     ends_s = one.expires.timestamp() if one.expires and not one.disabled else never
     methods = GRANTS[one.role] - PROCESS if one.tenant else GRANTS[one.role]
-    return _Entry(Principal(one.name, one.tenant, one.role), methods, ends_s, digest)
+    principal = Principal(one.name, one.tenant, one.role, one.rate_per_second, one.burst or 0.0)
+    return _Entry(principal, methods, ends_s, digest)

@@ -27,6 +27,7 @@ from headrace.errors import ConfigError, NotFoundError
 from headrace.security.roles import Role
 
 MAX_NOTE_BYTES = 256
+MAX_RATE = 1e9
 HASH_PREFIX = "sha256:"
 
 _ID_LETTERS = string.ascii_lowercase + string.digits
@@ -38,6 +39,7 @@ _TENANT = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 _Time = Annotated[datetime, Meta(tz=True)]
 _Tenant = Annotated[str, Meta(pattern=r"^([a-z][a-z0-9_]{0,31})?$")]
+_Rate = Annotated[float, Meta(ge=0, le=MAX_RATE)]
 _Note = Annotated[str, Meta(max_length=MAX_NOTE_BYTES)]
 
 
@@ -46,12 +48,16 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     tenant : empty where there is one tenant only, and for an admin of all of them.
     expires : from then on it is refused; None: never. Wall-clock time.
+    rate_per_second : requests that its owner may make, 0: any number; None: what the server's settings say.
+    burst : requests that its owner may make at once, None: those of one second; only beside a rate of its own.
     """
 
     role: Role
     tenant: _Tenant = ""
     expires: _Time | None = None
     disabled: bool = False
+    rate_per_second: _Rate | None = None
+    burst: _Rate | None = None
     note: _Note = ""
 
     @property
@@ -113,16 +119,26 @@ def read_keyring(file: Path) -> Keyring:
 
 
 def create_key(
-    file: Path, role: Role, *, tenant: str = "", expires_days: float | None = None, note: str = "", now: datetime
+    file: Path,
+    role: Role,
+    *,
+    tenant: str = "",
+    expires_days: float | None = None,
+    note: str = "",
+    rate: tuple[float | None, float | None] = (None, None),
+    now: datetime,
 ) -> tuple[Key, str]:
     """Add a new key to the file, which is created when absent; returns it and the key itself, which is kept nowhere.
 
-    Raises ConfigError for a file that cannot be used and a tenant, note or time that cannot be.
+    rate : its rate_per_second and burst.
+
+    Raises ConfigError for a file that cannot be used and a tenant, note, time or rate that cannot be.
     """
     if tenant and not _TENANT.fullmatch(tenant):
         raise ConfigError("tenant", tenant, "the name of a [tenants.NAME] section")
     if len(note.encode()) > MAX_NOTE_BYTES or not note.isprintable():
         raise ConfigError("note", note, f"at most {MAX_NOTE_BYTES} bytes of printable text")
+    _check_rate(*rate)
     key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
     whole = f"hr_{key_id}_" + "".join(secrets.choice(_SECRET_LETTERS) for _ in range(_SECRET_LENGTH))
     now = now.replace(microsecond=0)
@@ -133,6 +149,8 @@ def create_key(
         tenant=tenant,
         created=now,
         expires=_later(now, expires_days),
+        rate_per_second=rate[0],
+        burst=rate[1],
         note=note,
     )
     with _editing(file):
@@ -177,7 +195,16 @@ def _parse(text: str, file: Path) -> Keyring:
         if one.name in names:
             raise ConfigError(f"{one.name} in the keys file {file}", "two entries", "one", "names are used once")
         names.add(one.name)
+        _check_rate(one.rate_per_second, one.burst, f" of {one.name} in the keys file {file}")
     return keyring
+
+
+def _check_rate(rate: float | None, burst: float | None, whose: str = "") -> None:
+    for name, value in (("rate_per_second", rate), ("burst", burst)):
+        if value is not None and not 0 <= value <= MAX_RATE:
+            raise ConfigError(f"{name}{whose}", value, f"0 to {MAX_RATE:g}")
+    if burst is not None and not rate:
+        raise ConfigError(f"burst{whose}", burst, "a burst beside a rate", "say rate_per_second, too")
 
 
 def _text_of(file: Path) -> str:
@@ -187,10 +214,12 @@ def _text_of(file: Path) -> str:
 
 def _block(key: Key) -> str:
     lines = ["[[keys]]"]
-    for name in ("id", "hash", "role", "tenant", "created", "expires", "note"):
+    for name in ("id", "hash", "role", "tenant", "created", "expires", "rate_per_second", "burst", "note"):
         value: Any = getattr(key, name)
         if isinstance(value, datetime):
             lines.append(f"{name} = {value.isoformat()}")
+        elif isinstance(value, float):
+            lines.append(f"{name} = {value}")
         elif value:
             # a JSON text is a TOML text
             lines.append(f"{name} = {msgspec.json.encode(str(value)).decode()}")

@@ -17,11 +17,15 @@ class Principal:
     name : of the key or certificate, for logs, limits and the audit; never the secret.
     tenant : whose data the call is about; empty where the server has one tenant only.
     role : as :mod:`headrace.security.roles` names them; empty for whom no key or certificate is asked.
+    rate_per_second : requests that it may make, 0: any number; None: what the section admission says.
+    burst : requests that it may make at once, 0: those of one second; beside a rate of its own.
     """
 
     name: str
     tenant: str = ""
     role: str = ""
+    rate_per_second: float | None = None
+    burst: float = 0.0
 
 
 class Access(Protocol):

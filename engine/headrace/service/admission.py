@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from headrace.errors import DeadlineError, HeadraceError, OverloadedError, RateLimitError
@@ -108,15 +108,23 @@ class AdmitInTime:
 
     patience : how many times ``target_delay_ms`` the calls of a method may wait; ``otherwise`` for those not named.
     apart : names of methods that are answered on threads of their own, beside the batch.
+    counts : by method, how many requests the bytes of a call hold, where that may be more than one; for the rates.
 
     Any thread may call. Figures that several threads write at once may lose an update; no decision hangs on one.
     """
 
     def __init__(
-        self, config: AdmissionConfig, patience: Mapping[str, float], otherwise: float, *, apart: Collection[str]
+        self,
+        config: AdmissionConfig,
+        patience: Mapping[str, float],
+        otherwise: float,
+        *,
+        apart: Collection[str],
+        counts: Mapping[str, Callable[[bytes], int]] | None = None,
     ) -> None:
         self._config = config
         self._otherwise = otherwise
+        self._counts = dict(counts or {})
         self._kinds = {name: _Kind(config, factor, name in apart) for name, factor in patience.items()}
         self._buckets = TokenBuckets()
         self._lock = threading.Lock()
@@ -174,11 +182,16 @@ class AdmitInTime:
             kind = self._kinds[method] = _Kind(self._config, self._otherwise, apart=False)
         return kind
 
-    def _too_often(self, principal: Principal, now: float) -> RateLimitError | None:
-        rate, burst = self._config.rate_per_second, self._config.burst
+    def _too_often(self, call: Call, principal: Principal, now: float) -> RateLimitError | None:
+        rate, burst = principal.rate_per_second, principal.burst
+        if rate is None:
+            rate, burst = self._config.rate_per_second, self._config.burst
         if not rate:
             return None
-        wait_s = self._buckets.take((principal.tenant, principal.name), now, rate, burst or max(rate, 1.0))
+        count = self._counts.get(call.method)
+        n = max(count(call.body), 1) if count else 1
+        caller = (principal.tenant, principal.name)
+        wait_s = self._buckets.take(caller, now, rate, max(burst or rate, 1.0), n)
         if not wait_s:
             return None
         return RateLimitError(f"{principal.name} asks more than {rate:g} times a second", hint=_later(wait_s))
@@ -214,8 +227,8 @@ class _Turn:
             refused = TOO_LATE
         elif self._is_full(work_s, needed_s) and not kind.apart:
             return NEXT_TURN
-        if admission._config.rate_per_second:
-            refused = admission._too_often(principal, now) or refused
+        if principal.rate_per_second or admission._config.rate_per_second:
+            refused = admission._too_often(call, principal, now) or refused
         if refused is None:
             self._begun.add(call.method)
             if not kind.apart:

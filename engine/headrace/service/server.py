@@ -6,7 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from headrace._native import count_messages
 from headrace.config import Config, ServerConfig
 from headrace.front import make_door
 from headrace.service.admission import AdmitInTime
@@ -15,6 +17,7 @@ from headrace.service.method import Method
 from headrace.service.notices import TYPES as NOTICES
 from headrace.service.openrtb import BID_PATH
 from headrace.service.settings import AdmissionConfig
+from headrace.v1 import bidder_pb2, recommender_pb2
 
 DURABLE = frozenset(
     f"/headrace.v1.{name}"
@@ -59,6 +62,14 @@ PATIENCE = {
 }
 """How many times ``admission.target_delay_ms`` a method's calls may wait in overload: what loses least is cut first."""
 
+COUNTS: dict[str, Callable[[bytes], int]] = {
+    "/headrace.v1.BidderService/BidBatch": partial(count_messages, bidder_pb2.BidBatchRequest.REQUESTS_FIELD_NUMBER),
+    "/headrace.v1.RecommenderService/RecommendBatch": partial(
+        count_messages, recommender_pb2.RecommendBatchRequest.REQUESTS_FIELD_NUMBER
+    ),
+}
+"""How many requests a call of a method holds, where that may be more than one."""
+
 WRITE_PATIENCE, OTHER_PATIENCE = 8.0, 4.0
 """The same for the methods that wait for the disk, and for all others."""
 
@@ -66,7 +77,8 @@ WRITE_PATIENCE, OTHER_PATIENCE = 8.0, 4.0
 def make_admission(config: AdmissionConfig) -> AdmitInTime:
     """The gate that lets calls in as far as there is time and room."""
     apart = DURABLE.union(NOTICES)
-    return AdmitInTime(config, dict.fromkeys(apart, WRITE_PATIENCE) | PATIENCE, OTHER_PATIENCE, apart=apart)
+    patience = dict.fromkeys(apart, WRITE_PATIENCE) | PATIENCE
+    return AdmitInTime(config, patience, OTHER_PATIENCE, apart=apart, counts=COUNTS)
 
 
 class Server:
@@ -119,9 +131,8 @@ class Server:
         self._door.set_serving(service, serving)
 
     def stats(self) -> dict[str, int]:
-        """What happened to calls at the door, as far as it counts that."""
-        stats: Callable[[], dict[str, int]] = getattr(self._door, "stats", dict)
-        return stats()
+        """What happened to calls at the door, and how many there are now."""
+        return self._door.stats()
 
     def configure(self, config: ServerConfig) -> None:
         """Take over what may change while it runs."""

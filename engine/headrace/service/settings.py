@@ -29,9 +29,9 @@ class AdmissionConfig:
     turn_ms: Annotated[float, Meta(gt=0, le=60_000)] = 5.0
     # Calls that wait for the disk or for their turn at it; one more is refused with UNAVAILABLE.
     durable_queue: Annotated[int, Meta(ge=1, le=1 << 20)] = 512
-    # Calls a second that each caller may make, a batch counting as one; 0: no limit.
+    # Requests a second that each caller may make, a batch counting what it holds; 0: no limit. A key may have its own.
     rate_per_second: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
-    # Calls that a caller may make at once after a pause; 0: those of one second.
+    # Requests that a caller may make at once after a pause; 0: those of one second.
     burst: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
 

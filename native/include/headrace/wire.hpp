@@ -16,6 +16,9 @@ constexpr uint32_t wire_key(uint32_t field, WireType type) { return field << 3 |
 // Whether bytes are UTF-8 as proto3 strings must be: no overlong forms, surrogates or code points above U+10FFFF.
 bool is_utf8(std::string_view text);
 
+// How often a message or string of that field number stands in a message, up to where it is malformed if it is.
+size_t count_messages(std::string_view message, uint32_t field);
+
 // Reads one message's fields in turn. Malformed input turns `ok` false and ends the message; nothing is read beyond it.
 class WireReader {
   public:
