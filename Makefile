@@ -1,18 +1,19 @@
 # make demo    the main job on real purchases, from nothing to demo/report.html
 # make test    every test
-# Both do all set-up first. The rest: setup lint native-test fuzz accuracy crash bench proto clean
+# Both do all set-up first. The rest: setup lint native-test fuzz accuracy crash soak bench proto clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell .ci/find-python)
 SOURCES := $(shell find engine training native proto -type f ! -name '*.so' ! -name '*.nb?' ! -path '*/__pycache__/*') setup.py pyproject.toml
 HOUSEHOLDS ?= 0
+MINUTES ?= 10
 DATA ?=
 
 # One BLAS thread: the kernels and the trainer bring their own.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint native-test fuzz fuzz-nightly accuracy crash bench proto check-proto clean
+.PHONY: setup demo test lint native-test fuzz fuzz-nightly accuracy crash soak bench proto check-proto clean
 
 setup: $(VENV)/.package
 
@@ -49,6 +50,9 @@ accuracy: setup
 
 crash: setup
 	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py
+
+soak: setup
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 bench: setup
 	$(BIN)/python -m pytest -q benchmarks/bench_recommend.py --benchmark-columns=median,iqr,min,rounds

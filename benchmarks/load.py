@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
@@ -57,10 +57,11 @@ def load(
 class Process:
     """A server on the server's core; its first line of output ends with the address that it serves on."""
 
-    def __init__(self, command: Sequence[str], **environment: str) -> None:
+    def __init__(self, command: Sequence[str], stderr: IO[str] | None = None, **environment: str) -> None:
         self.process = subprocess.Popen(
             ["taskset", "-c", str(SERVER_CORE), *command],
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
         )
@@ -71,9 +72,9 @@ class Process:
         self.address = line.split()[-1]
 
     @classmethod
-    def python(cls, *arguments: str, **environment: str) -> Process:
+    def python(cls, *arguments: str, stderr: IO[str] | None = None, **environment: str) -> Process:
         """A Python program of this environment."""
-        return cls([sys.executable, *arguments], **environment)
+        return cls([sys.executable, *arguments], stderr, **environment)
 
     def cpu_s(self) -> float:
         """Seconds of CPU that all threads have used, ended ones too, by the kernel's scheduler (10 ms steps)."""
@@ -83,6 +84,14 @@ class Process:
     def rss_bytes(self) -> int:
         """Resident memory."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def n_threads(self) -> int:
+        """Threads that it has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def n_files(self) -> int:
+        """Files and sockets that it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def stop(self) -> int:
         """End it; returns the exit code."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ from headrace.v1 import bidder_pb2, campaigns_pb2, recommender_pb2
 RECOMMEND = "/headrace.v1.RecommenderService/Recommend"
 BID = "/headrace.v1.BidderService/Bid"
 BID_BATCH = "/headrace.v1.BidderService/BidBatch"
+BID_STREAM = "/headrace.v1.BidderService/BidStream"
 
 VIEW, PURCHASE = 1, 3
 K = 20
@@ -45,8 +46,13 @@ def factories() -> ModuleType:
     return module
 
 
-def publish(root: Path, n_users: int, n_items: int, d: int = 64, history: int = 50) -> None:
-    """An artifact of clustered factors and histories in a new store; half of the history was bought and is lifted."""
+def publish(
+    root: Path, n_users: int, n_items: int, d: int = 64, history: int = 50, versions: Sequence[str] = ("bench",)
+) -> None:
+    """An artifact of clustered factors and histories in a new store; half of the history was bought and is lifted.
+
+    versions : names under which the same artifact is written; the first is published.
+    """
     store, rng = ArtifactStore(root), np.random.default_rng(1)
     made = factories().make_artifact(8, 8, d, history=8, version="bench", repeat_boost=0.5)
     factors = mixture(n_items, d) * np.float32(0.5)
@@ -64,14 +70,15 @@ def publish(root: Path, n_users: int, n_items: int, d: int = 64, history: int = 
         **histories(rng, n_users, n_items, history),
     }
     manifest = msgspec.structs.replace(made.manifest, n_users=n_users, n_items=n_items)
-    with store.writer("bench") as writer:
-        writer.add(**arrays)
-        writer.add_ids(
-            users=IdTable.build([f"u{n}" for n in range(n_users)]),
-            items=IdTable.build([f"i{n}" for n in range(n_items)]),
-        )
-        writer.finish(manifest)
-    store.publish("bench")
+    for version in versions:
+        with store.writer(version) as writer:
+            writer.add(**arrays)
+            writer.add_ids(
+                users=IdTable.build([f"u{n}" for n in range(n_users)]),
+                items=IdTable.build([f"i{n}" for n in range(n_items)]),
+            )
+            writer.finish(msgspec.structs.replace(manifest, version=version))
+    store.publish(versions[0])
 
 
 def histories(rng: np.random.Generator, n_users: int, n_items: int, length: int) -> dict[str, Any]:
@@ -90,11 +97,13 @@ def histories(rng: np.random.Generator, n_users: int, n_items: int, length: int)
 
 
 @contextmanager
-def serving(folder: Path, *flags: str, **environment: str) -> Iterator[Process]:
-    """`headrace serve` on the artifact of `folder`; data beside it."""
+def serving(folder: Path, *flags: str, log: Path | None = None, **environment: str) -> Iterator[Process]:
+    """`headrace serve` on the artifact of `folder`; data beside it, its log to a file where one is named."""
     command = ["-m", "headrace", "serve", "--artifact", str(folder / "artifacts"), "--data", str(folder / "data")]
-    with Process.python(*command, "--listen", "127.0.0.1:0", *flags, **environment) as server:
-        yield server
+    with ExitStack() as stack:
+        stderr = stack.enter_context(log.open("w")) if log else None
+        server = Process.python(*command, "--listen", "127.0.0.1:0", *flags, stderr=stderr, **environment)
+        yield stack.enter_context(server)
 
 
 def fund(address: str, mode: int = campaigns_pb2.LEDGER_MODE_UNSPECIFIED) -> None:

@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "door_log.hpp"
 #include "headrace/door.hpp"
 
 namespace nb = nanobind;
@@ -270,5 +271,6 @@ NB_MODULE(_door, m) {
     m.doc() = "Headrace's native door.";
     // a door may live as long as the interpreter does
     nb::set_leak_warnings(false);
+    headrace::ration_log();
     headrace::bind_door(m);
 }

@@ -269,6 +269,15 @@ def test_a_flood_of_pings_is_hung_up_on(open_door: OpenDoor) -> None:
         assert connection.ended(1) in {"goaway", "closed"}
 
 
+def test_half_open_connections_are_closed_though_no_call_is_open(open_door: OpenDoor) -> None:
+    rig = open_door(keepalive_s=1, keepalive_timeout_s=1)
+    with contextlib.closing(Wire(rig)) as connection:
+        connection.send(frame(SETTINGS, flags=ACK))
+        assert connection.ended(1) in {"goaway", "closed"}  # the peer that answers no ping is given up
+        assert connection.ended(1) == "closed"
+    assert rig.call(b"after").result() == b"after"
+
+
 def test_streams_beyond_the_cap_of_a_connection_wait_or_are_refused(open_door: OpenDoor) -> None:
     rig = open_door(max_concurrent_streams=4)
     first = rig.occupy()

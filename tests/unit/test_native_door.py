@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,33 @@ def test_it_lives_beside_grpcio_and_the_others_in_any_order(imports: str) -> Non
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+FLOOD = """
+import socket, struct, sys
+sys.path.insert(0, {tests!r})
+from contract.test_door_abuse import END_HEADERS, HEADERS, PREFACE, SETTINGS, frame, header_block
+from headrace.front import DoorConfig, make_door
+
+door = make_door("native", ["/a.B/C"], "127.0.0.1:0", DoorConfig())
+host, _, port = door.start().rpartition(":")
+for _ in range(50):
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(PREFACE + frame(SETTINGS) + frame(HEADERS, header_block("text/html"), END_HEADERS, 1))
+        answer = b""
+        while frame(HEADERS, b"", 0, 1)[3:4] not in answer[12:]:
+            answer += connection.recv(4096)
+door.drain(5)
+"""
+
+
+def test_malformed_calls_cannot_fill_the_log() -> None:
+    script = FLOOD.format(tests=str(Path(__file__).parents[1]))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 10
+    assert all(line.startswith("gRPC: ") for line in lines)
 
 
 def test_what_needs_no_door_does_not_load_it() -> None:

@@ -17,8 +17,12 @@ def transport_options(config: DoorConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", config.max_metadata_bytes),
         # a new version of the server may bind the same port while the old one drains
         ("grpc.so_reuseport", 1),
+        # connections without calls, too: a peer that vanished would keep its own for ever
+        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", int(config.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", int(config.keepalive_timeout_s * 1000)),
+        # newer versions of the core wait a minute for an answer to a ping, unless told
+        ("grpc.http2.ping_timeout_ms", int(config.keepalive_timeout_s * 1000)),
         ("grpc.http2.min_ping_interval_without_data_ms", int(config.min_ping_interval_s * 1000)),
         ("grpc.http2.max_ping_strikes", config.max_ping_strikes),
         # the doors inflate, with a bound; gRPC would without
