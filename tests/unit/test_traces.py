@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from headrace.breaker import Breaker
 from headrace.config import load_config
 from headrace.errors import ConfigError, DeadlineError
 from headrace.front import Call, Reply
@@ -162,6 +163,56 @@ def test_a_collector_that_hangs_delays_no_answer(monkeypatch: pytest.MonkeyPatch
     tracer.close()
 
 
+class Dead(SpanExporter):
+    """A collector that may come back."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.result = SpanExportResult.FAILURE
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.batches.append(len(spans))
+        if self.result is SpanExportResult.FAILURE and len(self.batches) % 2:
+            raise ConnectionError("nobody is there")
+        return self.result
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_a_dead_collector_costs_no_spans_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock_s = [1000.0]
+    monkeypatch.setattr(traces, "Breaker", lambda **settings: Breaker(**settings, clock=lambda: clock_s[0]))
+    dead = Dead()
+    with contextlib.closing(Tracer(dead, 1.0, chance=lambda: 0.0)) as tracer, caplog.at_level("INFO"):
+        answered(tracer, [call()] * 3, [Reply(ANSWER)] * 3)
+        tracer.flush()
+        for _ in range(20):
+            answered(tracer, [call()], [Reply(ANSWER)])
+            tracer.flush()
+        assert dead.batches == [3]
+        assert tracer.n_dropped() == 23
+        clock_s[0] += traces.PROBE_S
+        answered(tracer, [call()] * 2, [Reply(ANSWER)] * 2)
+        tracer.flush()
+        assert dead.batches == [3, 1]
+        assert tracer.n_dropped() == 25
+        clock_s[0] += traces.LONGEST_PROBE_S
+        dead.result = SpanExportResult.SUCCESS
+        for _ in range(2):
+            answered(tracer, [call()], [Reply(ANSWER)])
+            tracer.flush()
+        assert dead.batches == [3, 1, 1, 1]
+        assert tracer.n_dropped() == 25
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(";")[0] for line in said] == [
+        "the collector of telemetry.traces_endpoint takes no spans",
+        "the collector takes spans again, 4 were lost",
+    ]
+
+
 class Collector:
     """A real OTLP receiver on this machine."""
 
@@ -220,11 +271,16 @@ def test_an_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
 
 
 def test_nothing_of_opentelemetry_is_loaded_while_traces_are_off() -> None:
-    """Only traces.py imports it, and that is imported where traces are asked for."""
+    """Only traces.py and what that imports do, and that is imported where traces are asked for."""
     engine = Path(traces.__file__).parents[1]
+    those = {Path(traces.__file__), Path(traces.__file__).with_name("collector.py")}
     for path in sorted(engine.rglob("*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            wanted = {name for name in names if name.startswith(("opentelemetry", "headrace.telemetry.traces"))}
-            assert not wanted or path == Path(traces.__file__), path
+            wanted = {
+                name
+                for name in names
+                if name.startswith(("opentelemetry", "headrace.telemetry.traces", "headrace.telemetry.collector"))
+            }
+            assert not wanted or path in those, path

@@ -17,7 +17,9 @@ from headrace.telemetry.shop import Parts, write_parts
 
 BUILD = Family("headrace_build_info", "gauge", "1 for the version that runs.", ("version", "python", "door"))
 START = Family("headrace_start_timestamp_seconds", "gauge", "When the server began to answer, Unix seconds.")
-TRACES_DROPPED = Family("headrace_traces_dropped", "counter", "Sampled calls whose spans found no room.")
+TRACES_DROPPED = Family(
+    "headrace_traces_dropped", "counter", "Sampled calls whose spans found no room or no collector."
+)
 
 AT_DOOR = Family(
     "headrace_door_calls", "counter", "Calls as the door saw them, by what became of them.", ("door", "outcome")

@@ -29,14 +29,18 @@ from opentelemetry.trace import (
 )
 
 import headrace
+from headrace.breaker import Breaker
 from headrace.errors import ConfigError, HeadraceError
 from headrace.front import Call, Reply
 from headrace.telemetry.calls import STATUS_NAMES, reason_of
+from headrace.telemetry.collector import GuardedExporter
 from headrace.telemetry.traceparent import parent_of
 
 MAX_WAITING = 4096
 """Sampled calls that wait to become spans; more are counted and dropped."""
 EXPORT_TIMEOUT_S = 3.0
+PROBE_S, LONGEST_PROBE_S = 10.0, 60.0
+"""Between two tries to reach a collector that fails; longer than a span waits for its batch."""
 
 _SERVER_FAULTS = frozenset({2, 4, 12, 13, 14, 15})
 """Status codes that make a server's span an error, by OpenTelemetry's conventions for gRPC."""
@@ -64,6 +68,8 @@ def otlp_exporter(endpoint: str) -> SpanExporter:
         raise ConfigError("telemetry.traces_endpoint", endpoint, "a URL such as http://127.0.0.1:4317")
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
+    # what it would say of each batch that fails is said once, see GuardedExporter
+    logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
     exporter: SpanExporter = OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_S)
     return exporter
 
@@ -83,14 +89,16 @@ class Tracer:
         self._waiting: queue.Queue[_Seen | None] = queue.Queue(MAX_WAITING)
         resource = Resource.create({"service.name": "headrace", "service.version": headrace.__version__})
         self._provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._breaker = Breaker(least=1, open_s=PROBE_S, longest_s=LONGEST_PROBE_S)
+        self._exporter = GuardedExporter(exporter, self._breaker)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("headrace", headrace.__version__)
         self._thread = threading.Thread(target=self._run, name="headrace-traces", daemon=True)
         self._thread.start()
 
     def n_dropped(self) -> int:
-        """Sampled calls that found no room."""
-        return self._dropped
+        """Sampled calls that found no room or no collector."""
+        return self._dropped + self._exporter.n_lost
 
     def refused(self, call: Call, tenant: str, error: HeadraceError) -> None:
         """A span of a refused call that is sampled."""
@@ -120,14 +128,22 @@ class Tracer:
 
     def _sampled(self, call: Call) -> bool:
         parent = parent_of(call)
-        return self._chance() < self._sample_rate if parent is None else parent.sampled
+        if not (self._chance() < self._sample_rate if parent is None else parent.sampled):
+            return False
+        if self._breaker.wait_s():
+            self._drop()
+            return False
+        return True
 
     def _put(self, seen: _Seen) -> None:
         try:
             self._waiting.put_nowait(seen)
         except queue.Full:
-            with self._lock:
-                self._dropped += 1
+            self._drop()
+
+    def _drop(self) -> None:
+        with self._lock:
+            self._dropped += 1
 
     def _run(self) -> None:
         while (seen := self._waiting.get()) is not None:
