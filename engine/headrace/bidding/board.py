@@ -100,10 +100,10 @@ class HourIndex:
 
     def rows(self, time_ms: Int64) -> tuple[UInt64, Int32]:
         """Words of the distinct quarters of (n,) times, (h, w) uint64, and each time's row, (n,) int32."""
-        quarters = (time_ms // QUARTER_MS).tolist()
-        first = quarters[0]
-        if all(quarter == first for quarter in quarters):
-            return self._words(first), np.zeros(len(quarters), np.int32)
+        times = time_ms.tolist()
+        if min(times) // QUARTER_MS == max(times) // QUARTER_MS:
+            return self._words(times[0] // QUARTER_MS), np.zeros(len(times), np.int32)
+        quarters = [time // QUARTER_MS for time in times]
         distinct = sorted(set(quarters))
         row_of = {quarter: row for row, quarter in enumerate(distinct)}
         words = np.concatenate([self._words(quarter) for quarter in distinct])

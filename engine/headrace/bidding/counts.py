@@ -28,7 +28,7 @@ class BidCounts:
     def add(self, board: Board, reasons: Int8, lines: Int32, bid_cpm: Int64) -> None:
         """Count i impressions; columns as in `engine.Decisions`."""
         self.reasons.add(reasons)
-        total = int(bid_cpm.sum())
+        total = sum(bid_cpm.tolist())
         if not total:
             return
         if len(board.currencies) == 1:

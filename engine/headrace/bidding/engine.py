@@ -11,10 +11,11 @@ import numpy as np
 
 from headrace.bidding.board import QUARTER_MS, Board
 from headrace.bidding.counts import BidCounts
+from headrace.bidding.draft import Draft, undecided
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer
-from headrace.bidding.predict import BidModel, PersonReader, Predictor, resolve_items, shown
+from headrace.bidding.predict import BidModel, PersonReader, Predictor, resolve_items
 from headrace.bidding.requests import (
     BID,
     BRAKE,
@@ -34,12 +35,18 @@ from headrace.kernels.match import Targets
 from headrace.kernels.pace import Seen, value_bin
 from headrace.kernels.predict import Candidates
 from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
-from headrace.types import Bool, Float64, Int8, Int32, Int64
+from headrace.types import Float64, Int32
 
-_REASONS = np.full(max(Reason) + 1, BUDGET, np.int8)
+_REASONS = {
+    **{int(reason): BUDGET for reason in Reason},
+    Reason.OK: BID,
+    Reason.BRAKE: BRAKE,
+    Reason.MAX_BID: BRAKE,
+    Reason.JOURNAL_UNAVAILABLE: JOURNAL_UNAVAILABLE,
+    Reason.NOT_OWNER: LEDGER_NOT_OWNER,
+    Reason.FENCED: FENCED,
+}
 """No-bid reason for each of the ledger's; a bid above the operator's maximum is a brake, too."""
-_REASONS[[Reason.OK, Reason.BRAKE, Reason.MAX_BID]] = BID, BRAKE, BRAKE
-_REASONS[[Reason.JOURNAL_UNAVAILABLE, Reason.NOT_OWNER, Reason.FENCED]] = JOURNAL_UNAVAILABLE, LEDGER_NOT_OWNER, FENCED
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +133,10 @@ class BiddingEngine:
         )
         view = self._view
         matches = self._match(view.board, nobody)
-        offers, _ = self._predict(view, nobody, matches)
-        draft = self._price(view, self._pacer.terms, nobody, offers)
-        self._observe(view, nobody, offers, draft)
+        span = Span.of(nobody)
+        offers, _ = self._predict(view, nobody, span, matches)
+        draft, auctions = self._price(view, self._pacer.terms, nobody, span, offers)
+        self._observe(view, span, offers, auctions, draft)
         Pacer(self._ledger, self._config, view.board, view.model).solve(now_ms)
         value_bin(1.0)  # by itself only with the first campaign or the first silent bid, under the lock
 
@@ -156,26 +164,24 @@ class BiddingEngine:
 
     def bid(self, requests: BidRequests) -> Decisions:
         """Decide a batch; money is reserved last, and given back for a request whose deadline passed meanwhile."""
+        span = Span.of(requests)
         with self._lock:
-            self._pacer.advance(int(requests.time_ms.max()))
+            self._pacer.advance(span.last_ms)
             view, terms = self._view, self._pacer.terms
         if not self._ledger.owned:
-            n = len(requests.request)
-            return self._counted(_nothing(view, np.full(n, LEDGER_NOT_OWNER, np.int8), [None] * n))
+            nothing = undecided(view.board, view.model.version, len(requests.request), LEDGER_NOT_OWNER)
+            return self._counted(nothing)
         matches = self._match(view.board, requests)
-        offers, positions = self._predict(view, requests, matches)
-        draft = self._price(view, terms, requests, offers)
-        unmatched = offers.indptr[1:] == offers.indptr[:-1]
-        if unmatched.any():
-            draft.close(unmatched[requests.request], _why_unmatched(matches)[requests.request])
-        if (late := self._late(requests)) is not None:
-            draft.close(late, np.int8(INSUFFICIENT_TIME))
+        offers, positions = self._predict(view, requests, span, matches)
+        draft, auctions = self._price(view, terms, requests, span, offers)
+        if any(draft.reasons):
+            _explain(draft, span, matches, offers)
+        self._close_late(draft, span, requests)
         try:
-            self._reserve(view.board, requests, offers, draft)
-            self._observe(view, requests, offers, draft)
-            if (late := self._late(requests)) is not None:
-                self._withdraw(late, draft)
-            return self._counted(_decide(view, offers, positions, draft))
+            self._reserve(view.board, requests, span, offers, draft)
+            self._observe(view, span, offers, auctions, draft)
+            self._close_late(draft, span, requests)
+            return self._counted(draft.decide(view.board, view.model.version, offers, positions))
         except BaseException:
             self.take_back(draft.tokens)
             raise
@@ -183,6 +189,8 @@ class BiddingEngine:
     def take_back(self, tokens: Sequence[str | None]) -> None:
         """Return the money of bids that never leave the process."""
         taken = [token for token in tokens if token is not None]
+        if not taken:
+            return
         self._ledger.release_reservations(taken)
         with self._lock:
             self._pacer.landscape.withdraw(taken)
@@ -210,178 +218,105 @@ class BiddingEngine:
         )
         return match(board, targets, asked)
 
-    def _predict(self, view: View, requests: BidRequests, matches: Matches) -> tuple[Offers, Int32]:
-        persons = view.people.read(requests.names, int(requests.time_ms.max()))
+    def _predict(self, view: View, requests: BidRequests, span: Span, matches: Matches) -> tuple[Offers, Int32]:
+        persons = view.people.read(requests.names, span.last_ms)
         candidates = Candidates(matches.indptr, matches.lines, view.board.promoted_indptr, view.items)
-        probability, positions = self._predictor.predict(view.model.model, persons, candidates, requests.time_ms)
-        return shown(Offers(matches.indptr, matches.lines, probability), positions)
+        return self._predictor.offers(view.model.model, persons, candidates, requests.time_ms)
 
-    def _price(self, view: View, terms: Terms, requests: BidRequests, offers: Offers) -> Draft:
+    def _price(
+        self, view: View, terms: Terms, requests: BidRequests, span: Span, offers: Offers
+    ) -> tuple[Draft, Auctions]:
         value_cpm = np.empty(len(offers.lines), np.int64)
         value_offers(terms, offers, value_cpm)
-        n = len(requests.request)
-        ranked = np.empty((n, self._config.max_tries), np.int32)
-        bids = np.empty((n, self._config.max_tries), np.int64)
-        rows = [view.model.exchanges.get(exchange, 0) for exchange in requests.exchanges]
+        shape = len(span.request), self._config.max_tries
+        ranked, bids = np.empty(shape, np.int32), np.empty(shape, np.int64)
+        rows = [view.model.exchanges.get(requests.exchanges[row], 0) for row in span.request]
         auctions = Auctions(
             request=requests.request,
             floor_cpm=requests.floor_cpm,
             first_price=requests.first_price[requests.request],
-            market_row=np.array(rows, np.int32)[requests.request],
+            market_row=np.array(rows, np.int32),
         )
         price_auctions(view.model.market, terms, offers, value_cpm, auctions, ranked, bids)
-        return Draft.of(value_cpm, ranked, bids)
+        return Draft.of(value_cpm, ranked, bids), auctions
 
-    def _late(self, requests: BidRequests) -> Bool | None:
-        """Impressions whose deadline has passed, (i,) bool; None when there are none."""
+    def _close_late(self, draft: Draft, span: Span, requests: BidRequests) -> None:
+        """No bid where the deadline has passed; what was reserved there goes back."""
         now = self._monotonic()
-        if now <= requests.deadlines.min():
-            return None
-        late = requests.deadlines < now
-        return late[requests.request]
+        if now <= span.first_deadline:
+            return
+        deadlines = requests.deadlines.tolist()
+        late = [row for row, request in enumerate(span.request) if deadlines[request] < now]
+        self.take_back([draft.tokens[row] for row in late])
+        for row in late:
+            draft.close(row, INSUFFICIENT_TIME)
 
-    def _reserve(self, board: Board, requests: BidRequests, offers: Offers, draft: Draft) -> None:
+    def _reserve(self, board: Board, requests: BidRequests, span: Span, offers: Offers, draft: Draft) -> None:
         """Take money for each impression's best candidate, or for the next one when that is refused."""
         for attempt in range(self._config.max_tries):
             rows = draft.waiting(attempt)
-            if not len(rows):
+            if not rows:
                 return
-            refused = [self._try(board, requests, offers, draft, part, attempt) for part in _by_quarter(requests, rows)]
-            if not any(refused):
-                return
+            for part in span.by_quarter(rows):
+                winner = [draft.ranked[row][attempt] for row in part]
+                tokens, refusals = self._ledger.reserve(
+                    board.nodes.accounts[offers.lines[winner]],
+                    np.array([draft.bids[row][attempt] for row in part], np.int64),
+                    [requests.exchanges[span.request[row]] for row in part],
+                    max(span.time_ms[span.request[row]] for row in part),
+                )
+                draft.settle(part, attempt, tokens, [_REASONS[refusal] for refusal in refusals.tolist()])
 
-    def _try(
-        self, board: Board, requests: BidRequests, offers: Offers, draft: Draft, rows: Int64, attempt: int
-    ) -> bool:
-        """Whether any of the rows was refused."""
-        winner, bids = draft.ranked[rows, attempt], draft.bids[rows, attempt]
-        of_request = requests.request[rows]
-        tokens, refusals = self._ledger.reserve(
-            board.nodes.accounts[offers.lines[winner]],
-            bids,
-            [requests.exchanges[r] for r in of_request.tolist()],
-            int(requests.time_ms[of_request].max()),
-        )
-        reasons = _REASONS[refusals]
-        draft.settle(rows, attempt, winner, bids, tokens, reasons)
-        return bool(reasons.any())
-
-    def _observe(self, view: View, requests: BidRequests, offers: Offers, draft: Draft) -> None:
+    def _observe(self, view: View, span: Span, offers: Offers, auctions: Auctions, draft: Draft) -> None:
         seen = Seen(
             indptr=offers.indptr,
             lines=offers.lines,
             value_cpm=draft.value_cpm,
-            request=requests.request,
-            first_price=requests.first_price[requests.request],
-            winner=draft.winner,
+            request=auctions.request,
+            first_price=auctions.first_price,
+            winner=np.array(draft.winner, np.int32),
         )
+        first = auctions.first_price.tolist()
         with self._lock:
             if view is self._view:
-                self._pacer.observe(seen)
-                self._pacer.landscape.placed(
-                    draft.tokens, draft.bid_cpm.tolist(), seen.first_price.tolist(), int(requests.time_ms.max())
-                )
-
-    def _withdraw(self, late: Bool, draft: Draft) -> None:
-        rows = np.flatnonzero(late & (draft.winner >= 0))
-        if len(rows):
-            self.take_back([draft.tokens[row] for row in rows.tolist()])
-            draft.close(late, np.int8(INSUFFICIENT_TIME))
+                self._pacer.observe(seen, sum(first))
+                self._pacer.landscape.placed(draft.tokens, draft.bid_cpm, first, span.last_ms)
 
 
-@dataclass(slots=True)
-class Draft:
-    """Answers to i impressions in the making.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When a batch's requests are, and whose its impressions are.
 
-    value_cpm : (c,) int64 of the offers.   ranked, bids : (i, t) of `price_auctions`.
-    winner, bid_cpm, reasons : (i,) position among the offers or -1, bid, reason.   tokens : None without a bid.
+    time_ms : of n requests.   request : of i impressions.   last_ms : the latest time; 0 of an empty batch.
+    first_deadline : the earliest.
     """
 
-    value_cpm: Int64
-    ranked: Int32
-    bids: Int64
-    winner: Int32
-    bid_cpm: Int64
-    reasons: Int8
-    tokens: list[str | None]
+    time_ms: list[int]
+    request: list[int]
+    last_ms: int
+    first_deadline: float
 
     @classmethod
-    def of(cls, value_cpm: Int64, ranked: Int32, bids: Int64) -> Draft:
-        """Nothing reserved yet; where nobody is ranked the reason is the kernel's."""
-        n = len(ranked)
-        reasons = np.where(ranked[:, 0] < 0, -bids[:, 0], BID).astype(np.int8)
-        winner, bid_cpm = np.full(n, -1, np.int32), np.zeros(n, np.int64)
-        return cls(value_cpm, ranked, bids, winner, bid_cpm, reasons, [None] * n)
+    def of(cls, requests: BidRequests) -> Span:
+        times = requests.time_ms.tolist()
+        return cls(times, requests.request.tolist(), max(times), min(requests.deadlines.tolist()))
 
-    def close(self, rows: Bool, reason: Int8 | np.int8) -> None:
-        """No bid for these impressions, (i,) bool, for one reason or one each."""
-        self.reasons = np.where(rows, reason, self.reasons)
-        self.winner[rows] = -1
-        self.bid_cpm[rows] = 0
-        self.ranked[rows] = -1
-        for row in np.flatnonzero(rows).tolist():
-            self.tokens[row] = None
-
-    def waiting(self, attempt: int) -> Int64:
-        """Impressions that have a candidate for this attempt and nothing reserved, (w,) int64."""
-        reasons = self.reasons
-        refused = (reasons == BUDGET) | (reasons == BRAKE) if attempt else reasons == BID
-        rows: Int64 = np.flatnonzero(refused & (self.ranked[:, attempt] >= 0))
-        return rows
-
-    def settle(
-        self, rows: Int64, attempt: int, winner: Int32, bids: Int64, tokens: Sequence[str | None], reasons: Int8
-    ) -> None:
-        """Take in the ledger's answer for the candidates of one attempt."""
-        won = reasons == BID
-        self.winner[rows[won]] = winner[won]
-        self.bid_cpm[rows[won]] = bids[won]
-        # the best candidate's reason is the one to tell
-        told = slice(None) if attempt == 0 else won
-        self.reasons[rows[told]] = reasons[told]
-        for row, token in zip(rows.tolist(), tokens, strict=True):
-            self.tokens[row] = token
+    def by_quarter(self, rows: list[int]) -> list[list[int]]:
+        """Impressions to reserve for in one call: all of them, unless a budget day may end between them."""
+        if min(self.time_ms) // QUARTER_MS == self.last_ms // QUARTER_MS:
+            return [rows]
+        parts: dict[int, list[int]] = {}
+        for row in rows:
+            parts.setdefault(self.time_ms[self.request[row]] // QUARTER_MS, []).append(row)
+        return [parts[quarter] for quarter in sorted(parts)]
 
 
-def _by_quarter(requests: BidRequests, rows: Int64) -> list[Int64]:
-    """Impressions to reserve for in one call: all of them, unless a budget day may end between them."""
-    first, last = int(requests.time_ms.min()) // QUARTER_MS, int(requests.time_ms.max()) // QUARTER_MS
-    if first == last:
-        return [rows]
-    quarters = (requests.time_ms // QUARTER_MS)[requests.request[rows]]
-    return [rows[quarters == quarter] for quarter in np.unique(quarters)]
-
-
-def _why_unmatched(matches: Matches) -> Int8:
-    """Reason of each request without an offer: somebody may not spend, lacks the currency, else NO_MATCH; (n,) int8."""
-    fit, payable = matches.counts[:, 0], matches.counts[:, 1]
-    other = np.where(fit > payable, CURRENCY, NO_MATCH)
-    reasons: Int8 = np.where(payable > np.diff(matches.indptr), BUDGET, other).astype(np.int8)
-    return reasons
-
-
-def _nothing(view: View, reasons: Int8, tokens: list[str | None]) -> Decisions:
-    n = len(reasons)
-    return Decisions(
-        board=view.board,
-        artifact_version=view.model.version,
-        reasons=reasons,
-        tokens=tokens,
-        bid_cpm=np.zeros(n, np.int64),
-        lines=np.full(n, -1, np.int32),
-        positions=np.full(n, -1, np.int32),
-        value_cpm=np.zeros(n, np.int64),
-        probability=np.zeros(n),
-    )
-
-
-def _decide(view: View, offers: Offers, positions: Int32, draft: Draft) -> Decisions:
-    decisions = _nothing(view, draft.reasons, draft.tokens)
-    bid = np.flatnonzero(draft.winner >= 0)
-    winner = draft.winner[bid]
-    decisions.bid_cpm[bid] = draft.bid_cpm[bid]
-    decisions.lines[bid] = offers.lines[winner]
-    decisions.positions[bid] = positions[winner]
-    decisions.value_cpm[bid] = draft.value_cpm[winner]
-    decisions.probability[bid] = offers.probability[winner]
-    return decisions
+def _explain(draft: Draft, span: Span, matches: Matches, offers: Offers) -> None:
+    """Why there are no offers, where there are none: somebody may not spend, lacks the currency, else NO_MATCH."""
+    for row, request in enumerate(span.request):
+        if draft.reasons[row] == BID or offers.indptr[request] != offers.indptr[request + 1]:
+            continue
+        fit, payable = matches.counts[request].tolist()
+        n_matched = int(matches.indptr[request + 1] - matches.indptr[request])
+        other = CURRENCY if fit > payable else NO_MATCH
+        draft.close(row, BUDGET if payable > n_matched else other)

@@ -73,13 +73,14 @@ class Ledger(LedgerCore):
         """
         accounts = np.ascontiguousarray(account_numbers, np.int32)
         cpm = np.ascontiguousarray(amounts_cpm, np.int64)
-        self._check_reserve(accounts, cpm, exchanges)
+        numbers, amounts = accounts.tolist(), cpm.tolist()
+        self._check_reserve(numbers, amounts, exchanges)
         if self._owned:
             self._tick_when_due(self._clock_ms())  # before the codes: a new brake gives its exchange one
         columns = self.take(accounts, cpm, self.exchange_codes(exchanges), now_ms)
         rates = [SAME_CURRENCY] * len(accounts) if rates_micros is None else rates_micros.tolist()
         try:
-            return self._tokens(columns, accounts.tolist(), cpm.tolist(), exchanges, rates, now_ms), columns.reasons
+            return self._tokens(columns, numbers, amounts, exchanges, rates, now_ms), columns.reasons
         except BaseException:
             taken = columns.reasons == Reason.OK
             self._give_back(columns.leases[taken], columns.serials[taken])
@@ -116,14 +117,13 @@ class Ledger(LedgerCore):
             tokens[row] = token
         return tokens
 
-    def _check_reserve(self, accounts: Int32, cpm: Int64, exchanges: Sequence[str]) -> None:
-        if not len(accounts) == len(cpm) == len(exchanges):
-            raise InvalidRequestError(
-                "reservations", (len(accounts), len(cpm), len(exchanges)), "as many accounts as amounts and exchanges"
-            )
-        if len(cpm) and not (int(cpm.min()) >= 1 and int(cpm.max()) <= MAX_CPM_MICROS):
-            raise InvalidRequestError("amounts_cpm", (int(cpm.min()), int(cpm.max())), f"1 to {MAX_CPM_MICROS}")
-        unknown = set(accounts.tolist()) - self._books.leaves if self._owned else set()
+    def _check_reserve(self, numbers: list[int], amounts: list[int], exchanges: Sequence[str]) -> None:
+        sizes = len(numbers), len(amounts), len(exchanges)
+        if len(set(sizes)) > 1:
+            raise InvalidRequestError("reservations", sizes, "as many accounts as amounts and exchanges")
+        if amounts and not (min(amounts) >= 1 and max(amounts) <= MAX_CPM_MICROS):
+            raise InvalidRequestError("amounts_cpm", (min(amounts), max(amounts)), f"1 to {MAX_CPM_MICROS}")
+        unknown = set(numbers) - self._books.leaves if self._owned else set()
         if unknown:
             raise InvalidRequestError("account_numbers", sorted(unknown), "numbers of line items")
 

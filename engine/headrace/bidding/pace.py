@@ -131,12 +131,12 @@ class Pacer:
         ids = [campaign.campaign_id for campaign in self._board.campaigns]
         return ids.index(campaign_id) if campaign_id in ids else -1
 
-    def observe(self, seen: Seen) -> None:
-        """Count a priced batch."""
+    def observe(self, seen: Seen, n_first: int) -> None:
+        """Count a priced batch; n_first : how many of its auctions are first-price."""
         terms = self.terms
         observe(seen, terms.multiplier, terms.max_bid_cpm, self.landscape.costs, self._books.tally)
-        n_first = int(seen.first_price.sum())
-        self._kinds += (len(seen.request) - n_first, n_first)
+        self._kinds[0] += len(seen.request) - n_first
+        self._kinds[1] += n_first
         self._n_seen += len(seen.request)
 
     def advance(self, now_ms: int) -> None:

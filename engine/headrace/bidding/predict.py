@@ -93,28 +93,23 @@ def resolve_items(item_ids: Sequence[str], find_item: Callable[[str], int]) -> I
     return np.array([found[item_id] for item_id in item_ids], np.int32)
 
 
-def shown(offers: Offers, positions: Int32) -> tuple[Offers, Int32]:
-    """The offers that have an item to show, and its place in the line item; positions : (c,) int32, -1 where none."""
-    keep = positions >= 0
-    if keep.all():
-        return offers, positions
-    n_kept = np.concatenate(([0], np.cumsum(keep)))
-    return Offers(n_kept[offers.indptr], offers.lines[keep], offers.probability[keep]), positions[keep]
-
-
 class Predictor:
     """Calls `best_promoted` with scratch of the calling thread's own."""
 
     def __init__(self) -> None:
         self._local = threading.local()
 
-    def predict(self, model: Model, persons: Persons, candidates: Candidates, time_ms: Int64) -> tuple[Float64, Int32]:
-        """Probability and place of the best promoted item for each candidate, (c,) float64 and (c,) int32."""
+    def offers(self, model: Model, persons: Persons, candidates: Candidates, time_ms: Int64) -> tuple[Offers, Int32]:
+        """The candidates that have an item to show, and its place in the line item, int32."""
         n = len(candidates.lines)
-        probability, position = np.empty(n, np.float64), np.empty(n, np.int32)
+        probability, positions = np.empty(n, np.float64), np.empty(n, np.int32)
         n_rows = max(len(persons.banned), len(model.popularity))
-        best_promoted(model, persons, candidates, time_ms, self._where(n_rows), probability, position)
-        return probability, position
+        n_shown = best_promoted(model, persons, candidates, time_ms, self._where(n_rows), probability, positions)
+        if n_shown == n:
+            return Offers(candidates.indptr, candidates.lines, probability), positions
+        keep = positions >= 0
+        n_kept = np.concatenate(([0], np.cumsum(keep)))
+        return Offers(n_kept[candidates.indptr], candidates.lines[keep], probability[keep]), positions[keep]
 
     def _where(self, n_rows: int) -> Int32:
         where: Int32 | None = getattr(self._local, "where", None)

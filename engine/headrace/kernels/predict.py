@@ -183,7 +183,7 @@ def best_promoted(
     where: Int32,
     probability: Float64,
     position: Int32,
-) -> None:
+) -> int:
     """The promoted item that each candidate shows to its person, and the probability of its purchase.
 
     The item is that of the highest score, ties to the lowest position in the line item's list; a score that is not
@@ -193,6 +193,8 @@ def best_promoted(
     time_ms : (n,) int64.   where : int32, all -1, longer than any item row of history or candidates; left as it was.
     probability : (c,) float64, written; 0 when nothing can be shown.
     position : (c,) int32, written: place in the line item's list; -1 when nothing can be shown.
+
+    Returns how many candidates have something to show.
     """
     # read outside the loops: inside them, every field of a tuple is counted as a reference, ten times the work itself
     history, banned, embeddings = persons.history, persons.banned, persons.embeddings
@@ -200,6 +202,7 @@ def best_promoted(
     lines, items, item_indptr = candidates.lines, candidates.items, candidates.item_indptr
     factors, frequency, weights = model.item_factors, model.frequency, model.weights
     calib_x, calib_y = model.calib_x, model.calib_y
+    n_shown = 0
     for person in range(time_ms.shape[0]):
         now_ms, embedding = time_ms[person], embeddings[person]
         first, last = history.indptr[person], history.indptr[person + 1]
@@ -225,6 +228,8 @@ def best_promoted(
                 if best_place < 0 or score > best:
                     best, best_place = score, place - start
             position[offer] = best_place
+            n_shown += best_place >= 0
             probability[offer] = _calibrate(best, calib_x, calib_y) if best_place >= 0 else 0.0
         for entry in range(first, last):
             where[rows[entry]] = -1
+    return n_shown

@@ -188,7 +188,7 @@ def fails(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    ["headrace.bidding.engine._decide", "headrace.bidding.engine.Seen", "headrace.service.bidder._encode"],
+    ["headrace.bidding.draft.Draft.decide", "headrace.bidding.engine.Seen", "headrace.service.bidder._encode"],
 )
 def test_a_step_that_fails_after_the_reservation_returns_the_money(real, monkeypatch, step):
     real.create()
@@ -351,4 +351,4 @@ def test_every_reason_of_the_ledger_has_one_of_the_contract():
     from headrace.bidding.ledger import Reason
 
     assert len(_REASONS) == len(Reason)
-    assert set(np.unique(_REASONS)) <= set(pb.NoBidReason.values())
+    assert set(_REASONS.values()) <= set(pb.NoBidReason.values())

@@ -1,0 +1,88 @@
+"""Answers to a batch in the making: what was ranked, what the ledger said, and why there is no bid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.bidding.board import Board
+from headrace.bidding.requests import BID, BRAKE, BUDGET, Decisions
+from headrace.kernels.price import Offers
+from headrace.types import Int32, Int64
+
+
+@dataclass(slots=True)
+class Draft:
+    """Answers to i impressions in the making; lists, because a batch may be one request and each value is read once.
+
+    value_cpm : (c,) int64 of the offers.   ranked, bids : i lists of `price_auctions`' t columns.
+    winner, bid_cpm, reasons : of i, position among the offers or -1, bid, reason.   tokens : None without a bid.
+    """
+
+    value_cpm: Int64
+    ranked: list[list[int]]
+    bids: list[list[int]]
+    winner: list[int]
+    bid_cpm: list[int]
+    reasons: list[int]
+    tokens: list[str | None]
+
+    @classmethod
+    def of(cls, value_cpm: Int64, ranked: Int32, bids: Int64) -> Draft:
+        """Nothing reserved yet; where nobody is ranked the reason is the kernel's."""
+        rows, prices = ranked.tolist(), bids.tolist()
+        n = len(rows)
+        reasons = [BID if row[0] >= 0 else -price[0] for row, price in zip(rows, prices, strict=True)]
+        return cls(value_cpm, rows, prices, [-1] * n, [0] * n, reasons, [None] * n)
+
+    def close(self, row: int, reason: int) -> None:
+        """No bid for an impression."""
+        self.reasons[row], self.winner[row], self.bid_cpm[row], self.tokens[row] = reason, -1, 0, None
+        self.ranked[row] = [-1] * len(self.ranked[row])
+
+    def waiting(self, attempt: int) -> list[int]:
+        """Impressions that have a candidate for this attempt and nothing reserved."""
+        open_for = (BUDGET, BRAKE) if attempt else (BID,)
+        return [row for row, reason in enumerate(self.reasons) if reason in open_for and self.ranked[row][attempt] >= 0]
+
+    def settle(self, rows: Sequence[int], attempt: int, tokens: Iterable[str | None], reasons: Iterable[int]) -> None:
+        """Take in the ledger's answer for the candidates of one attempt."""
+        for row, token, reason in zip(rows, tokens, reasons, strict=True):
+            self.tokens[row] = token
+            if reason == BID:
+                self.winner[row], self.bid_cpm[row] = self.ranked[row][attempt], self.bids[row][attempt]
+            # the best candidate's reason is the one to tell
+            if reason == BID or attempt == 0:
+                self.reasons[row] = reason
+
+    def decide(self, board: Board, version: str, offers: Offers, positions: Int32) -> Decisions:
+        """The answers; positions : (c,) int32 of the offers' items."""
+        winner = self.winner
+        return Decisions(
+            board=board,
+            artifact_version=version,
+            reasons=np.array(self.reasons, np.int8),
+            tokens=self.tokens,
+            bid_cpm=np.array(self.bid_cpm, np.int64),
+            lines=np.array([offers.lines.item(at) if at >= 0 else -1 for at in winner], np.int32),
+            positions=np.array([positions.item(at) if at >= 0 else -1 for at in winner], np.int32),
+            value_cpm=np.array([self.value_cpm.item(at) if at >= 0 else 0 for at in winner], np.int64),
+            probability=np.array([offers.probability.item(at) if at >= 0 else 0.0 for at in winner], np.float64),
+        )
+
+
+def undecided(board: Board, version: str, n: int, reason: int) -> Decisions:
+    """No bid for n impressions, for one reason."""
+    return Decisions(
+        board=board,
+        artifact_version=version,
+        reasons=np.full(n, reason, np.int8),
+        tokens=[None] * n,
+        bid_cpm=np.zeros(n, np.int64),
+        lines=np.full(n, -1, np.int32),
+        positions=np.full(n, -1, np.int32),
+        value_cpm=np.zeros(n, np.int64),
+        probability=np.zeros(n),
+    )
