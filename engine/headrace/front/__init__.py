@@ -45,9 +45,11 @@ class Call:
     caller: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """The answer to one call: bytes, or a gRPC status code (0 is OK) with a text. On a stream a status ends it.
+
+    Never changed once made; not frozen, because that triples what making one costs.
 
     content_type, headers : for HTTP only; what is left empty is JSON, and no further headers.
     """

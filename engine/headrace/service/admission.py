@@ -210,13 +210,13 @@ class _Turn:
         self._begun: set[str] = set()
 
     def refusal(self, call: Call, principal: Principal) -> HeadraceError | None:
-        admission, now, deadline = self._admission, self._now, call.deadline
+        admission, now, deadline, method = self._admission, self._now, call.deadline, call.method
         left_s = deadline - now
         if left_s <= 0:
             return EXPIRED
-        kind = admission._kinds.get(call.method) or admission._kind(call.method)
+        kind = admission._kinds.get(method) or admission._kind(method)
         cost = kind.cost
-        work_s = cost.each_s if call.method in self._begun else cost.each_s + cost.fixed_s
+        work_s = cost.each_s if method in self._begun else cost.each_s + cost.fixed_s
         if not kind.apart:
             work_s += self._work_s
         needed_s = work_s * kind.margin + kind.reply_s
@@ -225,12 +225,12 @@ class _Turn:
             refused = STANDING
         elif left_s < needed_s and not kind.probes(now):
             refused = TOO_LATE
-        elif self._is_full(work_s, needed_s) and not kind.apart:
+        elif self._work_s and not kind.apart and self._is_full(work_s, needed_s):
             return NEXT_TURN
         if principal.rate_per_second or admission._config.rate_per_second:
             refused = admission._too_often(call, principal, now) or refused
         if refused is None:
-            self._begun.add(call.method)
+            self._begun.add(method)
             if not kind.apart:
                 self._work_s = work_s
                 if deadline < self._first_deadline:
@@ -239,8 +239,6 @@ class _Turn:
 
     def _is_full(self, work_s: float, needed_s: float) -> bool:
         """Whether so much work is more than one turn should hold, or would make an earlier call late."""
-        if not self._work_s:
-            return False
         return work_s * 1000 > self._admission._config.turn_ms or needed_s > self._first_deadline - self._now
 
 

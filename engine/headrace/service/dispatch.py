@@ -102,14 +102,16 @@ class Dispatcher:
         n_done = 0
         turn = self._gates.admission.turn(time.monotonic(), n_new)
         for call in batch:
-            tenant, error = self._let_in(call, turn)
+            key, error = self._let_in(call, turn)
             if error is NEXT_TURN:
                 break
             n_done += 1
-            if error is None:
-                groups.setdefault((tenant, call.method), []).append(call)
+            if error is not None:
+                refused.append((call, key[0], error))
+            elif (group := groups.get(key)) is not None:
+                group.append(call)
             else:
-                refused.append((call, tenant, error))
+                groups[key] = [call]
         # the disk can start on the durable ones while this thread answers the rest
         for key in [key for key in groups if key[1] in self._durable]:
             refused += self._queue(key, groups.pop(key))
@@ -120,21 +122,23 @@ class Dispatcher:
                 self._answer(key, calls[first : first + self._batch_limit])
         return n_done
 
-    def _let_in(self, call: Call, turn: Turn) -> tuple[str, Exception | None]:
-        """The call's tenant; why it is refused if it is."""
-        tenant = ""
+    def _let_in(self, call: Call, turn: Turn) -> tuple[_Key, Exception | None]:
+        """The call's tenant and method; why it is refused if it is."""
+        key = ("", call.method)
         try:
             principal = self._gates.access.admit(call)
-            tenant = principal.tenant
-            if (tenant, call.method) not in self._methods:
+            if principal.tenant:
+                key = (principal.tenant, key[1])
+            method = self._methods.get(key)
+            if method is None:
                 hint = f"say which in the metadata {TENANT}"
-                raise NotFoundError("tenant", tenant, "one that this server serves", hint)
+                raise NotFoundError("tenant", principal.tenant, "one that this server serves", hint)
             error = turn.refusal(call, principal)
-            if error is None and self._methods[tenant, call.method].audited:
+            if method.audited and error is None:
                 call.caller = principal.name
-            return tenant, error
+            return key, error
         except Exception as error:  # a worker outlives whatever a gate does; nobody slips through
-            return tenant, error
+            return key, error
 
     def _queue(self, key: _Key, calls: Sequence[Call]) -> list[_Refused]:
         """Let calls wait for the disk as far as there is room; returns the others."""
