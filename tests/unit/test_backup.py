@@ -226,3 +226,24 @@ def test_the_newest_are_kept(shop: Shop, tmp_path: Path) -> None:
     (root / "notes").mkdir()
     made = [back_up_and_keep(shop.data, root, 2) for _ in range(3)]
     assert sorted(path.name for path in root.iterdir()) == [made[1].name, made[2].name, "notes"]
+
+
+def test_a_process_that_stood_by_does_not_bid_past_the_fence_from_the_old_books(shop: Shop, tmp_path: Path) -> None:
+    store = Store(shop.data / DATABASE)
+    standby = Ledger(shop.data, store, clock_ms=lambda: NOW)
+    try:
+        assert not standby.try_acquire()
+        back_up(shop.data, tmp_path / "backup")
+        shop.close()
+        restore(tmp_path / "backup", shop.data, move_old=True)
+        with pytest.raises(StoreError, match="replaced"):
+            standby.try_acquire()
+        assert not standby.owned
+        with pytest.raises(StoreError, match="replaced"):
+            store.write(lambda connection: connection.execute("CREATE TABLE kept(n INTEGER)"))
+        again = Shop(shop.data)  # nobody is in its way
+        assert again.bid(1_000)[1] == Reason.FENCED
+        again.close()
+    finally:
+        standby.close()
+        store.close()

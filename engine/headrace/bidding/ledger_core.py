@@ -86,10 +86,11 @@ class LedgerCore:
     def try_acquire(self) -> bool:
         """Become the owner unless another process is; recovers the state. True when this process owns the ledger.
 
-        Raises LedgerError when the journal cannot be read.
+        Raises LedgerError when the journal cannot be read, StoreError when it is not that of the folder any more.
         """
         with self._lock:
             if not self._owned:
+                self._store.check_place()  # the lock of a restored folder is no leave to bid from the old one's books
                 if not self._owner.try_acquire():
                     return False
                 self._owned = True
@@ -390,11 +391,10 @@ class LedgerCore:
             return
         _, types, tokens, prices = zip(*rows, strict=True)
         batch = read_notices(self._keys, types, tokens, prices, now_ms - self.config.billing_window_ms)
-        newest = int(rows[-1][0])
         self._apply(
             batch,
             now_ms,
             lambda connection, _: connection.execute(
-                "DELETE FROM ledger_notices_pending WHERE notice_id <= ?", (newest,)
+                "DELETE FROM ledger_notices_pending WHERE notice_id <= ?", (rows[-1][0],)
             ),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -76,6 +77,7 @@ class Store:
             self._writer = self._connect()
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+        self._opened = _identity(self.path)
         try:
             self._prepare(schema)
         except BaseException:
@@ -92,6 +94,11 @@ class Store:
             raise translate(error, self.path) from error
         if copy is not None:
             _log.warning("%s was migrated to this version; %s is how it was", self.path, copy.name)
+
+    def check_place(self) -> None:
+        """Raise StoreError when the file at the path is not the open one any more, as after a restore beside it."""
+        if _identity(self.path) != self._opened:
+            raise StoreError(f"{self.path} was moved or replaced", hint="restart this process; nothing was written")
 
     @property
     def n_waiting(self) -> int:
@@ -164,6 +171,7 @@ class Store:
             if self._writer.in_transaction:  # the last one could not even be taken back
                 self._writer.execute("ROLLBACK")
             self._writer.execute("BEGIN IMMEDIATE")
+            self.check_place()  # what is written to a folder that was put aside is lost to whoever serves its successor
             for function, future in group:
                 if future.set_running_or_notify_cancel():
                     self._run_one(function, future, done)
@@ -199,6 +207,14 @@ class Store:
             return
         self._writer.execute("RELEASE job")
         done.append((future, result))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_full(error: BaseException) -> bool:
