@@ -169,6 +169,12 @@ bool DoorCore::worth_compressing(const grpc_byte_buffer* body) const {
            static_cast<size_t>(settings.compress_above_bytes);
 }
 
+void DoorCore::unuse() {
+    if (users_.fetch_sub(1) > 1) return;
+    std::lock_guard lock(idle_mutex_);
+    idle_.notify_all();
+}
+
 void DoorCore::Stopped::done(bool) {
     std::lock_guard lock(mutex);
     over = true;
@@ -192,6 +198,10 @@ void DoorCore::drain(double grace_s) {
             stopped_.changed.wait(lock, over);
         }
         lock.unlock();
+        closing_ = true;
+        std::unique_lock idle(idle_mutex_);
+        idle_.wait(idle, [&] { return users_.load() == 0; });
+        idle.unlock();
         grpc_server_destroy(std::exchange(server, nullptr));
         grpc_completion_queue_shutdown(queue);
         for (std::thread& poller : pollers_) poller.join();

@@ -155,9 +155,16 @@ class PyDoor {
         std::vector<size_t> dropped;
         {
             nb::gil_scoped_release unlocked;
+            DoorCore::Hold held(*core_);
             for (size_t i = 0; i < n; ++i) {
                 Request& request = *outgoing[i].request;
-                if (!request.owner().answer(request, std::move(outgoing[i].answer))) dropped.push_back(i);
+                if (!held) {
+                    grpc_byte_buffer_destroy(outgoing[i].answer.body);
+                    ++core_->counts.dropped_replies;
+                    dropped.push_back(i);
+                } else if (!request.owner().answer(request, std::move(outgoing[i].answer))) {
+                    dropped.push_back(i);
+                }
             }
         }
         nb::list positions;
@@ -168,12 +175,16 @@ class PyDoor {
     bool send(PyCall& call, nb::bytes body) {
         grpc_byte_buffer* buffer = buffer_of(body.ptr());
         nb::gil_scoped_release unlocked;
-        return call.rpc().send(buffer);
+        DoorCore::Hold held(*core_);
+        if (held) return call.rpc().send(buffer);
+        grpc_byte_buffer_destroy(buffer);
+        return false;
     }
 
     void end(PyCall& call) {
         nb::gil_scoped_release unlocked;
-        call.rpc().end();
+        DoorCore::Hold held(*core_);
+        if (held) call.rpc().end();
     }
 
     void set_room(size_t calls) { core_->set_room(calls); }

@@ -65,6 +65,12 @@ void Rpc::watch_close(Event& event) {
     start(&op, 1, event);
 }
 
+void Rpc::retire() {
+    std::shared_ptr<DoorCore> core = core_;
+    unref();
+    core->unuse();
+}
+
 std::string Rpc::peer() const {
     char* name = grpc_call_get_peer(call_);
     std::string text(name);
@@ -88,6 +94,7 @@ std::vector<std::string> Rpc::identities() const {
 
 void UnaryCall::post(const std::shared_ptr<DoorCore>& core, int method) {
     auto* call = new UnaryCall(core, method);
+    core->use();
     grpc_server_request_registered_call(core->server, core->registered[method], &call->call_, &call->deadline_,
                                         &call->metadata_, &call->payload_, core->queue, core->queue, &call->arrived_);
 }
@@ -95,7 +102,7 @@ void UnaryCall::post(const std::shared_ptr<DoorCore>& core, int method) {
 UnaryCall::~UnaryCall() { grpc_byte_buffer_destroy(body_); }
 
 void UnaryCall::on_arrived(bool ok) {
-    if (!ok) return unref();
+    if (!ok) return retire();
     post(core_, method_);
     accept();
     watch_close(closed_);
@@ -162,7 +169,7 @@ void UnaryCall::on_closed(bool) {
         if (!core_->is_aside(method_)) core_->give_place_back();
         core_->drop_waiting(*this, method_);
     }
-    unref();
+    retire();
 }
 
 }  // namespace headrace

@@ -14,12 +14,13 @@ Stream::~Stream() {
 
 void Stream::post(const std::shared_ptr<DoorCore>& core) {
     auto* stream = new Stream(core);
+    core->use();
     grpc_server_request_call(core->server, &stream->call_, &stream->details_, &stream->metadata_, core->queue,
                              core->queue, &stream->arrived_);
 }
 
 void Stream::on_arrived(bool ok) {
-    if (!ok) return unref();
+    if (!ok) return retire();
     post(core_);
     method_ = core_->find_stream(details_.method);
     deadline_ = seconds_of(details_.deadline);
@@ -198,7 +199,7 @@ void Stream::on_closed(bool) {
         gone_ = true;
         core_->drop_waiting(*this, method_);
     }
-    unref();
+    retire();
 }
 
 }  // namespace headrace

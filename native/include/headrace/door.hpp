@@ -114,6 +114,8 @@ class Rpc {
     virtual ~Rpc();
     void start(const grpc_op* ops, size_t n, Event& event);
     void watch_close(Event& event);
+    // Nothing more happens to it: gives up the reference of gRPC's core, and its use of the door.
+    void retire();
 
     std::shared_ptr<DoorCore> core_;
     grpc_call* call_ = nullptr;
@@ -175,6 +177,27 @@ class DoorCore : public std::enable_shared_from_this<DoorCore> {
     grpc_byte_buffer* readable(grpc_byte_buffer* body, grpc_status_code& status) const;
     bool worth_compressing(const grpc_byte_buffer* body) const;
 
+    // Keeps gRPC's queue open while calls are answered: whatever starts an operation on a closed one ends the process.
+    class Hold {
+       public:
+        explicit Hold(DoorCore& core) : core_(core) {
+            core_.use();
+            held_ = !core_.closing_.load();
+        }
+        Hold(const Hold&) = delete;
+        Hold& operator=(const Hold&) = delete;
+        ~Hold() { core_.unuse(); }
+        // False once all calls are over; then nothing may be answered any more.
+        explicit operator bool() const { return held_; }
+
+       private:
+        DoorCore& core_;
+        bool held_;
+    };
+    // The same for a call, from when it is posted until it is closed.
+    void use() { users_.fetch_add(1); }
+    void unuse();
+
     bool is_aside(int method) const { return method >= first_aside_; }
     bool is_draining() const { return draining_.load(); }
     void opened(Stream& stream);
@@ -215,7 +238,10 @@ class DoorCore : public std::enable_shared_from_this<DoorCore> {
     int first_aside_ = 0;
     std::vector<std::thread> pollers_;
     Stopped stopped_;
-    std::atomic<bool> draining_{false};
+    std::atomic<bool> draining_{false}, closing_{false};
+    std::atomic<int64_t> users_{0};
+    std::mutex idle_mutex_;
+    std::condition_variable idle_;
     std::atomic<size_t> room_{std::numeric_limits<size_t>::max()};
     std::mutex streams_mutex_;
     std::set<Stream*> streams_;
