@@ -84,6 +84,15 @@ def dispatcher(door: FakeDoor, later: Later) -> Dispatcher:
     return Dispatcher(door, {"": methods}, durable={"/durable"}, pure={"/pure"}, **rest)  # type: ignore[arg-type]
 
 
+class BrokenDoor(FakeDoor):
+    """Fails at the first attempt to send something good."""
+
+    def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
+        if any(reply.body for reply in replies):
+            raise MemoryError
+        return super().reply(calls, replies)
+
+
 def statuses(door: FakeDoor) -> list[int]:
     return [reply.status for _, reply in door.replies]
 
@@ -123,6 +132,27 @@ def test_durable_calls_wait_elsewhere(dispatcher: Dispatcher, door: FakeDoor, la
     for job in later.jobs:
         job()
     assert [body for body, _ in door.replies] == [request("fast"), request("slow")]
+
+
+def test_answers_that_a_door_cannot_send_are_taken_back_and_the_worker_goes_on(later: Later) -> None:
+    taken: list[bytes] = []
+    door = BrokenDoor()
+    bid = Method(
+        "/bid", answer=lambda calls: [one.body for one in calls], take_back=lambda _, bodies: taken.extend(bodies)
+    )
+    rest: Any = {"executor": later, "batch_limit": 8, "durable_queue": 2}
+    dispatcher = Dispatcher(door, {"": [bid]}, durable=(), pure=(), **rest)  # type: ignore[arg-type]
+    dispatcher.dispatch([call(b"a", "/bid"), call(b"b", "/bid")])
+    assert taken == [b"a", b"b"]
+    assert statuses(door) == [INTERNAL, INTERNAL]
+
+
+def test_a_handler_with_an_answer_too_few_fails_its_batch_alone(door: FakeDoor, later: Later) -> None:
+    rest: Any = {"executor": later, "batch_limit": 8, "durable_queue": 2}
+    method = Method("/short", answer=lambda calls: [b"x"])
+    dispatcher = Dispatcher(door, {"": [method]}, durable=(), pure=(), **rest)  # type: ignore[arg-type]
+    dispatcher.dispatch([call(b"a", "/short"), call(b"b", "/short")])
+    assert statuses(door) == [INTERNAL, INTERNAL]
 
 
 def test_lists_of_methods_name_rpcs_that_exist() -> None:

@@ -74,6 +74,7 @@ class Door(Protocol):
         """Answer calls, one reply each, from any thread.
 
         Returns the positions of answers of which no byte was handed to the transport, because the caller had gone.
+        Where it raises, none was handed over at all.
         """
 
     def set_serving(self, service: str, serving: bool) -> None:
@@ -101,6 +102,12 @@ class Narrowing(Protocol):
 
     def set_room(self, calls: int) -> None:
         """Calls that may wait for a worker from now on; one more is refused at once with UNAVAILABLE."""
+
+
+def check_replies(calls: Sequence[Call], replies: Sequence[object]) -> None:
+    """Raise ValueError unless there is one reply for each call."""
+    if len(calls) != len(replies):
+        raise ValueError(f"replies is {'shorter' if len(replies) < len(calls) else 'longer'} than calls")
 
 
 def check_door(name: str) -> str:

@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from headrace.errors import ConfigError, InvalidRequestError
-from headrace.front import Call, Reply
+from headrace.front import Call, Reply, check_replies
 from headrace.front.certificates import identities, read_certificates, server_credentials
 from headrace.front.gzip import inflated
 from headrace.front.health import MAX_WATCHERS
@@ -107,6 +107,7 @@ class GrpcioDoor:
 
     def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
         """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
+        check_replies(calls, replies)
         dropped = []
         now = time.monotonic()
         for position, (call, reply) in enumerate(zip(calls, replies, strict=True)):

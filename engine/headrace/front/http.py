@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.front import TENANT, Call, Reply
+from headrace.front import TENANT, Call, Reply, check_replies
 from headrace.front.granian import Listener
 from headrace.front.routes import QUERY, Route, Routes
 from headrace.front.settings import DoorConfig, HttpConfig, TlsConfig
@@ -99,10 +99,12 @@ class HttpDoor:
 
     def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
         """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
+        check_replies(calls, replies)
         dropped, tickets = [], []
-        for position, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+        answers = [answer_of(reply) for reply in replies]
+        for position, (call, answer) in enumerate(zip(calls, answers, strict=True)):
             ticket: Any = call.ticket
-            if ticket.gone or not ticket.send(*answer_of(reply)):
+            if ticket.gone or not ticket.send(*answer):
                 dropped.append(position)
             else:
                 tickets.append(ticket)

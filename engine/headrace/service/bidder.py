@@ -99,8 +99,8 @@ class BidderService:
         # a budget day is the request's: a sender must not be able to choose one
         inbox.judge(now_ms, now_ms - self._config.max_behind_ms, now_ms + self._config.max_ahead_ms)
         requests = _requests(inbox, calls)
-        answers = self._decide(inbox, requests) if requests.names else [b""] * len(calls)
-        return _with_errors(kind, inbox, answers)
+        errors = _errors(kind, inbox)  # first: once money is reserved nothing else may fail
+        return _placed(errors, self._decide(inbox, requests) if requests.names else [b""] * len(calls))
 
     def bid_batches(self, kind: Kind, calls: Sequence[Call]) -> Answers:
         """Answer n batches in turn; one wrong request fails its whole batch, before anything of it is reserved."""
@@ -117,7 +117,7 @@ class BidderService:
         """No bid, for lack of time, for each impression of n calls; nothing is reserved or learned."""
         inbox = BidCalls(kind, [call.body for call in calls])
         inbox.judge(0, _EARLIEST_MS, _LATEST_MS)
-        return _with_errors(kind, inbox, inbox.refusals(INSUFFICIENT_TIME, self._engine.artifact_version))
+        return _placed(_errors(kind, inbox), inbox.refusals(INSUFFICIENT_TIME, self._engine.artifact_version))
 
     def take_back(self, kind: Kind, _calls: Sequence[Call], answers: Sequence[bytes]) -> None:
         """Return the money of the bids in answers that were never sent."""
@@ -128,7 +128,7 @@ class BidderService:
         inbox = NoticeCalls([call.body for call in calls])
         types, tokens, prices = inbox.columns()
         answers = inbox.answers(self.settle(types, tokens, prices) if tokens else np.zeros(0, np.int8))
-        return _with_errors(Kind.REQUEST, inbox, answers)
+        return _placed(_errors(Kind.REQUEST, inbox), answers)
 
     def settle(self, types: Int8, tokens: list[str], prices_cpm: Int64) -> Int8:
         """Settle n notices in one commit; prices in CPM micros, -1 where not known. Returns n outcomes."""
@@ -175,9 +175,9 @@ def _encode(inbox: BidCalls, decisions: Decisions) -> list[bytes]:
     )
 
 
-def _with_errors(kind: Kind, inbox: BidCalls | NoticeCalls, encoded: Sequence[bytes]) -> Answers:
-    """Answers with the errors of refused calls in their places; on a stream they are answers, too."""
-    answers: Answers = list(encoded)
+def _errors(kind: Kind, inbox: BidCalls | NoticeCalls) -> dict[int, bytes | HeadraceError]:
+    """The errors of refused calls, by their places; on a stream they are answers, too."""
+    errors: dict[int, bytes | HeadraceError] = {}
     for body, position, bid_request_id, what, got, expected, hint in inbox.errors():
         name = "NotifyRequest" if isinstance(inbox, NoticeCalls) else _MESSAGES[kind].DESCRIPTOR.name
         error = InvalidRequestError(what, got, expected, hint)
@@ -185,7 +185,14 @@ def _with_errors(kind: Kind, inbox: BidCalls | NoticeCalls, encoded: Sequence[by
             error = InvalidRequestError(f"the request is no headrace.v1.{name} message")
         if position >= 0:
             error = InvalidRequestError(f"requests[{position}]: {error}")
-        answers[body] = _in_band(bid_request_id, error) if kind == Kind.STREAM else error
+        errors[body] = _in_band(bid_request_id, error) if kind == Kind.STREAM else error
+    return errors
+
+
+def _placed(errors: dict[int, bytes | HeadraceError], encoded: Sequence[bytes]) -> Answers:
+    answers: Answers = list(encoded)
+    for place, error in errors.items():
+        answers[place] = error
     return answers
 
 

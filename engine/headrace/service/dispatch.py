@@ -21,7 +21,7 @@ from headrace.errors import (
     ServerError,
     StoreError,
 )
-from headrace.front import Call, Door, Narrowing, Reply
+from headrace.front import Call, Door, Narrowing, Reply, check_replies
 from headrace.service.access import TENANT, Access, OpenAccess
 from headrace.service.admission import DISK_BUSY, EXPIRED, NEXT_TURN, UNBOUNDED, Admission, AdmitAll, Room, Turn
 from headrace.service.method import Method
@@ -180,7 +180,7 @@ class Dispatcher:
                 known = isinstance(error, HeadraceError)
                 replies.append(reply_of(error) if known else reply_of(error, **_context(tenant, [call])))
         if calls:
-            self._door.reply(calls, replies)
+            self._send(calls, replies)
         for key, some in shed.items():
             self._shed(self._methods[key], some)
 
@@ -190,13 +190,13 @@ class Dispatcher:
             replies = [_wire(each) for each in method.shed(calls)]
         except Exception as error:  # a worker outlives whatever a handler does
             replies = [reply_of(error)] * len(calls)
-        self._door.reply(calls, replies)
+        self._send(calls, replies)
 
     def _answer(self, key: _Key, calls: Sequence[Call]) -> None:
         tenant, method = key[0], self._methods[key]
         started = time.monotonic()
         replies = self._replies(tenant, method, calls)
-        dropped = self._door.reply(calls, replies)
+        dropped = self._send(calls, replies)
         ended = time.monotonic()
         lost = [i for i in dropped if not replies[i].status]
         if lost and method.take_back is not None:
@@ -206,6 +206,14 @@ class Dispatcher:
                 _log.exception("answers of %s that nobody got could not be taken back", method.name)
         self._gates.admission.answered(method.name, len(calls), ended - started, ended)
         self._gates.observer.answered(method.name, tenant, calls, replies, started, ended)
+
+    def _send(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
+        """Positions of answers that nobody gets."""
+        try:
+            return self._door.reply(calls, replies)
+        except Exception as error:  # a worker outlives it; whoever promised something in these answers hears of it
+            self._door.reply(calls, [reply_of(error, method=calls[0].method)] * len(calls))
+            return list(range(len(replies)))
 
     def _replies(self, tenant: str, method: Method, calls: Sequence[Call]) -> list[Reply]:
         try:
@@ -237,7 +245,9 @@ def _sheds(method: Method | None, error: Exception) -> bool:
 def answer(method: Method, calls: Sequence[Call]) -> list[Reply]:
     """Decode, handle and encode the calls of one method; a malformed one fails alone."""
     if method.answer is not None:
-        return [_wire(each) for each in method.answer(calls)]
+        answers = method.answer(calls)
+        check_replies(calls, answers)
+        return [_wire(each) for each in answers]
     assert method.handle is not None
     assert method.request is not None
     requests = [_parse(method.request, call.body) for call in calls]
