@@ -172,7 +172,7 @@ def test_a_notice_url_needs_no_key_and_names_its_tenant(file: Path) -> None:
     create_key(file, Role.ADMIN, now=NOW)
     access = KeyedAccess(file)
     for route in NOTICE_ROUTES:
-        assert access.admit(call(route, headrace_tenant="tea")) == Principal("anyone", "tea", "")
+        assert access.admit(call(route, headrace_tenant="tea")) == Principal("anyone", "tea", rate_per_second=0.0)
 
 
 def test_a_changed_file_is_followed_and_a_broken_one_leaves_the_old_keys(

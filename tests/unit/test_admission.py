@@ -285,6 +285,12 @@ def test_a_batch_counts_the_requests_that_it_holds() -> None:
     assert refusal(gate, bids, NOW + 2) is None, "whatever is no message counts as one"
 
 
+def test_a_burst_below_one_call_locks_nobody_out() -> None:
+    gate = admission(rate_per_second=5.0, burst=0.5)
+    assert refusal(gate, call()) is None
+    assert refusal(gate, call()) is not None
+
+
 def test_settings_change_while_it_runs() -> None:
     gate = admission()
     gate.answered("/slate", 1, 0.010, NOW)

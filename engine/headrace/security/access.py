@@ -64,7 +64,7 @@ class KeyedAccess:
         """Who makes the call. Raises UnauthenticatedError, PermissionDeniedError."""
         metadata, method = call.metadata, call.method
         if method in OPEN:
-            return Principal("anyone", metadata.get(TENANT, ""))
+            return Principal("anyone", metadata.get(TENANT, ""), rate_per_second=0.0)
         presented = metadata.get("authorization") or metadata.get("x-api-key")
         entry = self._by_key(presented) if presented else self._by_certificate(call.identities)
         if entry is None or self._clock() >= entry.ends_s:
