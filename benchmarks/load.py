@@ -23,9 +23,12 @@ def build(name: str, *packages: str) -> Path:
     source, program = HERE / "native" / f"{name}.cpp", BUILD / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         BUILD.mkdir(parents=True, exist_ok=True)
-        flags = subprocess.run(
-            ["pkg-config", "--cflags", "--libs", *packages], capture_output=True, text=True, check=True
-        )
+        wanted = ["pkg-config", "--cflags", "--libs", *packages]
+        flags = subprocess.run(wanted, capture_output=True, text=True, check=False)
+        if flags.returncode:
+            raise SystemExit(
+                f"{name}.cpp needs {', '.join(packages)}: .ci/system-packages bench installs what is missing"
+            )
         compiler = os.environ.get("CXX", "g++").split()
         subprocess.run(
             [*compiler, "-std=c++17", "-O2", str(source), "-o", str(program), *flags.stdout.split()], check=True
