@@ -69,7 +69,7 @@ def test_a_server_for_others_is_made_as_the_readme_says(tmp_path: Path, artifact
         server.communicate(timeout=30)
     assert server.returncode == 0
     assert said.startswith("SERVING\n")
-    assert "\nheadrace_requests_total" in said
+    assert '\nheadrace_ledger_owned{tenant=""} 1.0\n' in said
     assert re.search(r"^HTTP/1\.1 20[04] ", said, re.MULTILINE)
     (backup,) = (tmp_path / "backups").iterdir()
     assert (backup / "headrace.db").exists()
