@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -125,9 +126,26 @@ def test_a_certificate_that_cannot_be_read_is_refused(listen: Listen, tmp_path: 
         listen(TlsConfig(certificate=str(tmp_path / "none.pem"), key=str(tmp_path / "none.pem")))
 
 
-def test_a_port_in_use_is_refused(listen: Listen) -> None:
-    with pytest.raises(ConfigError, match=r"telemetry\.metrics_listen"):
-        MetricsListener(listen().address, TlsConfig(), lambda call: b"")
+def test_an_address_in_use_is_had_as_soon_as_it_is_free(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    old = MetricsListener("127.0.0.1:0", TlsConfig(), lambda call: b"old")
+    with contextlib.closing(MetricsListener(old.address, TlsConfig(), lambda call: b"new")) as new:
+        assert f"another process has telemetry.metrics_listen {old.address}" in caplog.text
+        assert get(new) == (200, b"old")
+        old.close()
+        deadline = time.monotonic() + 10
+        while caplog.messages.count(f"metrics on {old.address}") < 2:
+            assert time.monotonic() < deadline
+        assert get(new) == (200, b"new")
+
+
+def test_a_listener_that_waits_for_its_address_can_be_closed(listen: Listen) -> None:
+    MetricsListener(listen().address, TlsConfig(), lambda call: b"").close()
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"telemetry\.metrics_listen: got '192\.0\.2\.1:0'"):
+        MetricsListener("192.0.2.1:0", TlsConfig(), lambda call: b"")
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9464", "9464", "127.0.0.1:http", "example.com:9464"])

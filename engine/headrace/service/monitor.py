@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Self
@@ -19,8 +18,6 @@ from headrace.telemetry.listener import MetricsListener
 from headrace.telemetry.logs import AccessLog
 from headrace.telemetry.metrics import DoorStats, Metrics
 from headrace.telemetry.shop import Parts
-
-_log = logging.getLogger("headrace.telemetry")
 
 
 class Monitor:
@@ -62,7 +59,6 @@ class Monitor:
 
         listener = MetricsListener(settings.metrics_listen, self._config.tls, scrape)
         self._closing.callback(listener.close)
-        _log.info("metrics on %s", listener.address)
         return listener.address
 
     def _view_of(self, access: Access, call: Call) -> str | None:

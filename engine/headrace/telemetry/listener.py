@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import socket
@@ -9,9 +10,9 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from headrace.errors import ConfigError, HeadraceError, NotFoundError, PermissionDeniedError, UnauthenticatedError
@@ -24,6 +25,8 @@ METHOD = "/metrics"
 TIMEOUT_S = 10.0
 """For a scraper to send its request and to take the answer."""
 MAX_CONNECTIONS = 32
+RETRY_S = 0.25
+"""Between two attempts to have an address that another process has."""
 
 Scrape = Callable[[Call], bytes]
 """The page for a call of METHOD; raises UnauthenticatedError, PermissionDeniedError, NotFoundError."""
@@ -40,33 +43,58 @@ _STATUS = {
 class MetricsListener:
     """Serves pages on a thread of its own.
 
-    listen : HOST:PORT; port 0 lets the system choose.
+    listen : HOST:PORT; port 0 lets the system choose. While another process has it, such as the one that this one is
+        to replace, it is waited for: two behind one address would show Prometheus counters that jump.
     tls : as the other doors have it; without a certificate nothing is encrypted.
     scrape : makes the page, or refuses the caller.
 
-    Raises ConfigError when the address or the certificate cannot be used.
+    Raises ConfigError when the address is not this machine's or the certificate cannot be used.
     """
 
     def __init__(self, listen: str, tls: TlsConfig, scrape: Scrape) -> None:
         host, _, port = listen.rpartition(":")
         handler = type("Handler", (_Handler,), {"scrape": staticmethod(scrape)})
+        self._server = _Server((host.strip("[]"), int(port)), handler, _Encryption(tls))
         try:
-            self._server = _Server((host.strip("[]"), int(port)), handler, _Encryption(tls))
+            self._bound = self._bind()
         except OSError as error:
-            raise ConfigError("telemetry.metrics_listen", listen, "an address that is free", str(error)) from error
-        serve = partial(self._server.serve_forever, poll_interval=0.1)
-        self._thread = threading.Thread(target=serve, name="headrace-scrapes", daemon=True)
+            self._server.server_close()
+            expected = "an address that this machine has"
+            raise ConfigError("telemetry.metrics_listen", listen, expected, str(error.strerror or error)) from error
+        if not self._bound:
+            _log.warning("another process has telemetry.metrics_listen %s: no metrics until it is free", listen)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="headrace-scrapes", daemon=True)
         self._thread.start()
+
+    def _bind(self) -> bool:
+        try:
+            self._server.server_bind()
+            self._server.server_activate()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        _log.info("metrics on %s", self.address)
+        return True
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            if self._bound:
+                self._server.handle_request()
+            else:
+                self._closing.wait(RETRY_S)
+                self._bound = self._bind()
 
     @property
     def address(self) -> str:
-        """The address bound, ``host:port``."""
+        """The address, ``host:port``, as bound once it is."""
         host, port = self._server.server_address[:2]
         return f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
 
     def close(self) -> None:
         """Take no more requests."""
-        self._server.shutdown()
+        self._closing.set()
         self._thread.join()
         self._server.server_close()
 
@@ -75,12 +103,17 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
+    timeout = 0.1  # s that handle_request waits, at most
 
     def __init__(self, address: tuple[str, int], handler: Any, encryption: _Encryption) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._encryption = encryption
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        super().__init__(address, handler)
+        super().__init__(address, handler, bind_and_activate=False)
+
+    def server_bind(self) -> None:
+        # not the HTTP server's, which looks the host's name up
+        TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
