@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.bidding import requests as reasons
+from headrace.bidding.predict import MAX_COPIED, lay_out
 from headrace.kernels import match, predict, price
 from headrace.kernels.history import Merged
 from headrace.reference import match as plain_match
@@ -54,7 +55,7 @@ def test_matches(seed, n_lines, n_requests, n_terms):
     assert ours == plain_match.match_requests(targets, asked)
 
 
-@given(seeds, st.integers(0, 6), st.integers(0, 6), st.sampled_from([0.0, 1.0, np.nan, np.inf]))
+@given(seeds, st.integers(0, 6), st.integers(0, 12), st.sampled_from([0.0, 1.0, np.nan, np.inf]))
 def test_best_promoted_item(seed, n_history, n_promoted, odd):
     rng = np.random.default_rng(seed)
     n_items, d, n_lines, n = 8, 5, 4, 3
@@ -93,7 +94,10 @@ def test_best_promoted_item(seed, n_history, n_promoted, odd):
     time_ms = np.array([5, 6, 7]) * 86_400_000
     where = np.full(n_items + 2, -1, np.int32)
     probability, position = np.empty(6), np.empty(6, np.int32)
-    predict.best_promoted(model, persons, candidates, time_ms, where, probability, position)
+    table = lay_out(model, candidates.items)
+    # lists that repeat the model's items often are read through their rows
+    assert (table.factors is model.item_factors) == (n_lines * n_promoted > MAX_COPIED * n_items)
+    predict.best_promoted(model, table, persons, candidates, time_ms, where, probability, position)
     assert (where == -1).all()
     plain = plain_predict.best_promoted(model, persons, candidates, time_ms)
     np.testing.assert_allclose(probability, [chance for chance, _ in plain], atol=1e-5)

@@ -15,7 +15,7 @@ from headrace.bidding.draft import Draft, undecided
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer
-from headrace.bidding.predict import BidModel, PersonReader, Predictor, resolve_items
+from headrace.bidding.predict import BidModel, PersonReader, Predictor, lay_out, resolve_items
 from headrace.bidding.requests import (
     BID,
     BRAKE,
@@ -33,7 +33,7 @@ from headrace.bidding.requests import (
 from headrace.bidding.settings import BiddingConfig
 from headrace.kernels.match import Targets
 from headrace.kernels.pace import Seen, value_bin
-from headrace.kernels.predict import Candidates
+from headrace.kernels.predict import Candidates, Table
 from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
 from headrace.types import Float64, Int32
 
@@ -51,13 +51,22 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one decision is made from; replaced in whole."""
+    """What one decision is made from; replaced in whole.
+
+    items : rows of the board's promoted items, -1 where nobody knows one.   table : the model's view of them.
+    """
 
     board: Board
     model: BidModel
     people: PersonReader
     find_item: Callable[[str], int]
     items: Int32
+    table: Table
+
+    @classmethod
+    def of(cls, board: Board, model: BidModel, people: PersonReader, find_item: Callable[[str], int]) -> View:
+        items = resolve_items(board.promoted_ids, find_item)
+        return cls(board, model, people, find_item, items, lay_out(model.model, items))
 
 
 class BiddingEngine:
@@ -88,7 +97,7 @@ class BiddingEngine:
         self.counts = BidCounts()
         self._lock = threading.Lock()
         self._predictor = Predictor()
-        self._view = View(board, model, people, find_item, resolve_items(board.promoted_ids, find_item))
+        self._view = View.of(board, model, people, find_item)
         self._pacer = Pacer(ledger, config, board, model)
 
     @property
@@ -98,14 +107,11 @@ class BiddingEngine:
     def set_board(self, board: Board) -> None:
         """Decide over another board from now on; what was learned of line items that stay is kept."""
         view = self._view
-        self._swap(
-            View(board, view.model, view.people, view.find_item, resolve_items(board.promoted_ids, view.find_item))
-        )
+        self._swap(View.of(board, view.model, view.people, view.find_item))
 
     def set_model(self, model: BidModel, people: PersonReader, find_item: Callable[[str], int]) -> None:
         """Decide with another artifact from now on; calls in flight finish with the one that they began with."""
-        board = self._view.board
-        self._swap(View(board, model, people, find_item, resolve_items(board.promoted_ids, find_item)))
+        self._swap(View.of(self._view.board, model, people, find_item))
 
     def refresh_items(self) -> None:
         """Look again for promoted items that nobody knew; to be called at least every second."""
@@ -115,9 +121,10 @@ class BiddingEngine:
         if (found >= 0).any():
             items = view.items.copy()
             items[unknown] = found
+            table = lay_out(view.model.model, items)
             with self._lock:
                 if view is self._view:
-                    self._view = replace(view, items=items)
+                    self._view = replace(view, items=items, table=table)
 
     def warm(self, now_ms: int) -> None:
         """Compile or load every kernel of the bidding path; counts and reserves nothing."""
@@ -221,7 +228,7 @@ class BiddingEngine:
     def _predict(self, view: View, requests: BidRequests, span: Span, matches: Matches) -> tuple[Offers, Int32]:
         persons = view.people.read(requests.names, span.last_ms)
         candidates = Candidates(matches.indptr, matches.lines, view.board.promoted_indptr, view.items)
-        return self._predictor.offers(view.model.model, persons, candidates, requests.time_ms)
+        return self._predictor.offers(view.model.model, view.table, persons, candidates, requests.time_ms)
 
     def _price(
         self, view: View, terms: Terms, requests: BidRequests, span: Span, offers: Offers

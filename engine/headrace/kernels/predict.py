@@ -59,6 +59,18 @@ class Candidates(NamedTuple):
     items: Int32
 
 
+class Table(NamedTuple):
+    """What the score needs of the promoted items; the one at a place of ``Candidates.items`` has row ``rows[place]``.
+
+    factors : (t, d) float32.   frequency : (t,) float32, as of `Model`.
+    rows : int32, one for each of ``Candidates.items``; outside of 0 … t - 1 for an item that the model does not know.
+    """
+
+    factors: Float32
+    frequency: Float32
+    rows: Int32
+
+
 @njit(nogil=True, cache=True)
 def _months_since(last_ms: int, now_ms: int) -> float:
     if last_ms <= 0:
@@ -147,19 +159,19 @@ def item_frequencies(popularity: Float32, out: Float32) -> None:
 
 # the sum in any order, so that the loop runs in vectors: 10 ns in place of 41 at d = 64; it differs by rounding alone
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _dot(factors: Float32, item: int, embedding: Float32) -> float:
+def _dot(factors: Float32, row: int, embedding: Float32) -> float:
     dot = np.float32(0.0)
     for j in range(factors.shape[1]):
-        dot += factors[item, j] * embedding[j]
+        dot += factors[row, j] * embedding[j]
     return float(dot)
 
 
 @njit(nogil=True, cache=True)
-def _item_score(factors: Float32, frequency: Float32, weights: Float32, embedding: Float32, item: int) -> float:
+def _item_score(factors: Float32, frequency: Float32, weights: Float32, embedding: Float32, row: int) -> float:
     """What an item is worth to a person, their own events with it aside."""
-    if not 0 <= item < factors.shape[0]:
+    if not 0 <= row < factors.shape[0]:
         return 0.0
-    return float(_dot(factors, item, embedding) * weights[0] + np.float64(frequency[item]) * weights[1])
+    return float(_dot(factors, row, embedding) * weights[0] + np.float64(frequency[row]) * weights[1])
 
 
 @njit(nogil=True, cache=True)
@@ -177,6 +189,7 @@ def _person_score(weights: Float32, n_events: float, last_event_ms: int, now_ms:
 @njit(nogil=True, cache=True)
 def best_promoted(
     model: Model,
+    table: Table,
     persons: Persons,
     candidates: Candidates,
     time_ms: Int64,
@@ -200,7 +213,7 @@ def best_promoted(
     history, banned, embeddings = persons.history, persons.banned, persons.embeddings
     rows, n_bought, last_bought_ms = history.rows, history.n_bought, history.last_bought_ms
     lines, items, item_indptr = candidates.lines, candidates.items, candidates.item_indptr
-    factors, frequency, weights = model.item_factors, model.frequency, model.weights
+    factors, frequency, table_rows, weights = table.factors, table.frequency, table.rows, model.weights
     calib_x, calib_y = model.calib_x, model.calib_y
     n_shown = 0
     for person in range(time_ms.shape[0]):
@@ -218,7 +231,7 @@ def best_promoted(
                 if 0 <= item < banned.shape[0] and banned[item] != 0:
                     continue
                 entry = where[item] if 0 <= item < where.shape[0] else -1
-                score = _item_score(factors, frequency, weights, embedding, item)
+                score = _item_score(factors, frequency, weights, embedding, table_rows[place])
                 if entry >= 0:
                     score += known + _habit_score(weights, n_bought[entry], last_bought_ms[entry], now_ms)
                 else:
