@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,16 @@ def insert(connection: sqlite3.Connection, text: str) -> int:
 def test_a_write_is_there_for_readers_once_it_returns(store: Store) -> None:
     assert store.write(lambda connection: insert(connection, "one")) == 1
     assert store.read("SELECT id, text FROM t") == [(1, "one")]
+
+
+def test_threads_that_read_and_end_leave_no_file_open(store: Store) -> None:
+    store.read("SELECT 1")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        reader = threading.Thread(target=store.read, args=("SELECT 1",))
+        reader.start()
+        reader.join()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_jobs_that_wait_share_one_commit_and_fail_alone(store: Store) -> None:

@@ -71,8 +71,9 @@ class Store:
         self.n_failed = 0
         self._closed = False
         self._submit_lock = threading.Lock()
-        self._local = threading.local()
+        # as many as ever read at once; not one a thread, since threads that end would leave theirs open
         self._readers: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
         try:
             self._writer = self._connect()
         except sqlite3.Error as error:
@@ -119,15 +120,22 @@ class Store:
         return self.submit(function).result()
 
     def read(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query over what is committed, on a connection of the calling thread's own."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect(read_only=True)
-            self._readers.append(connection)
+        """All rows of a query over what is committed; any thread may call."""
+        connection = self._reader()
         try:
             return list(connection.execute(query, parameters))
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+        finally:
+            self._idle.append(connection)
+
+    def _reader(self) -> sqlite3.Connection:
+        """A connection that nobody uses; whoever takes it gives it back."""
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        connection = self._connect(read_only=True)
+        self._readers.append(connection)
+        return connection
 
     def close(self) -> None:
         """Commit what waits, then close. Safe to call twice."""

@@ -65,7 +65,7 @@ class Metrics:
         self._started = time.time()
         self._process = ProcessCollector(registry=None)
         self._pages: dict[str | None, tuple[float, bytes]] = {}
-        # the store gives each thread that reads a connection: one thread, one connection
+        # whoever asks, one page is made at a time
         self._thread = ThreadPoolExecutor(1, "headrace-metrics")
 
     def serves(self, tenant: str) -> bool:
