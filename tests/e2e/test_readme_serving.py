@@ -50,8 +50,8 @@ def test_a_server_for_others_is_made_as_the_readme_says(tmp_path: Path, artifact
     prepare, ask = section()
     steps, serve = prepare.rstrip().rsplit("\n", 1)
     found = shell(steps, tmp_path).splitlines()
-    ours = [line for line in found if re.search("port|exposure|certificate|API keys|artifact", line)]
-    assert len(ours) >= 6
+    ours = [line for line in found if re.search("port|metrics|exposure|certificate|API keys|artifact", line)]
+    assert len(ours) >= 9
     assert [line for line in ours if not line.startswith("ok")] == []
     secrets = ("keys.toml", "server.key", "shop.key", "exchange.key", "operator.key")
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in secrets} == {0o600}

@@ -53,6 +53,34 @@ def test_a_port_is_free_a_server_s_or_somebody_else_s() -> None:
     assert network.port("192.0.2.1:1", nobody).level == Level.FAIL
 
 
+def test_a_port_that_a_server_shares_whom_nobody_can_ask() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as running:
+        found = network.port(f"127.0.0.1:{running.getsockname()[1]}", nobody)
+        assert (found.level, found.found.split(",")[0]) == (Level.OK, "free beside the process that is there")
+
+
+def test_the_address_of_the_metrics_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        assert network.metrics_port(listen).level == Level.WARN
+    assert network.metrics_port(listen) == Finding(Level.OK, f"metrics at {listen}", "free")
+    assert network.metrics_port("192.0.2.1:1").level == Level.FAIL
+
+
+def test_every_address_is_looked_at(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        config = settings(
+            server={"data": str(tmp_path), "listen": "127.0.0.1:0"},
+            http={"listen": taken},
+            telemetry={"metrics_listen": "0.0.0.0:0"},
+        )
+        found = {finding.subject: finding.level for finding in examine(config, network.Asking(nobody))}
+        wrong = [finding.found for finding in examine(config, network.Asking(nobody)) if finding.subject == "exposure"]
+    assert (found[f"port {taken}"], found["metrics at 0.0.0.0:0"]) == (Level.FAIL, Level.OK)
+    assert wrong == ["this machine alone", "0.0.0.0 without tls.certificate and security.keys"]
+
+
 def test_a_server_that_does_not_serve() -> None:
     assert network.server("x:1", lambda _: "SERVING").level == Level.OK
     assert network.server("x:1", lambda _: "NOT_SERVING").level == Level.FAIL

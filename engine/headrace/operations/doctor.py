@@ -70,8 +70,14 @@ def _ledger_keys(file: Path) -> Finding:
 
 
 def _network(config: Config, ask: network.Ask) -> Iterator[Finding]:
-    yield network.port(config.server.listen, ask)
-    yield network.exposure(config.server.listen.rpartition(":")[0], config.tls, config.security.keys)
+    listens = [config.server.listen, config.http.listen, config.telemetry.metrics_listen]
+    yield network.port(listens[0], ask)
+    if listens[1]:
+        yield network.port(listens[1])
+    if listens[2]:
+        yield network.metrics_port(listens[2])
+    for host in dict.fromkeys(listen.rpartition(":")[0] for listen in listens if listen):
+        yield network.exposure(host, config.tls, config.security.keys)
     if config.tls.certificate:
         yield network.certificate(config.tls)
         yield disk.private_file("certificate's key", Path(config.tls.key), GROUP_READS)

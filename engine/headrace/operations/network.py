@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import time
@@ -32,23 +33,56 @@ class Asking:
     version: Ask | None = None
 
 
-def port(listen: str, ask: Ask) -> Finding:
-    """Whether a server could listen there, or one does."""
+def port(listen: str, ask: Ask | None = None) -> Finding:
+    """Whether a server could listen there, or one does, which ``ask`` tells."""
     subject = f"port {listen}"
-    host, _, number = listen.rpartition(":")
     try:
-        found = socket.getaddrinfo(host.strip("[]") or None, int(number), type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        _bind(listen, socket.SO_REUSEADDR)
     except (OSError, ValueError) as error:
         try:
-            return ok(subject, f"a server is there and says {ask(listen)}")
+            if ask is not None:
+                return ok(subject, f"a server is there and says {ask(listen)}")
         except HeadraceError:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            return fail(subject, str(reason), "choose another address, or stop what uses it (ss -ltnp shows it)")
+            pass  # it may speak TLS for another name
+        if _is_shared(listen):
+            return ok(subject, "free beside the process that is there, which shares it as servers do")
+        return fail(subject, _reason(error), "choose another address, or stop what uses it (ss -ltnp shows it)")
     return ok(subject, "free")
+
+
+def metrics_port(listen: str) -> Finding:
+    """Whether metrics can be had there now; a server that finds the address in use waits for it."""
+    subject = f"metrics at {listen}"
+    try:
+        _bind(listen, socket.SO_REUSEADDR)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            advice = "where that is no server which is to be replaced, stop it (ss -ltnp shows it): it is waited for"
+            return warn(subject, "another process has it", advice)
+        return fail(subject, _reason(error), "choose an address that this machine has")
+    return ok(subject, "free")
+
+
+def _bind(listen: str, option: int) -> None:
+    host, _, number = listen.rpartition(":")
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host.strip("[]") or None, int(number), type=socket.SOCK_STREAM
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, option, 1)
+        probe.bind(address)
+
+
+def _is_shared(listen: str) -> bool:
+    try:
+        _bind(listen, socket.SO_REUSEPORT)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return str(error.strerror if isinstance(error, OSError) else error)
 
 
 def server(at: str, ask: Ask) -> Finding:
