@@ -13,14 +13,17 @@ import pytest
 
 from headrace.errors import OverloadedError, StoreFullError
 from headrace.front import Call, Reply
-from headrace.service.dispatch import Dispatcher
+from headrace.service.access import TENANT, OpenAccess
+from headrace.service.dispatch import Dispatcher, Gates
 from headrace.service.method import Method
 from headrace.service.server import DURABLE, PURE
+from headrace.telemetry.calls import CallCounters
 from headrace.v1 import recommender_pb2
 
 OK, INTERNAL, INVALID = (
     code.value[0] for code in (grpc.StatusCode.OK, grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
 )
+SETS: Any = {"durable": (), "pure": ()}
 PROTOS = Path(__file__).parents[2] / "proto" / "headrace" / "v1"
 
 
@@ -153,6 +156,16 @@ def test_a_handler_with_an_answer_too_few_fails_its_batch_alone(door: FakeDoor, 
     dispatcher = Dispatcher(door, {"": [method]}, durable=(), pure=(), **rest)  # type: ignore[arg-type]
     dispatcher.dispatch([call(b"a", "/short"), call(b"b", "/short")])
     assert statuses(door) == [INTERNAL, INTERNAL]
+
+
+def test_tenants_that_strangers_make_up_are_counted_as_one(door: FakeDoor, later: Later) -> None:
+    counters = CallCounters()
+    gates = Gates(access=OpenAccess(several=True), observer=counters)
+    rest: Any = {"executor": later, "batch_limit": 8, "durable_queue": 2, "gates": gates}
+    dispatcher = Dispatcher(door, {"tea": [Method("/pure", answer=lambda calls: [b""] * len(calls))]}, **SETS, **rest)
+    dispatcher.dispatch([Call("/pure", b"", float("inf"), "", {TENANT: f"made up {n}"}, None) for n in range(50)])
+    assert statuses(door) == [grpc.StatusCode.NOT_FOUND.value[0]] * 50
+    assert counters._refused == {("", "/pure", "unknown_tenant"): 50}
 
 
 def test_lists_of_methods_name_rpcs_that_exist() -> None:

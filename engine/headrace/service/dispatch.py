@@ -127,12 +127,12 @@ class Dispatcher:
         key = ("", call.method)
         try:
             principal = self._gates.access.admit(call)
-            if principal.tenant:
-                key = (principal.tenant, key[1])
-            method = self._methods.get(key)
-            if method is None:
+            asked = (principal.tenant, key[1]) if principal.tenant else key
+            method = self._methods.get(asked)
+            if method is None:  # counted under no name: strangers may make up as many tenants as they like
                 hint = f"say which in the metadata {TENANT}"
                 raise NotFoundError("tenant", principal.tenant, "one that this server serves", hint)
+            key = asked
             error = turn.refusal(call, principal)
             if method.audited and error is None:
                 call.caller = principal.name
