@@ -139,6 +139,7 @@ class Ledger:
         cpm: npt.NDArray[np.int64],
         exchanges: npt.NDArray[np.int32],
         now_ms: int,
+        issued_ms: int,
         reasons: npt.NDArray[np.int8],
         leases: npt.NDArray[np.int64],
         serials: npt.NDArray[np.int64],

@@ -65,7 +65,7 @@ std::vector<int32_t> Ledger::take_tripped() {
     return tripped;
 }
 
-int Ledger::reserve(const ReserveBatch& batch, int64_t now_ms) {
+int Ledger::reserve(const ReserveBatch& batch, int64_t now_ms, int64_t issued_ms) {
     Guard guard(mutex_);
     bool waits = false;
     for (size_t i = 0; i < batch.n; ++i) {
@@ -74,7 +74,7 @@ int Ledger::reserve(const ReserveBatch& batch, int64_t now_ms) {
         Reason reason = refuse(account, batch.cpm[i], batch.exchanges[i], now_ms);
         if (reason == Reason::kOk) {
             const Lease* lease = nullptr;
-            reason = take(account, batch.cpm[i], now_ms, &lease, &batch.serials[i]);
+            reason = take(account, batch.cpm[i], issued_ms, &lease, &batch.serials[i]);
             batch.leases[i] = lease != nullptr ? lease->id : 0;
             batch.days[i] = lease != nullptr ? lease->day : 0;
         }
@@ -93,7 +93,7 @@ Reason Ledger::refuse(int32_t account, int64_t cpm, int32_t exchange, int64_t no
     return tree_.in_flight(account, now_ms) ? Reason::kOk : Reason::kBudget;
 }
 
-Reason Ledger::take(int32_t account, int64_t cpm, int64_t now_ms, const Lease** used, int64_t* serial) {
+Reason Ledger::take(int32_t account, int64_t cpm, int64_t issued_ms, const Lease** used, int64_t* serial) {
     int64_t micros = ceil_micros(cpm);
     int32_t day = tree_.today(account).day;
     Lease* lease = usable(account, micros, day);
@@ -105,7 +105,7 @@ Reason Ledger::take(int32_t account, int64_t cpm, int64_t now_ms, const Lease** 
         return Reason::kNeedLease;
     }
     uint32_t next = static_cast<uint32_t>(lease->entries.size());
-    int64_t slot = slots_.put(lease->id, next, cpm, now_ms);
+    int64_t slot = slots_.put(lease->id, next, cpm, issued_ms);
     if (slot < 0) return Reason::kJournalUnavailable;
     lease->entries.push_back(Entry::held(State::kReserved, static_cast<uint32_t>(slot)));
     lease->unused -= micros;

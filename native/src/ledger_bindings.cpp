@@ -47,7 +47,7 @@ void put_account(Ledger& ledger, int32_t account, int32_t parent, const std::vec
 }
 
 int reserve(Ledger& ledger, In<int32_t> accounts, In<int64_t> cpm, In<int32_t> exchanges, int64_t now_ms,
-            Out<int8_t> reasons, Out<int64_t> leases, Out<int64_t> serials, Out<int32_t> days) {
+            int64_t issued_ms, Out<int8_t> reasons, Out<int64_t> leases, Out<int64_t> serials, Out<int32_t> days) {
     size_t n = accounts.shape(0);
     check_rows(cpm, n);
     check_rows(exchanges, n);
@@ -58,7 +58,7 @@ int reserve(Ledger& ledger, In<int32_t> accounts, In<int64_t> cpm, In<int32_t> e
     ReserveBatch batch{n,           accounts.data(), cpm.data(),     exchanges.data(), reasons.data(),
                        leases.data(), serials.data(),  days.data()};
     nb::gil_scoped_release unlocked;
-    return ledger.reserve(batch, now_ms);
+    return ledger.reserve(batch, now_ms, issued_ms);
 }
 
 int64_t settle(Ledger& ledger, In<int8_t> kinds, In<int32_t> accounts, In<int64_t> leases, In<int64_t> serials,
@@ -185,7 +185,7 @@ void bind_ledger(nb::module_& m) {
         .def("freeze", &Ledger::freeze)
         .def("take_tripped", &Ledger::take_tripped)
         .def("reserve", &reserve, "accounts"_a.noconvert(), "cpm"_a.noconvert(), "exchanges"_a.noconvert(), "now_ms"_a,
-             "reasons"_a.noconvert(), "leases"_a.noconvert(), "serials"_a.noconvert(), "days"_a.noconvert())
+             "issued_ms"_a, "reasons"_a.noconvert(), "leases"_a.noconvert(), "serials"_a.noconvert(), "days"_a.noconvert())
         .def("plan", &Ledger::plan, "now_ms"_a, "first_lease_id"_a, Unlocked())
         .def("activate", &Ledger::activate, "leases"_a)
         .def("release", &release, "leases"_a.noconvert(), "serials"_a.noconvert(), "now_ms"_a)

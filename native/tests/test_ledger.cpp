@@ -46,7 +46,7 @@ Taken reserve(Ledger& ledger, size_t n, int64_t cpm, std::string* journal = null
                        taken.leases.data(),
                        taken.serials.data(),
                        taken.days.data()};
-    for (int attempt = 0; attempt < 8 && ledger.reserve(batch, kNow) != 0; ++attempt) {
+    for (int attempt = 0; attempt < 8 && ledger.reserve(batch, kNow, kNow) != 0; ++attempt) {
         std::vector<int64_t> granted = ledger.plan(kNow, 1);
         if (journal != nullptr) *journal += ledger.take_records();
         ledger.activate(granted);

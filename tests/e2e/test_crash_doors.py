@@ -1,4 +1,4 @@
-"""Kill -9 while every door hands out bids and takes bills: what callers were told holds, and no money is spent twice."""
+"""Kill -9 while every door hands out bids and takes bills: what callers were told holds, no money is spent twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Callers:
         self.bids: dict[str, int] = {}
         self.billed: set[str] = set()
         self.over = threading.Event()
-        self.ways = {name: 0 for name in ("unary", "batch", "stream", "http")}
+        self.ways = dict.fromkeys(("unary", "batch", "stream", "http"), 0)
         self._address = address
         self._port = http_port
         ways: list[Callable[[], None]] = [self._unary, self._batch, self._stream, self._http]

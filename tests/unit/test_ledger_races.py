@@ -144,7 +144,7 @@ def test_records_of_a_ledger_that_was_replaced_never_reach_the_journal(desk: Des
     native.set_closed(Reason.OK)
     numbers, cpm = np.array([desk.ledger.account_number(LINE)], np.int32), np.array([1_000], np.int64)
     reasons, wide = np.full(1, Reason.NEED_LEASE, np.int8), np.zeros(1, np.int64)
-    native.reserve(numbers, cpm, np.zeros(1, np.int32), desk.now, reasons, wide, wide.copy(), np.zeros(1, np.int32))
+    native.reserve(numbers, cpm, np.zeros(1, np.int32), NOW, NOW, reasons, wide, wide.copy(), np.zeros(1, np.int32))
     assert reasons[0] == Reason.JOURNAL_UNAVAILABLE
 
 
@@ -262,7 +262,15 @@ def _keep(ledger: Ledger, books, seen: list[int]) -> None:  # type: ignore[no-un
     reasons, wide = np.full(1, Reason.NEED_LEASE, np.int8), np.zeros(1, np.int64)
     number = np.array([books.numbers[LINE]], np.int32)
     books.native.reserve(
-        number, np.array([1], np.int64), np.zeros(1, np.int32), NOW, reasons, wide, wide.copy(), np.zeros(1, np.int32)
+        number,
+        np.array([1], np.int64),
+        np.zeros(1, np.int32),
+        NOW,
+        NOW,
+        reasons,
+        wide,
+        wide.copy(),
+        np.zeros(1, np.int32),
     )
     seen.append(int(reasons[0]))
     ledger.kept = books  # type: ignore[attr-defined]
@@ -368,6 +376,7 @@ def test_an_edit_while_the_journal_is_broken_leaves_no_ledger_that_still_reserve
         number,
         np.array([1_000], np.int64),
         np.zeros(1, np.int32),
+        NOW,
         NOW,
         reasons,
         wide,

@@ -249,6 +249,21 @@ def test_expire_mode_gives_back_and_keeps_late_bills_apart(desk: Desk) -> None:
     assert desk.store.read("SELECT count(*) FROM ledger_reconciliation")[0][0] == 2
 
 
+@pytest.mark.parametrize("clock", [-240_000, 240_000])
+def test_a_sender_whose_clock_is_off_neither_ends_nor_prolongs_a_reservation(desk: Desk, clock: int) -> None:
+    desk.ledger.set_account("adv/camp", mode=LedgerMode.EXPIRE, expire_after_ms=60_000)
+    number = np.array([desk.ledger.account_number(LINE)], np.int32)
+    (token,), _ = desk.ledger.reserve(number, np.array([5_000], np.int64), ["x"], desk.now + clock)
+    assert token is not None
+    desk.now += 59_000
+    desk.ledger.tick(desk.now)
+    assert desk.line().reserved_micros == 5
+    desk.now += 2_000
+    desk.ledger.tick(desk.now)
+    assert desk.line().reserved_micros == 0
+    assert desk.notify(BILL, token, 5_000) == NoticeOutcome.LATE
+
+
 def test_a_token_of_a_restart_ago_still_settles(desk: Desk) -> None:
     tokens = desk.reserve(*[3_000] * 4)
     for drain, token in zip((True, False, True, False), tokens, strict=True):

@@ -249,7 +249,7 @@ class LedgerCore:
         self, books: Books, accounts: Int32, cpm: Int64, exchanges: Int32, now_ms: int, columns: Reservations
     ) -> None:
         for _ in range(ATTEMPTS):
-            todo = books.native.reserve(accounts, cpm, exchanges, now_ms, *columns)
+            todo = books.native.reserve(accounts, cpm, exchanges, now_ms, self._clock_ms(), *columns)
             if todo == 0:
                 return
             committed = self._lease(books, now_ms)

@@ -96,7 +96,8 @@ class Ledger {
 
     // -- reserve
     // What to do next: 0 nothing, 1 plan leases ahead of use, 2 some rows wait for a lease.
-    int reserve(const ReserveBatch& batch, int64_t now_ms);
+    // now_ms: what the requests say; issued_ms: our own time, from which a reservation expires.
+    int reserve(const ReserveBatch& batch, int64_t now_ms, int64_t issued_ms);
     std::vector<int64_t> plan(int64_t now_ms, int64_t first_lease_id);
     void activate(const std::vector<int64_t>& leases);
     // Gives back bids that never left the process; a ticket when some of that must be committed first, else 0.
@@ -160,7 +161,7 @@ class Ledger {
     Lease* find(int64_t id);
 
     Reason refuse(int32_t account, int64_t cpm, int32_t exchange, int64_t now_ms) const;
-    Reason take(int32_t account, int64_t cpm, int64_t now_ms, const Lease** used, int64_t* serial);
+    Reason take(int32_t account, int64_t cpm, int64_t issued_ms, const Lease** used, int64_t* serial);
     Lease* usable(int32_t account, int64_t micros, int32_t day);
     void close(Lease& lease);
     bool grant(int32_t account, const Need& need, int64_t id, int64_t now_ms);
