@@ -1,6 +1,6 @@
 # make demo    the main job on real purchases, from nothing to demo/report.html
 # make test    every test
-# Both do all set-up first. The rest: setup lint native-test fuzz accuracy crash soak bench proto clean
+# Both do all set-up first. The rest: setup lint native-test fuzz accuracy crash soak bench bench-service proto clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ DATA ?=
 # One BLAS thread: the kernels and the trainer bring their own.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint native-test fuzz fuzz-nightly accuracy crash soak bench proto check-proto clean
+.PHONY: setup demo test lint native-test fuzz fuzz-nightly accuracy crash soak bench bench-service proto check-proto clean
 
 setup: $(VENV)/.package
 
@@ -55,11 +55,18 @@ soak: setup
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 bench: setup
-	@.ci/system-packages bench
 	$(BIN)/python -m pytest -q benchmarks/bench_recommend.py --benchmark-columns=median,iqr,min,rounds
 	$(BIN)/python benchmarks/bench_ledger.py
 	$(BIN)/python benchmarks/bench_bid.py
+
+# the whole service, asked from another core: 20 minutes
+bench-service: setup
+	@.ci/system-packages bench
 	$(BIN)/python benchmarks/bench_door.py
+	$(BIN)/python benchmarks/bench_service.py
+	$(BIN)/python benchmarks/bench_openrtb.py
+	$(BIN)/python benchmarks/bench_overload.py
+	$(BIN)/python benchmarks/bench_swap.py
 
 proto: setup
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=engine --pyi_out=engine $$(find proto -name '*.proto' | sort)
