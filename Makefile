@@ -52,6 +52,7 @@ crash: setup
 	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py
 
 soak: setup
+	@.ci/system-packages bench
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 bench: setup
