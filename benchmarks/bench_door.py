@@ -6,7 +6,8 @@ The server runs on one core, the load on the other. CPU a call is the server pro
 system, all threads). Rows take turns, a short phase each; numbers are medians over the rounds, ratios are of one round
 each, so that what slows a whole round cancels. The echo server is plain C++ gRPC (callback API), the ceiling.
 Targets: the native door at most 1.5 x the echo server's CPU, and at least 7 x cheaper than grpcio on asyncio; one call
-alone at most 1.5 x the echo server's p50.
+alone at most 1.5 x the echo server's p50. The rows with gates are the native door with access, admission and telemetry
+as a served call passes them, with and without keys, around a method that does nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,11 @@ import grpc
 from load import Process, build, load
 from peers import ANSWER, RECOMMEND
 
+from headrace.security.keys import create_key
+from headrace.security.roles import Role
+
 ECHO, NATIVE, ASYNCIO = "C++ gRPC callback server", "native door", "grpcio on asyncio"
+GATED, KEYED = "all gates, no-op", "all gates, keys, no-op"
 PEERS = {
     NATIVE: "constant-native",
     "grpcio door": "constant-grpcio",
@@ -40,22 +47,26 @@ LOADS = {
 WARM = 0.3
 
 
-def servers(stack: ExitStack) -> dict[str, Process]:
-    """All contenders, started."""
+def servers(stack: ExitStack) -> tuple[dict[str, Process], list[str]]:
+    """All contenders, started, and the headers of calls to them: a key, whether one is asked for or not."""
     started = {ECHO: Process([str(build("echo_server", "grpc++")), str(len(ANSWER))])}
-    for name, peer in PEERS.items():
-        started[name] = Process.python(str(Path(__file__).parent / "peers.py"), peer)
+    keys = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "keys.toml"
+    _, key = create_key(keys, Role.STOREFRONT, now=datetime.now(UTC))
+    peers = {**{name: (peer,) for name, peer in PEERS.items()}, GATED: ("gated",), KEYED: ("gated", str(keys))}
+    for name, arguments in peers.items():
+        started[name] = Process.python(str(Path(__file__).parent / "peers.py"), *arguments)
+    metadata = [("authorization", f"Bearer {key}")]
     for server in started.values():
         stack.enter_context(server)
         with grpc.insecure_channel(server.address) as channel:
-            assert channel.unary_unary(RECOMMEND)(bytes(40), timeout=10) == ANSWER
-    return started
+            assert channel.unary_unary(RECOMMEND)(bytes(40), timeout=10, metadata=metadata) == ANSWER
+    return started, [f"authorization:Bearer {key}"]
 
 
-def measure(server: Process, seconds: float, **how: int) -> dict[str, float]:
+def measure(server: Process, headers: list[str], seconds: float, **how: int) -> dict[str, float]:
     """Microseconds of CPU a call, calls a second, p50 and p99 of their latency."""
     before = server.cpu_s()
-    result = load(server.address, RECOMMEND, [bytes(40)], seconds=seconds, warm=WARM, **how)
+    result = load(server.address, RECOMMEND, [bytes(40)], headers=headers, seconds=seconds, warm=WARM, **how)
     took = server.cpu_s() - before
     assert set(result["statuses"]) == {"0"}, result
     answered = result["answered"] + WARM * result["per_s"]
@@ -65,11 +76,11 @@ def measure(server: Process, seconds: float, **how: int) -> dict[str, float]:
 def run(seconds: float, rounds: int) -> dict[str, Any]:
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
     with ExitStack() as stack:
-        contenders = servers(stack)
+        contenders, headers = servers(stack)
         for _ in range(rounds):
             for how, options in LOADS.items():
                 for name, server in contenders.items():
-                    measured = measure(server, seconds, **options)
+                    measured = measure(server, headers, seconds, **options)
                     rows.setdefault(how, {}).setdefault(name, []).append(measured)
     return {how: report(how, measured) for how, measured in rows.items()}
 
@@ -86,6 +97,11 @@ def report(how: str, measured: dict[str, list[dict[str, float]]]) -> dict[str, A
             f"  {name:30}{row['cpu_us']:14.1f}{min(costs):9.1f}..{max(costs):<5.1f}{row['of_echo']:8.2f}"
             f"{row['per_s']:10.0f}{row['p50_us']:9.0f}{row['p99_us']:9.0f}"
         )
+    for name in (GATED, KEYED):
+        extra = statistics.median(
+            a["cpu_us"] - b["cpu_us"] for a, b in zip(measured[name], measured[NATIVE], strict=True)
+        )
+        print(f"  {name}: {extra:.1f} us a call beyond the native door")
     print(f"  grpcio on asyncio costs {ratio(measured[ASYNCIO], measured[NATIVE]):.1f} x the native door")
     return table
 

@@ -1,6 +1,7 @@
 """Servers that Headrace is measured against: `python benchmarks/peers.py NAME [DIR]` serves and prints the address.
 
 constant-native, constant-grpcio   our doors with a constant answer of 600 bytes
+gated [KEYS]                        the native door with it behind all that a served call passes, by the keys in a file
 grpcio-threads, grpcio-asyncio     grpcio's own servers with the same answer
 implicit DIR                       a plain grpcio server calling implicit's `recommend` on the artifact in DIR
 """
@@ -40,6 +41,40 @@ def constant(door_name: str) -> None:
         while batch := door.next_batch(64):
             door.reply(batch, [Reply(ANSWER)] * len(batch))
 
+    serve(door, work)
+
+
+def gated(*keys: str) -> None:
+    """Access, admission and telemetry as `headrace serve` has them, around a method that does nothing."""
+    from pathlib import Path
+
+    from headrace.config import Config
+    from headrace.front import make_door
+    from headrace.security.access import KeyedAccess
+    from headrace.service.access import OpenAccess
+    from headrace.service.dispatch import Dispatcher, Gates
+    from headrace.service.method import Method
+    from headrace.service.server import make_admission
+    from headrace.telemetry.calls import CallCounters
+
+    config = Config()
+    door = make_door("native", [RECOMMEND], "127.0.0.1:0", config.door)
+    access = KeyedAccess(Path(keys[0])) if keys else OpenAccess()
+    nothing = Method(RECOMMEND, answer=lambda calls: [ANSWER] * len(calls))
+    dispatcher = Dispatcher(
+        door,
+        {"": [nothing]},
+        durable=(),
+        pure=(),
+        executor=ThreadPoolExecutor(1),
+        batch_limit=64,
+        durable_queue=64,
+        gates=Gates(access=access, admission=make_admission(config.admission), observer=CallCounters()),
+    )
+    serve(door, dispatcher.run)
+
+
+def serve(door: Any, work: Any) -> None:
     worker = threading.Thread(target=work)
     worker.start()
     print(door.start(), flush=True)
@@ -97,6 +132,8 @@ def implicit_recommend(folder: str) -> Any:
 def main(name: str, *folder: str) -> None:
     if name.startswith("constant-"):
         constant(name.removeprefix("constant-"))
+    elif name == "gated":
+        gated(*folder)
     elif name == "grpcio-asyncio":
         asyncio.run(asynchronous())
     elif name == "grpcio-threads":

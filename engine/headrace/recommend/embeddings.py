@@ -33,9 +33,9 @@ class Embeddings:
         """(n, w) float32 factors of n people; arguments as for fold_in."""
         keys = _keys(indptr, rows, confidences)
         with self._lock:
-            places = np.array([self._places.get(key, -1) for key in keys], dtype=np.int64)
-            missing = np.flatnonzero(places < 0)
-            if not len(missing):
+            places = [self._places.get(key, -1) for key in keys]
+            missing = [i for i, place in enumerate(places) if place < 0]
+            if not missing:
                 assert self._table is not None
                 for key in keys:
                     self._places.move_to_end(key)
@@ -44,13 +44,13 @@ class Embeddings:
         if kept is None or len(missing) == len(keys):
             embeddings = fresh = self._fold_in(indptr, rows, confidences)
         else:
-            spans = [slice(indptr[i], indptr[i + 1]) for i in missing.tolist()]
+            spans = [slice(indptr[i], indptr[i + 1]) for i in missing]
             starts = np.cumsum([0, *(span.stop - span.start for span in spans)], dtype=np.int64)
             some = (np.concatenate([column[span] for span in spans]) for column in (rows, confidences))
             embeddings, fresh = kept, self._fold_in(starts, *some)
             embeddings[missing] = fresh
         with self._lock:
-            self._remember([keys[i] for i in missing.tolist()], fresh)
+            self._remember([keys[i] for i in missing], fresh)
         return embeddings
 
     def _remember(self, keys: list[bytes], fresh: Float32) -> None:
@@ -68,5 +68,5 @@ class Embeddings:
 
 def _keys(indptr: Int64, rows: Int32, confidences: Float32) -> list[bytes]:
     row_bytes, confidence_bytes = rows.tobytes(), confidences.tobytes()
-    ends = (4 * indptr).tolist()
-    return [row_bytes[first:last] + confidence_bytes[first:last] for first, last in pairwise(ends)]
+    spans = pairwise(indptr.tolist())
+    return [row_bytes[4 * first : 4 * last] + confidence_bytes[4 * first : 4 * last] for first, last in spans]

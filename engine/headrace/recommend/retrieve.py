@@ -79,7 +79,7 @@ class _Task:
         """
         merged, wanted, n = self.people.merged, self.wanted, part.stop - part.start
         limits, warm = wanted.limits[part], self.warm[part]
-        k = int(limits.max(initial=0))
+        k = max(limits.tolist(), default=0)
         found = Found(
             rows=np.empty((n, k), dtype=np.int32),
             scores=np.empty((n, k), dtype=np.float32),

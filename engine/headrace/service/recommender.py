@@ -162,7 +162,7 @@ def _written(model: Model, answers: Answers, with_attributes: Int8, shed: bool) 
         found.scores,
         found.counts,
     )
-    for i in np.flatnonzero(with_attributes).tolist():
+    for i in [i for i, wanted in enumerate(with_attributes.tolist()) if wanted]:
         response = pb.RecommendResponse.FromString(slates[i])
         for item, row in zip(response.items, found.rows[i].tolist(), strict=False):
             item.attributes.update(model.items.attributes.get(row, {}))
