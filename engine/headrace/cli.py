@@ -37,6 +37,9 @@ BAD_INPUT = (
     UnauthenticatedError,
 )
 
+NOT_REACHED = "; check --at, and where the server speaks TLS --ca and --cert"
+"""What to do when gRPC itself found nobody, or nobody to trust."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -182,7 +185,8 @@ def main() -> None:
     try:
         app()
     except HeadraceError as error:
-        print(f"headrace: {error}", file=sys.stderr)
+        hint = NOT_REACHED if str(error).startswith("failed to connect") else ""
+        print(f"headrace: {error}{hint}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, BAD_INPUT) else 1) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

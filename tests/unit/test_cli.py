@@ -52,6 +52,12 @@ print({pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
         (["serve", "--artifact", "x", "--door", "iron"], "headrace: server.door in the command line"),
         (["serve", "--artifact", "x", "--listen", "0.0.0.0:50051"], "not encrypted"),
         (["serve", "--artifact", "x", "--listen", "here"], "expected HOST:PORT"),
+        (["serve", "--artifact", "x", "--listen", "127.0.0.1:65536"], "a port up to 65535"),
+        (["serve", "--artifact", "x", "--listen", "::1:50051"], "an IPv6 address in brackets"),
+        (
+            ["reload", "--key-file", "nowhere.key"],
+            "--key-file: got 'nowhere.key', expected a file",
+        ),
         (["serve", "--config", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["serve", "--nope"], "No such option"),
         (["nope"], "No such command"),
@@ -85,7 +91,9 @@ def test_no_server_is_exit_1_and_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert run(monkeypatch, *command, "--at", "127.0.0.1:1") == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "check --at, and where the server speaks TLS --ca" in said
 
 
 def test_config_prints_a_file_that_reads_back(

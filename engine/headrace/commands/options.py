@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace.errors import ConfigError
+
 if TYPE_CHECKING:
     from headrace.client import Connection
 
@@ -35,5 +37,8 @@ def connection(key_file: Path | None, ca: str, certificate: str, tenant: str) ->
     """How a command reaches a server; a key comes from a file or the environment, as arguments show in ``ps``."""
     from headrace.client import Connection
 
-    api_key = key_file.read_text("utf-8").strip() if key_file else os.environ.get("HEADRACE_API_KEY", "")
+    try:
+        api_key = key_file.read_text("utf-8").strip() if key_file else os.environ.get("HEADRACE_API_KEY", "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("--key-file", str(key_file), "a file that holds an API key", str(error)) from error
     return Connection(api_key=api_key, tenant=tenant, ca=ca, certificate=certificate)

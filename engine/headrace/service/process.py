@@ -124,8 +124,9 @@ def check_listen(config: Config, key: str = "server.listen") -> None:
     """
     listen = _address(config, key)
     host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(key, listen, "HOST:PORT")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in host and not in_brackets) or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigError(key, listen, "HOST:PORT, a port up to 65535, an IPv6 address in brackets such as [::1]:50051")
     missing = "" if config.server.insecure or _is_loopback(host) else "; ".join(exposures(config, key))
     if missing:
         hint = f"{missing}. Set tls.certificate and security.keys, or say --insecure if the network is trusted"
