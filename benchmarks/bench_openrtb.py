@@ -31,8 +31,9 @@ from urllib.request import Request, urlopen
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from artifact import publish
 from load import LOAD_CORE, Process
-from served import FEW, MANY, fund, people, publish, serving
+from served import FEW, MANY, fund, people, serving
 
 N_USERS, N_ITEMS, N_ASKING = 20_000, 20_000, 500
 WRK = """

@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from artifact import publish
 from load import load
 from served import (
     BID,
@@ -30,7 +31,6 @@ from served import (
     bid_bodies,
     fund,
     people,
-    publish,
     recommend_bodies,
     serving,
 )

@@ -27,20 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from artifact import PURCHASE, publish
 from load import Process, build, load
 from served import (
     BID,
     BID_BATCH,
     FEW,
     MANY,
-    PURCHASE,
     RECOMMEND,
     K,
     batch_bodies,
     bid_bodies,
     fund,
     people,
-    publish,
     recommend_bodies,
     serving,
 )

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,7 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
 
 SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+ALL_CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))))
 
 
 def build(name: str, *packages: str) -> Path:
@@ -58,11 +60,19 @@ def load(
 
 
 class Process:
-    """A server on the server's core; its first line of output ends with the address that it serves on."""
+    """A server on the server's core; its first line of output ends with the address that it serves on.
 
-    def __init__(self, command: Sequence[str], stderr: IO[str] | None = None, **environment: str) -> None:
+    cores : others for it, as ``taskset -c`` takes them.
+
+    Attribute ``started_s`` is the time from its start to that line.
+    """
+
+    def __init__(
+        self, command: Sequence[str], stderr: IO[str] | None = None, cores: str = str(SERVER_CORE), **environment: str
+    ) -> None:
+        began = time.monotonic()
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(SERVER_CORE), *command],
+            ["taskset", "-c", cores, *command],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -72,12 +82,15 @@ class Process:
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{command[0]} did not start")
+        self.started_s = time.monotonic() - began
         self.address = line.split()[-1]
 
     @classmethod
-    def python(cls, *arguments: str, stderr: IO[str] | None = None, **environment: str) -> Process:
+    def python(
+        cls, *arguments: str, stderr: IO[str] | None = None, cores: str = str(SERVER_CORE), **environment: str
+    ) -> Process:
         """A Python program of this environment."""
-        return cls([sys.executable, *arguments], stderr, **environment)
+        return cls([sys.executable, *arguments], stderr, cores, **environment)
 
     def cpu_s(self) -> float:
         """Seconds of CPU that all threads have used, ended ones too, by the kernel's scheduler (10 ms steps)."""

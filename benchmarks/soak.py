@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from artifact import publish
 from bench_openrtb import bid_request
 from callers import Caller, Exchange, HttpExchange, StreamExchange, Swapper
 from load import Process, load
@@ -44,7 +45,6 @@ from served import (
     bid_requests,
     fund,
     people,
-    publish,
     recommend_bodies,
     serving,
 )
