@@ -13,7 +13,10 @@ from headrace.events.items import ItemChange
 from headrace.ids import IdTable
 from headrace.types import Int32, UInt32
 
-_NEVER = np.iinfo(np.int64).max
+_NEVER = int(np.iinfo(np.int64).max)
+_HIDDEN = np.uint32(0xFFFFFFFF)
+_FEW = 4096
+"""Rows that may change at once for the mask to be changed and not made anew."""
 
 
 class ItemTable:
@@ -31,7 +34,8 @@ class ItemTable:
         self._row_of_key = np.full(1024, -1, dtype=np.int32)
         self._blocked = np.zeros(self.n_items, dtype=np.bool_)
         self._publish_ms = np.zeros(self.n_items, dtype=np.int64)
-        self._expire_ms = np.full(self.n_items, _NEVER, dtype=np.int64)
+        self._expire_ms = np.zeros(self.n_items, dtype=np.int64)
+        self._timed = False
         self._mask: UInt32 | None = None
         self._mask_from_ms = self._mask_until_ms = 0
 
@@ -47,11 +51,26 @@ class ItemTable:
 
     def apply(self, changes: list[ItemChange]) -> None:
         """Take over what changed in the log's items; ``changes`` in order of item_key."""
-        for change in changes:
-            self._apply_one(change)
-        if changes:
-            self.change_sequence = max(change.change_sequence for change in changes)
-            self._mask = None
+        if not changes:
+            return
+        keys, ids, in_catalog, unavailable, prices, publish, expire, attributes, sequences = zip(*changes, strict=True)
+        rows = np.array([self._row_of(item_id) for item_id in ids], dtype=np.int32)
+        self._make_room(keys[-1] + 1)
+        self._row_of_key[list(keys)] = rows
+        outside = (rows >= self.n_items) & (np.array(in_catalog) == 0)
+        self._blocked[rows] = (np.array(unavailable) != 0) | outside
+        self._publish_ms[rows] = publish
+        self._expire_ms[rows] = expire
+        self._timed |= any(publish) or any(expire)
+        for row, price in zip(rows.tolist(), prices, strict=True):
+            self.rows.set_price(row, price)
+        for row, text in zip(rows.tolist(), attributes, strict=True):
+            if text != "{}":
+                self.attributes[row] = json.loads(text)
+            else:
+                self.attributes.pop(row, None)
+        self.change_sequence = max(sequences)
+        self._change_mask(rows)
 
     def rows_of_keys(self, item_keys: npt.NDArray[np.int64]) -> Int32:
         """Rows of item keys of the log; every key that the log has handed out has one."""
@@ -60,39 +79,50 @@ class ItemTable:
     def banned(self, now_ms: int) -> UInt32:
         """(n_rows,) uint32: all bits set for items that may not be shown then, none for the others; read-only."""
         if self._mask is None or not self._mask_from_ms <= now_ms < self._mask_until_ms:
-            n = self.n_rows
-            publish, expire = self._publish_ms[:n], self._expire_ms[:n]
-            shown = ~self._blocked[:n] & (publish <= now_ms) & (now_ms < expire)
-            self._mask = np.where(shown, np.uint32(0), np.uint32(0xFFFFFFFF))
-            moments = np.concatenate((publish, expire))
-            self._mask_from_ms = int(moments[moments <= now_ms].max(initial=0))
-            self._mask_until_ms = int(moments[moments > now_ms].min(initial=_NEVER))
+            every = slice(0, self.n_rows)
+            self._mask = self._hidden(every, now_ms)
+            self._mask_from_ms, self._mask_until_ms = self._moments(every, now_ms)
         return self._mask
 
-    def _apply_one(self, change: ItemChange) -> None:
-        row = self.rows.find(change.item_id)
-        if row < 0:
-            row = self._add_row(change.item_id)
-        if change.item_key >= len(self._row_of_key):
-            self._row_of_key = _grown(self._row_of_key, change.item_key + 1, -1)
-        self._row_of_key[change.item_key] = row
-        outside = row >= self.n_items and not change.in_catalog
-        self._blocked[row] = bool(change.unavailable) or outside
-        self._publish_ms[row] = change.publish_time_ms
-        self._expire_ms[row] = change.expire_time_ms or _NEVER
-        self.rows.set_price(row, change.price_micros)
-        if change.attributes != "{}":
-            self.attributes[row] = json.loads(change.attributes)
-        else:
-            self.attributes.pop(row, None)
+    def _change_mask(self, rows: Int32) -> None:
+        """Bring the mask up to date where rows changed; who has the old one keeps it as it was."""
+        old = self._mask
+        if old is None:
+            return
+        if len(rows) > _FEW:
+            self._mask = None
+            return
+        self._mask = np.full(self.n_rows, _HIDDEN, dtype=np.uint32)
+        self._mask[: len(old)] = old
+        self._mask[rows] = self._hidden(rows, self._mask_from_ms)
+        self._mask_until_ms = min(self._mask_until_ms, self._moments(rows, self._mask_from_ms)[1])
 
-    def _add_row(self, item_id: str) -> int:
-        row = self.n_rows
-        if row >= len(self._blocked):
-            self._blocked = _grown(self._blocked, row + 1, True)
-            self._publish_ms = _grown(self._publish_ms, row + 1, 0)
-            self._expire_ms = _grown(self._expire_ms, row + 1, _NEVER)
-        return self.rows.add(item_id)
+    def _hidden(self, rows: slice | Int32, now_ms: int) -> UInt32:
+        hidden = self._blocked[rows]
+        if self._timed:
+            publish, expire = self._publish_ms[rows], self._expire_ms[rows]
+            hidden = hidden | (publish > now_ms) | ((expire <= now_ms) & (expire > 0))
+        return np.where(hidden, _HIDDEN, np.uint32(0))
+
+    def _moments(self, rows: slice | Int32, now_ms: int) -> tuple[int, int]:
+        """The last moment until now at which one of the rows came or went, 0 for none, and the next one."""
+        if not self._timed:
+            return 0, _NEVER
+        both = self._publish_ms[rows], self._expire_ms[rows]
+        last = max(int(times.max(initial=0, where=times <= now_ms)) for times in both)
+        return last, min(int(times.min(initial=_NEVER, where=times > now_ms)) for times in both)
+
+    def _row_of(self, item_id: str) -> int:
+        row = self.rows.find(item_id)
+        return row if row >= 0 else self.rows.add(item_id)
+
+    def _make_room(self, n_keys: int) -> None:
+        if n_keys > len(self._row_of_key):
+            self._row_of_key = _grown(self._row_of_key, n_keys, -1)
+        if self.n_rows > len(self._blocked):
+            self._blocked = _grown(self._blocked, self.n_rows, True)
+            self._publish_ms = _grown(self._publish_ms, self.n_rows, 0)
+            self._expire_ms = _grown(self._expire_ms, self.n_rows, 0)
 
 
 def _grown(array: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:
