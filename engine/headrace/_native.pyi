@@ -1,5 +1,7 @@
 """Headrace's compiled core."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -56,6 +58,7 @@ class Retriever:
         popularity: npt.NDArray[np.float32],
         repeat_boost: float,
         repeat_days: float,
+        pause: Callable[[], None] | None = None,
     ) -> None: ...
     def retrieve(
         self,

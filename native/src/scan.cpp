@@ -95,7 +95,7 @@ void Scan::Query::add(float upper, float lower, int32_t row) {
     if (candidates.size() >= prune_at) prune();
 }
 
-Scan::Scan(const float* factors, size_t n_items, size_t d)
+Scan::Scan(const float* factors, size_t n_items, size_t d, const std::function<void()>& pause)
     : factors_(factors),
       n_items_(n_items),
       d_(d),
@@ -103,7 +103,10 @@ Scan::Scan(const float* factors, size_t n_items, size_t d)
       n_blocks_((n_items + scan_block - 1) / scan_block),
       coarse_(allocate(n_blocks_ * scan_block * quads_ * 4), std::free),
       scales_(n_blocks_ * scan_block, 0.0f) {
-    for (size_t block = 0; block < n_blocks_; ++block) round_block(block);
+    for (size_t block = 0; block < n_blocks_; ++block) {
+        round_block(block);
+        if (pause && ((block + 1) % (scan_stretch / scan_block) == 0 || block + 1 == n_blocks_)) pause();
+    }
 }
 
 void Scan::round_block(size_t block) {

@@ -34,10 +34,18 @@ void check_pointers(const In<int64_t>& pointers, size_t n, size_t size) {
     for (size_t i = 0; i < n; ++i) check(pointers(i) <= pointers(i + 1));
 }
 
+using Pause = std::optional<nb::callable>;
+
 // It takes a third of a second for a million items, in which others answer.
-Scan unlocked_scan(const InTable<float>& factors) {
+Scan unlocked_scan(const InTable<float>& factors, const Pause& pause) {
+    std::function<void()> call;
+    if (pause)
+        call = [&pause] {
+            nb::gil_scoped_acquire locked;
+            (*pause)();
+        };
     nb::gil_scoped_release unlocked;
-    return Scan(factors.data(), factors.shape(0), factors.shape(1));
+    return Scan(factors.data(), factors.shape(0), factors.shape(1), call);
 }
 
 // A scan of factors that Python keeps, with what else every slate of a model needs.
@@ -48,9 +56,9 @@ struct Retriever {
     Lift lift;
     Scan scan;
 
-    Retriever(InTable<float> f, In<int32_t> o, In<float> p, double boost, double days)
+    Retriever(InTable<float> f, In<int32_t> o, In<float> p, double boost, double days, const Pause& pause)
         : factors(std::move(f)), order(std::move(o)), popularity(std::move(p)), lift{boost, days},
-          scan(unlocked_scan(factors)) {
+          scan(unlocked_scan(factors, pause)) {
         check(order.shape(0) == scan.n_items() && popularity.shape(0) == scan.n_items());
         for (size_t i = 0; i < order.shape(0); ++i)
             check(order(i) >= 0 && static_cast<size_t>(order(i)) < scan.n_items());
@@ -113,9 +121,9 @@ void bind_scan(nb::module_& m) {
         .def(
             "__init__",
             [](Retriever* self, InTable<float> factors, In<int32_t> order, In<float> popularity, double boost,
-               double days) { new (self) Retriever(factors, order, popularity, boost, days); },
+               double days, const Pause& pause) { new (self) Retriever(factors, order, popularity, boost, days, pause); },
             "factors"_a.noconvert(), "popular_order"_a.noconvert(), "popularity"_a.noconvert(), "repeat_boost"_a,
-            "repeat_days"_a)
+            "repeat_days"_a, "pause"_a.none() = nb::none())
         .def("retrieve", &retrieve_slates, "vectors"_a.noconvert(), "warm"_a.noconvert(), "limits"_a.noconvert(),
              "exclude_purchased"_a.noconvert(), "history"_a.noconvert(), "history_rows"_a.noconvert(),
              "n_bought"_a.noconvert(), "last_bought_ms"_a.noconvert(), "last_event_ms"_a.noconvert(),

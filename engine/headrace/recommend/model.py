@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from headrace._native import FOLD_LANES, Retriever, fold_in
+from headrace.artifact_format import release
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
 from headrace.kernels.history import Merged, fold_in_input
@@ -16,8 +17,8 @@ from headrace.state.items import ItemTable
 from headrace.state.users import MAX_HISTORY, UserState
 from headrace.types import Float32, Int32, Int64
 
-CHUNK = 16_384
-"""Items whose norms are computed at once."""
+CHUNK = 65_536
+"""Items whose norms are computed before the memory of their factors is let go of."""
 
 
 class Model:
@@ -25,7 +26,8 @@ class Model:
 
     artifact : the arrays, mapped. log : the log that items and users follow.
     Attributes: ``retriever`` for search, ``gram`` for fold_in, ``embeddings`` of people's histories,
-    ``index`` the Faiss index or None, ``items``, ``users``.
+    ``inverse_norms`` (n_items,) float32 of the items' factors, 0 for an item without any, ``index`` the Faiss index or
+    None, ``items``, ``users``.
     """
 
     def __init__(self, artifact: Artifact, log: EventLog, *, max_history: int = MAX_HISTORY) -> None:
@@ -40,7 +42,7 @@ class Model:
         self.exclude_purchased = artifact.manifest.repeat_policy == "exclude_purchased"
         self.items = ItemTable(artifact.item_ids)
         self.users = UserState(artifact, log, self.items, max_history=max_history)
-        self._inverse_norms: Float32 | None = None
+        self.inverse_norms = _inverse_norms(artifact)
         self.users.catch_up()
 
     def fold_in_input(self, merged: Merged) -> tuple[Int64, Int32, Float32]:
@@ -56,20 +58,9 @@ class Model:
         """(n, d rounded up to FOLD_LANES) float32 factors of people from their histories; zeros for an empty one."""
         return _fold_in(self.gram, np.asarray(self.artifact.item_factors), indptr, rows, confidences)
 
-    def inverse_norms(self) -> Float32:
-        """(n_items,) float32: 1 / |factors|, 0 for an item without any; made on first use."""
-        if self._inverse_norms is None:
-            factors = self.artifact.item_factors
-            norms = np.empty(self.n_items, dtype=np.float32)
-            # some rows at a time: the squares need no memory of the size of the whole
-            for first in range(0, self.n_items, CHUNK):
-                norms[first : first + CHUNK] = np.linalg.norm(factors[first : first + CHUNK], axis=1)
-            self._inverse_norms = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-        return self._inverse_norms
-
 
 def make_retriever(artifact: Artifact) -> Retriever:
-    """The native search over an artifact's items."""
+    """The native search over an artifact's items; making it leaves no page of their factors in memory."""
     manifest = artifact.manifest
     return Retriever(
         np.asarray(artifact.item_factors),
@@ -77,7 +68,19 @@ def make_retriever(artifact: Artifact) -> Retriever:
         np.asarray(artifact.popularity),
         manifest.repeat_boost,
         manifest.repeat_days,
+        partial(release, artifact.item_factors),
     )
+
+
+def _inverse_norms(artifact: Artifact) -> Float32:
+    factors = artifact.item_factors
+    squares = np.empty(len(factors), dtype=np.float32)
+    for first in range(0, len(factors), CHUNK):
+        some = factors[first : first + CHUNK]
+        np.einsum("ij,ij->i", some, some, out=squares[first : first + CHUNK])
+        release(factors)
+    norms = np.sqrt(squares, out=squares)
+    return np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
 
 
 def _fold_in(gram: Float32, factors: Float32, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:

@@ -44,7 +44,7 @@ def _neighbours(model: Model, row: int, banned: UInt32, rows: Int32, scores: Flo
 
 
 def _cosines(model: Model, row: int, banned: UInt32, rows: Int32, scores: Float32) -> int:
-    norms = model.inverse_norms()
+    norms = model.inverse_norms
     if not len(rows) or norms[row] == 0.0:
         return 0
     factors = model.artifact.item_factors

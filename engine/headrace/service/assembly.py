@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from headrace.events.store import DATABASE, Store
 from headrace.operations.live import LiveSettings
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Recommender
-from headrace.recommend.warm import warm
+from headrace.recommend.warm import warm, warm_arena
 from headrace.service import artifacts
 from headrace.service.artifacts import ServedArtifact
 from headrace.service.bidder import BidderService
@@ -70,13 +71,18 @@ class Assembly:
     def _build(self, config: Config, undo: ExitStack) -> None:
         if not config.server.artifact:
             raise ConfigError("server.artifact", "", "an artifact folder", "say --artifact DIR")
-        first, data = open_artifact(config.server.artifact), Path(config.server.data)
+        with ThreadPoolExecutor(1, "headrace-kernels") as aside:
+            # the first kernel brings up Numba's machinery, while checksums are verified, for which nobody needs the GIL
+            loading = aside.submit(warm_arena)
+            first, data = open_artifact(config.server.artifact), Path(config.server.data)
+            loading.result()
         requests = config.server.clock == "requests"
         self._clock: Clock = RequestClock(first.manifest.trained_until_ms) if requests else SystemClock()
         store = Store(data / DATABASE)
         undo.callback(store.close)
         self._event_log = EventLog(store)
-        model = self._model(first)
+        model = Model(first, self._event_log)
+        warm(model)
         keep_slates_ms = round(config.server.slate_days * DAY_MS) or None
         self._recommender = Recommender(model, self._event_log, self._clock, keep_slates_ms)
         undo.callback(self._recommender.close)
@@ -105,15 +111,11 @@ class Assembly:
         self._campaigns.subscribe(self._bidding.set_board)
         self._bidding.warm(self._clock())
 
-    def _model(self, artifact: Artifact) -> Model:
-        model = Model(artifact, self._event_log)
-        warm(model)
-        return model
-
     def _adopt(self, artifact: Artifact) -> None:
-        model, bid_model = self._model(artifact), BidModel.of(artifact)
+        model, bid_model = Model(artifact, self._event_log), BidModel.of(artifact)
         people = KnownPeople(model)
-        # nothing below fails: whatever is wrong with an artifact has been raised by now
+        artifact.release_pages()
+        # whatever is wrong with an artifact is raised before the first of these has changed anything
         self._recommender.swap(model)
         self._bidding.set_model(bid_model, people, people.find_item)
 

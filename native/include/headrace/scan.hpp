@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,6 +17,7 @@ namespace headrace {
 
 constexpr size_t scan_block = 64;    // items in a block of coarse factors
 constexpr size_t scan_together = 4;  // queries that one pass over a block serves
+constexpr size_t scan_stretch = 1 << 16;  // items between two pauses of the making of coarse factors
 
 // The score: eight sums over every eighth column by fused multiply-add, added in pairs, then what is left of the columns.
 float score(const float* item, const float* query, size_t d);
@@ -59,7 +61,9 @@ struct Bars {
 class Scan {
   public:
     // factors : (n_items, d), row after row, finite; must outlive the scan.
-    Scan(const float* factors, size_t n_items, size_t d);
+    // pause : called after every scan_stretch items, and at the end; it may let go of their rows' memory, where that
+    //         comes back by itself.
+    Scan(const float* factors, size_t n_items, size_t d, const std::function<void()>& pause = nullptr);
 
     size_t n_items() const { return n_items_; }
     size_t d() const { return d_; }
