@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace.events.items import ItemChange
 from headrace.ids import IdTable
 from headrace.state.items import ItemTable
@@ -82,3 +85,28 @@ def test_rows_do_not_depend_on_when_a_process_looked() -> None:
     late.apply([change(1, "a", price_micros=3, change_sequence=3), change(2, "b", change_sequence=2)])
     assert early.ids == late.ids
     assert early.rows.price(2) == late.rows.price(2) == 3
+
+
+def test_a_change_leaves_the_mask_that_others_hold_and_makes_the_next_one_right() -> None:
+    table = make_table()
+    table.apply([change(1, "tea", publish_time_ms=10)])
+    held = table.banned(15)
+    table.apply([change(2, "cup", expire_time_ms=18), change(3, "mug", publish_time_ms=12), change(4, "pot")])
+    assert len(held) == 2
+    assert not held.any()
+    assert shown(table, 15) == ["tea", "cup", "mug", "pot"]
+    assert shown(table, 18) == ["tea", "mug", "pot"]
+    assert shown(table, 11) == ["tea", "cup", "pot"]
+    assert shown(table, 9) == ["cup", "pot"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), *[st.integers(0, 4)] * 3, st.integers(0, 6)), max_size=12))
+def test_the_mask_says_what_each_item_says(steps: list[tuple[int, int, int, int, int]]) -> None:
+    table, now = make_table(), dict[str, tuple[int, int, int]]()
+    for key, unavailable, publish, expire, moment in steps:
+        item_id = f"i{key}"
+        fields = {"unavailable": unavailable % 2, "publish_time_ms": publish, "expire_time_ms": expire}
+        table.apply([change(key + 1, item_id, **fields)])
+        now[item_id] = (unavailable % 2, publish, expire)
+        wanted = {name for name, (gone, start, end) in now.items() if not gone and start <= moment < (end or 99)}
+        assert set(shown(table, moment)) == wanted | {"tea", "cup"}
