@@ -208,7 +208,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
 def test_making_the_search_pauses_after_every_stretch_and_at_the_end() -> None:
     n = 2 * 65_536 + 1
     order, popularity, pauses = np.arange(n, dtype=np.int32), np.ones(n, dtype=np.float32), []
-    Retriever(np.zeros((n, 1), dtype=np.float32), order, popularity, 0.0, 1.0, lambda: pauses.append(1))
+    _native.Retriever(np.zeros((n, 1), dtype=np.float32), order, popularity, 0.0, 1.0, lambda: pauses.append(1))
     assert len(pauses) == 3
 
 
@@ -217,4 +217,4 @@ def test_an_error_in_a_pause_reaches_the_caller() -> None:
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):
-        Retriever(np.zeros((1, 1), np.float32), np.zeros(1, np.int32), np.ones(1, np.float32), 0.0, 1.0, fail)
+        _native.Retriever(np.zeros((1, 1), np.float32), np.zeros(1, np.int32), np.ones(1, np.float32), 0.0, 1.0, fail)
