@@ -26,7 +26,9 @@ from load import load
 from served import (
     BID,
     BID_BATCH,
+    EXACT,
     RECOMMEND,
+    TOKEN,
     batch_bodies,
     bid_bodies,
     fund,
@@ -35,14 +37,8 @@ from served import (
     serving,
 )
 
-from headrace.v1 import recommender_pb2
-
 LOADS = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
 CONNECTIONS = 16
-
-EXACT = recommender_pb2.RecommendResponse(artifact_version="bench", tier=recommender_pb2.TIER_EXACT)
-TOKEN = b"\x3a\x64AQEA"
-"""Field and length of a token, and how each begins: only a bid has one."""
 
 
 class Case(NamedTuple):
@@ -73,7 +69,7 @@ class Row(NamedTuple):
 def cases(names: list[str]) -> list[Case]:
     """The three of them, asked by the same people."""
     return [
-        Case("Recommend", RECOMMEND, recommend_bodies(names), EXACT.SerializeToString(), 100, 16, True),
+        Case("Recommend", RECOMMEND, recommend_bodies(names), EXACT, 100, 16, True),
         Case("Bid", BID, bid_bodies(names), TOKEN, 100, 16, False),
         Case("BidBatch of 256", BID_BATCH, batch_bodies(names), TOKEN, 250, 2, False),
     ]

@@ -20,16 +20,13 @@ from typing import Any
 
 from artifact import made_ids, write_artifact
 from load import ALL_CORES, Process, load
-from served import RECOMMEND, people, recommend_bodies, serving
+from served import EXACT, RECOMMEND, people, recommend_bodies, serving
 
 from headrace import Client
 from headrace.artifacts import ArtifactStore
-from headrace.v1 import recommender_pb2
 
 VERSIONS = "1-bench", "2-bench"
-_SLATE = recommender_pb2.RecommendResponse(artifact_version="bench", tier=recommender_pb2.TIER_EXACT)
-EXACT = _SLATE.SerializeToString().removeprefix(b"\x1a\x05")
-"""What stands in every slate that was searched for: the end of either version's name, and the tier."""
+"""Both end as `EXACT` begins."""
 
 PAUSE_S, MB = 2.0, 1e6
 

@@ -24,6 +24,11 @@ N_LINES, PER_COUNTRY = 1000, 10
 FEW, MANY = "AA", "ZZ"
 """Countries whose requests match 10 line items and 64."""
 
+EXACT = b"bench\x28\x01"
+"""What stands in every slate that was searched for: the end of the artifact's name, and the tier."""
+TOKEN = b"\x3a\x64AQEA"
+"""Field and length of a token, and how each begins: only a bid has one."""
+
 
 @contextmanager
 def serving(
