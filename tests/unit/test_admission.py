@@ -225,9 +225,9 @@ def test_door_is_narrowed_while_calls_stand_and_widened_after() -> None:
     # 1,000 calls a second are taken here: 20 fit into two targets, but a few more may always wait
     assert gate.room() == LEAST_ROOM
     for step in range(100):
-        turn = gate.turn(NOW + 0.5 + step / 1000, 10)
+        turn = gate.turn(NOW + 0.5 + step / 1000, 30)
         turn.refusal(call(arrived=NOW + 0.45 + step / 1000), ANYONE)
-    assert 180 <= gate.room() <= 220
+    assert 540 <= gate.room() <= 660
     stream(gate, 1, NOW + 0.6, 0.3)
     assert gate.room() == UNBOUNDED
 

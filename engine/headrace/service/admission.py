@@ -37,7 +37,7 @@ FADING = 0.9
 MOST_LET_IN, LEAST_SHARE = 0.9, 1 / 64
 """Shares of calls let in: from one down to the other ever more are taken at once."""
 
-ROOM_TARGETS, LEAST_ROOM, ROOM_EVERY_S = 2.0, 64, 0.05
+ROOM_TARGETS, LEAST_ROOM, ROOM_EVERY_S = 2.0, 256, 0.05
 """While calls stand, so many may wait as are taken within so many times the target, but this many at least; measured
 so often, seconds."""
 

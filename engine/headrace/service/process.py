@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import itertools
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,10 @@ from headrace.service.monitor import Monitor
 from headrace.service.server import Server, make_admission
 from headrace.service.tenants import Tenants
 from headrace.telemetry.logs import configure_logs, set_level
+
+SWITCH_S = 0.0005
+"""Seconds that a thread may keep the interpreter while others wait for it; what follows the log and stores slates has
+milliseconds to do at once."""
 
 ADDRESSES = ("server.listen", "http.listen", "telemetry.metrics_listen")
 
@@ -72,6 +78,7 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
             live.register("server", http.configure)
             doors["http"] = http.stats
         monitor.serve(access, doors)
+        stack.enter_context(prompt_threads())
         address = server.start()
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))
@@ -87,6 +94,19 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _log.info("draining")
+
+
+@contextlib.contextmanager
+def prompt_threads() -> Iterator[None]:
+    """Within: threads that answer soon get their turn, whatever the others do in Python."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    gc.freeze()  # what was made to serve stays: no search for garbage passes over it any more
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(before)
 
 
 @contextlib.contextmanager
