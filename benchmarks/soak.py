@@ -58,7 +58,7 @@ MB = 1 << 20
 MOST_MB_A_MINUTE = 1.0
 MOST_REFUSED = 0.02
 MOST_STOP_S = 5.0
-MOST_LOG_LINES_A_MINUTE = 10.0
+MOST_LOG_LINES_A_MINUTE = 12.0
 SPARE_FILES, SPARE_THREADS = 40, 12
 """Beyond those of an idle server: connections to its database, and the threads that wait for the disk."""
 
