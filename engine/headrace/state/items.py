@@ -51,26 +51,10 @@ class ItemTable:
 
     def apply(self, changes: list[ItemChange]) -> None:
         """Take over what changed in the log's items; ``changes`` in order of item_key."""
-        if not changes:
-            return
-        keys, ids, in_catalog, unavailable, prices, publish, expire, attributes, sequences = zip(*changes, strict=True)
-        rows = np.array([self._row_of(item_id) for item_id in ids], dtype=np.int32)
-        self._make_room(keys[-1] + 1)
-        self._row_of_key[list(keys)] = rows
-        outside = (rows >= self.n_items) & (np.array(in_catalog) == 0)
-        self._blocked[rows] = (np.array(unavailable) != 0) | outside
-        self._publish_ms[rows] = publish
-        self._expire_ms[rows] = expire
-        self._timed |= any(publish) or any(expire)
-        for row, price in zip(rows.tolist(), prices, strict=True):
-            self.rows.set_price(row, price)
-        for row, text in zip(rows.tolist(), attributes, strict=True):
-            if text != "{}":
-                self.attributes[row] = json.loads(text)
-            else:
-                self.attributes.pop(row, None)
-        self.change_sequence = max(sequences)
-        self._change_mask(rows)
+        rows = [self._apply_one(change) for change in changes]
+        if rows:
+            self.change_sequence = max(change.change_sequence for change in changes)
+            self._change_mask(np.array(rows, dtype=np.int32))
 
     def rows_of_keys(self, item_keys: npt.NDArray[np.int64]) -> Int32:
         """Rows of item keys of the log; every key that the log has handed out has one."""
@@ -112,17 +96,32 @@ class ItemTable:
         last = max(int(times.max(initial=0, where=times <= now_ms)) for times in both)
         return last, min(int(times.min(initial=_NEVER, where=times > now_ms)) for times in both)
 
-    def _row_of(self, item_id: str) -> int:
-        row = self.rows.find(item_id)
-        return row if row >= 0 else self.rows.add(item_id)
+    def _apply_one(self, change: ItemChange) -> int:
+        row = self.rows.find(change.item_id)
+        if row < 0:
+            row = self._add_row(change.item_id)
+        if change.item_key >= len(self._row_of_key):
+            self._row_of_key = _grown(self._row_of_key, change.item_key + 1, -1)
+        self._row_of_key[change.item_key] = row
+        outside = row >= self.n_items and not change.in_catalog
+        self._blocked[row] = bool(change.unavailable) or outside
+        self._publish_ms[row] = change.publish_time_ms
+        self._expire_ms[row] = change.expire_time_ms
+        self._timed |= bool(change.publish_time_ms or change.expire_time_ms)
+        self.rows.set_price(row, change.price_micros)
+        if change.attributes != "{}":
+            self.attributes[row] = json.loads(change.attributes)
+        else:
+            self.attributes.pop(row, None)
+        return row
 
-    def _make_room(self, n_keys: int) -> None:
-        if n_keys > len(self._row_of_key):
-            self._row_of_key = _grown(self._row_of_key, n_keys, -1)
-        if self.n_rows > len(self._blocked):
-            self._blocked = _grown(self._blocked, self.n_rows, True)
-            self._publish_ms = _grown(self._publish_ms, self.n_rows, 0)
-            self._expire_ms = _grown(self._expire_ms, self.n_rows, 0)
+    def _add_row(self, item_id: str) -> int:
+        row = self.n_rows
+        if row >= len(self._blocked):
+            self._blocked = _grown(self._blocked, row + 1, True)
+            self._publish_ms = _grown(self._publish_ms, row + 1, 0)
+            self._expire_ms = _grown(self._expire_ms, row + 1, 0)
+        return self.rows.add(item_id)
 
 
 def _grown(array: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:
