@@ -29,6 +29,7 @@ from headrace.operations import disk, machine, network
 from headrace.operations.doctor import examine, json_of, text_of
 from headrace.operations.finding import Finding, Level
 from headrace.operations.network import Asking
+from headrace.service.process import warn_of_certificate
 
 
 def nobody(_: str) -> str:
@@ -145,6 +146,18 @@ def test_a_certificate_that_has_expired(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(network, "_handshake", expired)
     found = network.certificate(TlsConfig(certificate="c", key="k"))
     assert (found.level, found.found) == (Level.FAIL, "c has expired")
+
+
+def test_a_starting_server_warns_of_a_certificate_that_has_expired(
+    tmp_path: Path, certificates: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = certificates.Authority(tmp_path)
+    for days, said in ((-1, ["tls.certificate: {} has expired; renew it: no client connects"]), (1, [])):
+        file = str(authority.issue("localhost", days=days))
+        caplog.clear()
+        warn_of_certificate(TlsConfig(certificate=file, key=file))
+        assert caplog.messages == [line.format(file) for line in said]
+    warn_of_certificate(TlsConfig())
 
 
 def test_data_folders_that_cannot_be_written_or_are_full(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from headrace.compiled import kept
 from headrace.config import Config, ServerConfig
 from headrace.errors import ConfigError, HeadraceError
 from headrace.front import check_door
+from headrace.front.settings import TlsConfig
+from headrace.operations.finding import Level
 from headrace.operations.live import LiveSettings
+from headrace.operations.network import certificate
 from headrace.security.access import asked_access
 from headrace.service import operations
 from headrace.service.dispatch import Gates
@@ -80,6 +83,7 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
         monitor.serve(access, doors)
         stack.enter_context(prompt_threads())
         address = server.start()
+        warn_of_certificate(config.tls)
         stack.callback(server.drain)
         stack.enter_context(tenants.following(server.set_serving))
         if http is not None:
@@ -151,6 +155,15 @@ def check_listen(config: Config, key: str = "server.listen") -> None:
     if missing:
         hint = f"{missing}. Set tls.certificate and security.keys, or say --insecure if the network is trusted"
         raise ConfigError(key, listen, "a loopback address", hint)
+
+
+def warn_of_certificate(tls: TlsConfig) -> None:
+    """Log what the doors do not see but every client refuses, such as a certificate that has expired."""
+    if not tls.certificate:
+        return
+    found = certificate(tls)
+    if found.level == Level.FAIL:
+        _log.warning("tls.certificate: %s; %s", found.found, found.advice)
 
 
 def _address(config: Config, key: str) -> str:
