@@ -4,7 +4,7 @@
 
 CPU a call is the server process's own account by the kernel (user + system, all threads), so it holds the transport.
 Rows take turns, a short phase each; numbers are medians over the rounds, the spread is printed. The load is closed, 64
-calls in flight over 8 connections (batches: 8), for rates and CPU; one call at a time for the latency of a lone call;
+calls in flight over 8 connections (batches: 2), for rates and CPU; one call at a time for the latency of a lone call;
 an open loop at half of the row's own capacity, as often as there are rounds, for p99 against p50. Answers that are not
 the whole work (popular items, no time to bid) are counted; the greatest share in any phase is printed and may be a
 hundredth. Before anything is timed the answers are checked.
@@ -172,7 +172,7 @@ def bid_rows(stack: ExitStack, folder: Path) -> list[Row]:
     return [
         Row("Bid, 10 of 1,000 match", server, BID, bid_bodies(users, FEW), TOKEN),
         Row("Bid, 64 of 1,000 match", server, BID, bid_bodies(users, MANY), TOKEN),
-        Row(f"BidBatch of {BATCH}, a decision", server, BID_BATCH, batch_bodies(users, BATCH), TOKEN, BATCH, 8),
+        Row(f"BidBatch of {BATCH}, a decision", server, BID_BATCH, batch_bodies(users, BATCH), TOKEN, BATCH, 2),
     ]
 
 
