@@ -18,7 +18,7 @@ class AdmissionConfig:
     """Keys that change without a restart."""
 
     # Milliseconds that calls may wait while the server keeps up; what waits longer in overload is cut, cheapest first.
-    target_delay_ms: Annotated[float, Meta(gt=0, le=60_000)] = 10.0
+    target_delay_ms: Annotated[float, Meta(gt=0, le=60_000)] = 30.0
     # Milliseconds for which calls must have waited longer than that before any is cut.
     interval_ms: Annotated[float, Meta(gt=0, le=60_000)] = 100.0
     # A call is let in when its deadline leaves so many times what its answer is expected to take.
