@@ -67,7 +67,7 @@ bench-service: setup
 	$(BIN)/python benchmarks/bench_service.py
 	$(BIN)/python benchmarks/bench_openrtb.py
 	$(BIN)/python benchmarks/bench_overload.py
-	$(BIN)/python benchmarks/bench_swap.py
+	$(BIN)/python benchmarks/bench_swap.py --share 0.25
 
 proto: setup
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=engine --pyi_out=engine $$(find proto -name '*.proto' | sort)
