@@ -1,10 +1,10 @@
 // The Python face of the bid codec: checks shapes and dtypes, lets the GIL go, calls, converts.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string_view.h>
 
 #include <memory>
 
+#include "arrays.hpp"
 #include "bindings.hpp"
 #include "headrace/bid_codec.hpp"
 
@@ -14,25 +14,13 @@ using namespace nb::literals;
 namespace headrace {
 namespace {
 
-template <typename T>
-using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <typename T>
-using Out = nb::ndarray<T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-template <typename T>
-Out<T> numpy_of(std::vector<T>&& values) {
-    auto* kept = new std::vector<T>(std::move(values));
-    nb::capsule owner(kept, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
-    return Out<T>(kept->data(), {kept->size()}, owner);
-}
-
 // A column of n values, made from each row's number.
 template <typename T, typename Of>
-Out<T> column(size_t n, Of&& of) {
+Array<T> column(size_t n, Of&& of) {
     auto* values = new T[n ? n : 1];
     nb::capsule owner(values, [](void* pointer) noexcept { delete[] static_cast<T*>(pointer); });
     for (size_t row = 0; row < n; ++row) values[row] = static_cast<T>(of(row));
-    return Out<T>(values, {n}, owner);
+    return Array<T>(values, {n}, owner);
 }
 
 std::string_view text_of(nb::handle text) {
@@ -153,7 +141,7 @@ nb::tuple bid_columns(const BidCalls& calls) {
         column<bool>(n, [&](size_t row) { return requests[row].auction_type == 1; }),
         column<uint32_t>(n, [&](size_t row) { return requests[row].tmax_ms; }),
         column<int32_t>(n, [&](size_t row) { return requests[row].body; }),
-        Out<int32_t>(of_request, {n_impressions}, request_owner), Out<int64_t>(floors, {n_impressions}, floor_owner));
+        Array<int32_t>(of_request, {n_impressions}, request_owner), Array<int64_t>(floors, {n_impressions}, floor_owner));
 }
 
 nb::tuple bid_terms(const BidCalls& calls, const BidBoard& board) {

@@ -1,9 +1,9 @@
 // The Python face of the ledger: checks shapes and dtypes, lets the GIL go, calls, converts.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "arrays.hpp"
 #include "bindings.hpp"
 #include "headrace/ledger.hpp"
 
@@ -13,22 +13,11 @@ using namespace nb::literals;
 namespace headrace {
 namespace {
 
-template <typename T>
-using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <typename T>
-using Out = nb::ndarray<T, nb::numpy, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Unlocked = nb::call_guard<nb::gil_scoped_release>;
 
-template <typename Array>
-void check_rows(const Array& array, size_t n) {
+template <typename Column>
+void check_rows(const Column& array, size_t n) {
     if (array.shape(0) != n) throw std::invalid_argument("arrays of one batch differ in length");
-}
-
-template <typename T>
-Out<T> numpy_of(std::vector<T>&& values) {
-    auto* kept = new std::vector<T>(std::move(values));
-    nb::capsule owner(kept, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
-    return Out<T>(kept->data(), {kept->size()}, owner);
 }
 
 void put_account(Ledger& ledger, int32_t account, int32_t parent, const std::vector<int64_t>& limits,
@@ -47,7 +36,7 @@ void put_account(Ledger& ledger, int32_t account, int32_t parent, const std::vec
 }
 
 int reserve(Ledger& ledger, In<int32_t> accounts, In<int64_t> cpm, In<int32_t> exchanges, int64_t now_ms,
-            int64_t issued_ms, Out<int8_t> reasons, Out<int64_t> leases, Out<int64_t> serials, Out<int32_t> days) {
+            int64_t issued_ms, Array<int8_t> reasons, Array<int64_t> leases, Array<int64_t> serials, Array<int32_t> days) {
     size_t n = accounts.shape(0);
     check_rows(cpm, n);
     check_rows(exchanges, n);
@@ -62,7 +51,7 @@ int reserve(Ledger& ledger, In<int32_t> accounts, In<int64_t> cpm, In<int32_t> e
 }
 
 int64_t settle(Ledger& ledger, In<int8_t> kinds, In<int32_t> accounts, In<int64_t> leases, In<int64_t> serials,
-               In<int32_t> days, In<int64_t> cpm, In<int64_t> prices, int64_t now_ms, Out<int8_t> outcomes) {
+               In<int32_t> days, In<int64_t> cpm, In<int64_t> prices, int64_t now_ms, Array<int8_t> outcomes) {
     size_t n = kinds.shape(0);
     check_rows(accounts, n);
     check_rows(leases, n);
@@ -86,13 +75,13 @@ int64_t release(Ledger& ledger, In<int64_t> leases, In<int64_t> serials, int64_t
     return ledger.release(leases.shape(0), leases.data(), serials.data(), now_ms);
 }
 
-void spendable(Ledger& ledger, In<int32_t> accounts, int64_t now_ms, Out<int64_t> out) {
+void spendable(Ledger& ledger, In<int32_t> accounts, int64_t now_ms, Array<int64_t> out) {
     check_rows(out, accounts.shape(0));
     nb::gil_scoped_release unlocked;
     for (size_t i = 0; i < accounts.shape(0); ++i) out.data()[i] = ledger.spendable(accounts.data()[i], now_ms);
 }
 
-void spent(Ledger& ledger, In<int32_t> accounts, bool today, Out<int64_t> out) {
+void spent(Ledger& ledger, In<int32_t> accounts, bool today, Array<int64_t> out) {
     check_rows(out, accounts.shape(0));
     nb::gil_scoped_release unlocked;
     for (size_t i = 0; i < accounts.shape(0); ++i) out.data()[i] = ledger.spent(accounts.data()[i], today);
@@ -123,7 +112,7 @@ void replay(Ledger& ledger, nb::bytes records) {
 void restore(Ledger& ledger, nb::bytes records) { ledger.restore(records.c_str(), records.size()); }
 
 // Rows of (billed, won, reserved, unused, budget in force, late, disputed, stranded) by account number, flat.
-Out<int64_t> reports(Ledger& ledger, int64_t stranded_before_ms) {
+Array<int64_t> reports(Ledger& ledger, int64_t stranded_before_ms) {
     std::vector<int64_t> flat;
     std::vector<AccountReport> rows;
     {

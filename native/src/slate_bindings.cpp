@@ -1,8 +1,8 @@
 // The Python face of the recommendation codec: what stays in Python is one entry a request, none an item.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include "arrays.hpp"
 #include "bindings.hpp"
 #include "headrace/slate_codec.hpp"
 
@@ -11,11 +11,6 @@ using namespace nb::literals;
 
 namespace headrace {
 namespace {
-
-template <typename T>
-using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <typename T>
-using InTable = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 std::string_view view(nb::handle bytes) {
     if (!PyBytes_Check(bytes.ptr())) throw nb::type_error("a request's body must be bytes");
