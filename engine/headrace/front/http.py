@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import heapq
-import itertools
 import threading
 import time
 import zlib
@@ -21,6 +19,7 @@ import msgspec
 
 from headrace.front import TENANT, Call, Reply, check_replies
 from headrace.front.granian import Listener
+from headrace.front.queue import CallQueue
 from headrace.front.routes import QUERY, Route, Routes
 from headrace.front.settings import DoorConfig, HttpConfig, TlsConfig
 
@@ -64,11 +63,10 @@ class HttpDoor:
         self._counts = dict.fromkeys(COUNTED, 0)
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._tickets: set[_Ticket] = set()
-        # shared with the workers
-        self._changed = threading.Condition(threading.Lock())
-        self._waiting: list[tuple[float, int, Call]] = []
-        self._number = itertools.count()
-        self._closed = False
+        # of the workers' too
+        self._counting = threading.Lock()
+        # a bid that is late still gets its no-bid
+        self._waiting = CallQueue(keeps_late=True)
 
     def start(self) -> str:
         """Bind and accept requests; returns the address bound. Raises ConfigError when the address cannot be had."""
@@ -78,24 +76,7 @@ class HttpDoor:
 
     def next_batch(self, limit: int) -> list[Call]:
         """Wait for calls and take at most ``limit`` of those that wait; an empty list once the door is closed."""
-        with self._changed:
-            while True:
-                batch = self._take(limit)
-                if self._waiting:
-                    self._changed.notify()
-                if batch or self._closed:
-                    return batch
-                self._changed.wait()
-
-    def _take(self, limit: int) -> list[Call]:
-        batch: list[Call] = []
-        while self._waiting and len(batch) < limit:
-            call = heapq.heappop(self._waiting)[2]
-            if call.ticket.gone:  # type: ignore[attr-defined]
-                self._counts["cancelled_waiting"] += 1
-            else:
-                batch.append(call)
-        return batch
+        return self._waiting.take(limit)
 
     def reply(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
         """Answer calls, one reply each, from any thread; returns the positions of those whose caller has gone."""
@@ -109,7 +90,7 @@ class HttpDoor:
             else:
                 tickets.append(ticket)
         if dropped:
-            with self._changed:
+            with self._counting:
                 self._counts["dropped_replies"] += len(dropped)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
             self._listener.loop.call_soon_threadsafe(_finish, tickets)
@@ -128,13 +109,11 @@ class HttpDoor:
         """Refuse new requests, let those in flight finish for at most ``grace_s`` seconds, close."""
         self._serving, self._draining = False, True
         self._listener.stop(grace_s, lambda: self._n_open > 0, self._abandon)
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._waiting.close()
 
     async def _serve(self, scope: Any, proto: Any) -> None:
         arrived = time.monotonic()
-        route, refusal = self._route(scope)
+        route, tenant, refusal = self._route(scope)
         if route is None:
             _send(proto, *refusal)
             return
@@ -144,32 +123,30 @@ class HttpDoor:
             return
         self._n_open += 1
         try:
-            await self._take_in(route, scope, proto, arrived)
+            await self._take_in(route, tenant, scope, proto, arrived)
         finally:
             self._n_open -= 1
 
-    def _route(self, scope: Any) -> tuple[Route | None, _Answer]:
+    def _route(self, scope: Any) -> tuple[Route | None, str, _Answer]:
+        """The route of a request and the tenant of its path; without a route the answer."""
         path = scope.path
         if path in ("/healthz", "/readyz"):
             fine = path == "/healthz" or self._serving
-            return None, (200, [("content-type", "text/plain")], b"ok\n") if fine else (
-                503,
-                [("content-type", "text/plain")],
-                b"not serving\n",
-            )
-        routes, _ = self._routes.find(path)
+            status, body = (200, b"ok\n") if fine else (503, b"not serving\n")
+            return None, "", (status, [("content-type", "text/plain")], body)
+        routes, tenant = self._routes.find(path)
         if not routes:
             self._counts["unknown_methods"] += 1
-            return None, _refusal(404, "NotFoundError", "nothing is served at this path")
+            return None, "", _refusal(404, "NotFoundError", "nothing is served at this path")
         route = routes.get(scope.method)
         if route is None:
             status, headers, body = _refusal(405, "InvalidRequestError", f"use {' or '.join(sorted(routes))}")
-            return None, (status, [*headers, ("allow", ", ".join(sorted(routes)))], body)
+            return None, "", (status, [*headers, ("allow", ", ".join(sorted(routes)))], body)
         if self._draining:
-            return None, _refusal(503, "UnavailableError", "the server is shutting down")
-        return route, _NOTHING
+            return None, "", _refusal(503, "UnavailableError", "the server is shutting down")
+        return route, tenant, _NOTHING
 
-    async def _take_in(self, route: Route, scope: Any, proto: Any, arrived: float) -> None:
+    async def _take_in(self, route: Route, tenant: str, scope: Any, proto: Any, arrived: float) -> None:
         metadata: dict[str, str] = dict(scope.headers.items())
         refused = self._unfit(route, metadata)
         body = b""
@@ -183,7 +160,6 @@ class HttpDoor:
         query = scope.query_string
         if query:
             metadata[QUERY] = query
-        tenant = self._routes.find(scope.path)[1]
         if tenant:
             metadata[TENANT] = tenant
         ticket = _Ticket(proto, self._listener.loop, _takes_gzip(metadata))
@@ -246,20 +222,21 @@ class HttpDoor:
 
     async def _wait(self, call: Call, ticket: _Ticket) -> None:
         leaves = ticket.proto.client_disconnect()
-        leaves.add_done_callback(ticket.leave)
+        leaves.add_done_callback(lambda _: self._leave(ticket))
         self._tickets.add(ticket)
         self._counts["accepted"] += 1
         try:
-            with self._changed:
-                # one wake-up for a burst: whoever wakes takes all of it, and passes on what is beyond its limit
-                if not self._waiting:
-                    self._changed.notify()
-                heapq.heappush(self._waiting, (call.deadline, next(self._number), call))
+            self._waiting.add(call)
             await ticket.done
         finally:
             self._tickets.discard(ticket)
             # left alone it would be kept for ever
             leaves.cancel()
+
+    def _leave(self, ticket: _Ticket) -> None:
+        ticket.leave()
+        if ticket.gone and self._waiting.remove(ticket):
+            self._counts["cancelled_waiting"] += 1
 
     def _look(self) -> None:
         """End the reading of bodies that come too slowly; runs on the loop every quarter of a second."""
@@ -275,6 +252,8 @@ class HttpDoor:
         for ticket in list(self._tickets):
             ticket.send(*_refusal(503, "UnavailableError", "the server is shutting down"))
             ticket.gone = True
+            if self._waiting.remove(ticket):
+                self._counts["cancelled_waiting"] += 1
         _finish(list(self._tickets))
 
 
@@ -293,7 +272,7 @@ class _Ticket:
         self._gzip = takes_gzip
         self._sent = False
 
-    def leave(self, _: object = None) -> None:
+    def leave(self) -> None:
         """The caller has gone; also called, to no effect, once it was answered."""
         if not self.done.done():
             self.gone = True

@@ -11,9 +11,13 @@ from headrace.front import Call
 
 
 class CallQueue:
-    """Calls by ticket; adding and taking one cost O(log n), and what is taken back leaves nothing behind for long."""
+    """Calls by ticket; adding and taking one cost O(log n), and what is taken back leaves nothing behind for long.
 
-    def __init__(self) -> None:
+    keeps_late : calls past their deadline are taken too, in place of counted in ``expired`` and forgotten.
+    """
+
+    def __init__(self, *, keeps_late: bool = False) -> None:
+        self._keeps_late = keeps_late
         self._changed = threading.Condition(threading.Lock())
         self._waiting: dict[object, Call] = {}
         self._order: list[tuple[float, int, object]] = []
@@ -60,7 +64,7 @@ class CallQueue:
             call = self._waiting.pop(heapq.heappop(self._order)[2], None)
             if call is None:
                 continue
-            if call.deadline > now:
+            if self._keeps_late or call.deadline > now:
                 batch.append(call)
             else:
                 self.expired += 1
