@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
 from headrace.types import Float32, Float64, Int32
 from headrace_training.kernels.product import Rows, multiply_rows
+from headrace_training.sequences import Sequences
 
 Parameters = dict[str, str | int | float | bool | None]
 
 
-class Model(Protocol):
-    """Scores all items for users of the matrix it was fitted on."""
+Data = TypeVar("Data", contravariant=True)
+Query = TypeVar("Query", contravariant=True)
+
+
+class Scorer(Protocol[Data, Query]):
+    """Learns from data of one form and scores all items for queries of another."""
 
     name: str
 
@@ -24,13 +29,27 @@ class Model(Protocol):
     @property
     def n_items(self) -> int: ...
 
-    def fit(self, train: sp.csr_matrix) -> None:
-        """Learn from confidence weights; (n_users, n_items) float32, all stored values > 0."""
+    def fit(self, train: Data) -> None: ...
+
+    def scores(self, query: Query, /) -> Float32:
+        """Scores of all items, a row a query; (n, n_items) float32, the caller may change it."""
         ...
 
-    def scores(self, users: Int32) -> Float32:
-        """Scores of all items, a row a user; (len(users), n_items) float32, the caller may change it."""
-        ...
+
+class Model(Scorer[sp.csr_matrix, Int32], Protocol):
+    """Scores all items for users of the matrix it was fitted on.
+
+    fit    : confidence weights; (n_users, n_items) float32, all stored values > 0.
+    scores : of users, int32 rows of that matrix.
+    """
+
+
+class NextItemModel(Scorer[Sequences, Sequences], Protocol):
+    """Scores all items as what comes next in sequences; those it is asked about need not be among those it learnt from.
+
+    fit    : sessions, or what each person took, in time order.
+    scores : of prefixes in the same item indices; a row does not depend on the others.
+    """
 
 
 def degree_power(degrees: Float64, exponent: float) -> sp.csr_matrix:

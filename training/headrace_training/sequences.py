@@ -1,0 +1,150 @@
+"""Sequences of items in time order, and the three kinds of text lines that hold them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headrace.errors import DataError
+from headrace.types import Int32, Int64
+from headrace_training.datasets import Encoder
+from headrace_training.tables import open_bytes
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Rows of items in time order; a row is a session or a person, and may be empty.
+
+    item_ids : ids by index; indices in ``items`` are below its length.
+    indptr   : (n + 1,) int64, row i is items[indptr[i]:indptr[i + 1]].   items : int32, oldest first.
+    """
+
+    item_ids: list[str]
+    indptr: Int64
+    items: Int32
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def lengths(self) -> Int64:
+        """(n,) int64."""
+        return np.diff(self.indptr)
+
+    def part(self, start: int, stop: int) -> Sequences:
+        """Rows start to stop - 1."""
+        first, last = self.indptr[start], self.indptr[stop]
+        return Sequences(self.item_ids, self.indptr[start : stop + 1] - first, self.items[first:last])
+
+    def without_last(self, n: int) -> Sequences:
+        """Every row without its last n items; shorter rows become empty."""
+        lengths = np.maximum(self.lengths - n, 0)
+        indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
+        return Sequences(self.item_ids, indptr, self.items[np.repeat(self.indptr[:-1], lengths) + within])
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Prefixes and the item that came next, -1 where the catalogue does not have it.
+
+    prefixes : (n) rows, items outside the catalogue left out.   targets : (n,) int32.
+    unseen_items : distinct targets outside the catalogue.   unseen_prefix_items : prefix places left out.
+    """
+
+    prefixes: Sequences
+    targets: Int32
+    unseen_items: int = 0
+    unseen_prefix_items: int = 0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def read_sessions(path: Path) -> Sequences:
+    """A session a line, ``item item …``; DataError for a file without items, or one that is no text."""
+    encoder, rows = Encoder(), _Rows()
+    for _, names in _lines(path):
+        rows.add(encoder.encode(names).tolist())
+    return rows.sequences(encoder.ids, path, "a line is one session: 'item item …'")
+
+
+def read_people(path: Path) -> tuple[list[str], Sequences]:
+    """A person a line, ``user item item …``; further lines of a person continue the first.
+
+    Returns user ids and rows in order of first appearance, people without items left out. DataError as above.
+    """
+    encoder, people = Encoder(), dict[str, list[int]]()
+    for _, (user, *names) in _lines(path):
+        people.setdefault(user, []).extend(encoder.encode(names).tolist())
+    rows = _Rows()
+    found = {user: items for user, items in people.items() if items}
+    for items in found.values():
+        rows.add(items)
+    return list(found), rows.sequences(encoder.ids, path, "a line is one person: 'user item item …'")
+
+
+def read_questions(path: Path, item_ids: list[str]) -> Questions:
+    """A prefix and what came next a line, ``item item … | item``; an empty prefix is allowed.
+
+    Raises DataError naming the line where ``|`` is missing, stands twice or is not followed by exactly one item.
+    """
+    index = {name: place for place, name in enumerate(item_ids)}
+    rows, targets, unseen, skipped = _Rows(), array("i"), set[str](), 0
+    for number, names in _lines(path):
+        if names.count("|") != 1 or names[-2:-1] != ["|"]:
+            got = " ".join(names)
+            raise DataError(f"{path}, line {number}", got=got, expected="'item item … | item'", hint="correct the line")
+        known = [index[name] for name in names[:-2] if name in index]
+        skipped += len(names) - 2 - len(known)
+        rows.add(known)
+        targets.append(index.get(names[-1], -1))
+        if names[-1] not in index:
+            unseen.add(names[-1])
+    if not len(targets):
+        raise DataError(f"{path} holds no line to measure on", hint="a line is 'item item … | item'")
+    return Questions(rows.finished(item_ids), np.array(targets, dtype=np.int32), len(unseen), skipped)
+
+
+class _Rows:
+    """Sequences being read."""
+
+    def __init__(self) -> None:
+        self.ends, self.items = array("q", [0]), array("i")
+
+    def add(self, items: list[int]) -> None:
+        self.items.extend(items)
+        self.ends.append(len(self.items))
+
+    def finished(self, item_ids: list[str]) -> Sequences:
+        return Sequences(item_ids, np.array(self.ends, dtype=np.int64), np.array(self.items, dtype=np.int32))
+
+    def sequences(self, item_ids: list[str], path: Path, hint: str) -> Sequences:
+        if not self.items:
+            raise DataError(f"{path} holds no items", hint=hint)
+        return self.finished(item_ids)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and words of each line that is not blank; bytes split at ASCII blanks only, an id may hold any other."""
+    number = 0
+    with open_bytes(path) as handle:
+        try:
+            for number, line in enumerate(handle, 1):
+                names = [name.decode() for name in line.split()]
+                if names:
+                    yield number, names
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}: {error}", hint="save the file as UTF-8") from error
+        except (OSError, EOFError) as error:
+            raise DataError(
+                f"{path}, after line {number}: {error}", hint="the file is damaged; get it again"
+            ) from error
