@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from headrace.artifacts import open_artifact
 from headrace.errors import ConfigError, DataError, HeadraceError
 from headrace.types import Bool, Int32
 from headrace_training.datasets import Pairs, read_pairs
+from headrace_training.metrics import Catalogue, Outcome, item_age_days
 from headrace_training.models import MODELS, Model, PopularityModel, make_model
 from headrace_training.models.artifact import ArtifactModel
 from headrace_training.progress import say
 from headrace_training.ranking import Accuracy, accuracy, rank_users
+from headrace_training.results import complete, digest_of
 from headrace_training.select import select_model
 
 Report = dict[str, Any]
@@ -31,6 +34,7 @@ class TestSet:
     rows : (n,) int32 row of the user in train, -1 for users without any train item.
     relevant : (n, n_items) the test items inside the catalogue, each once.
     n_relevant : (n,) int32, >= 1, those outside it included.
+    names : n ids of the users.   digest : of the pairs that are measured, by headrace_training.results.digest_of.
     """
 
     rows: Int32
@@ -38,6 +42,8 @@ class TestSet:
     n_relevant: Int32
     overlap_pairs: int
     unseen_test_items: int
+    names: list[str]
+    digest: str
 
     @property
     def cold_users(self) -> int:
@@ -67,17 +73,27 @@ def build_test_set(
     columns[unseen] = n_items + np.arange(len(unseen))
     shape = (len(rows), n_items + len(unseen))
     wanted = _ones(sp.csr_matrix((np.ones(len(test.users)), (test.users, columns[test.items])), shape=shape))
-    overlap = wanted.multiply(_rows_of(train, rows, shape)).tocsr()
+    overlap = wanted.multiply(rows_of(train, rows, shape)).tocsr()
     wanted = (wanted - overlap).tocsr()
     wanted.eliminate_zeros()
     n_relevant = np.diff(wanted.indptr).astype(np.int32)
     users = np.flatnonzero(n_relevant)
     if not len(users):
         raise DataError("no test pair is left", hint="all of them are in train too, or the test file has no items")
-    return TestSet(rows[users], wanted[users][:, :n_items], n_relevant[users], overlap.nnz, len(unseen))
+    names = dict(zip(columns.tolist(), test.item_ids, strict=True))
+    pairs = zip(*(part.tolist() for part in wanted.nonzero()), strict=True)
+    return TestSet(
+        rows[users],
+        wanted[users][:, :n_items],
+        n_relevant[users],
+        overlap.nnz,
+        len(unseen),
+        [test.user_ids[user] for user in users.tolist()],
+        digest_of(f"{test.user_ids[user]}\t{names[column]}" for user, column in pairs),
+    )
 
 
-def _rows_of(matrix: sp.csr_matrix, rows: Int32, shape: tuple[int, int]) -> sp.csr_matrix:
+def rows_of(matrix: sp.csr_matrix, rows: Int32, shape: tuple[int, int]) -> sp.csr_matrix:
     """Ones where the given rows of the matrix store something, nothing for row -1; widened to ``shape``."""
     warm = np.flatnonzero(rows >= 0)
     picked = sp.csr_matrix((np.ones(len(warm)), (warm, rows[warm])), shape=(len(rows), matrix.shape[0]))
@@ -94,8 +110,8 @@ def _ones(matrix: sp.csr_matrix) -> sp.csr_matrix:
     return copy
 
 
-def measure(model: Model, fallback: Model, train: sp.csr_matrix, test: TestSet, k: int) -> Accuracy:
-    """Accuracy of the k best items that are not in train; users without train items are ranked by the fallback."""
+def rank_test(model: Model, fallback: Model, train: sp.csr_matrix, test: TestSet, k: int) -> Int32:
+    """The k best items that are not in train; users without train items are ranked by the fallback; (n, k) int32."""
     ranked = np.full((len(test.rows), k), -1, dtype=np.int32)
     warm = np.flatnonzero(test.rows >= 0)
     cold = np.flatnonzero(test.rows < 0)
@@ -103,7 +119,12 @@ def measure(model: Model, fallback: Model, train: sp.csr_matrix, test: TestSet, 
         ranked[warm] = rank_users(model, test.rows[warm], k, train)
     if len(cold):
         ranked[cold] = rank_users(fallback, np.zeros(1, dtype=np.int32), k, None)
-    return accuracy(ranked, test.relevant, test.n_relevant)
+    return ranked
+
+
+def measure(model: Model, fallback: Model, train: sp.csr_matrix, test: TestSet, k: int) -> Accuracy:
+    """Accuracy of what `rank_test` gives."""
+    return accuracy(rank_test(model, fallback, train, test, k), test.relevant, test.n_relevant)
 
 
 def warn_of_overlap(test: TestSet) -> None:
@@ -122,8 +143,10 @@ def check_options(model: str, k: int, seed: int) -> None:
         raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
 
 
-def evaluate_files(train_path: Path, test_path: Path, *, model: str = "auto", k: int = 20, seed: int = 0) -> Report:
-    """Select and fit on one file, measure on another; returns the fields of the contract.
+def evaluate_files(
+    train_path: Path, test_path: Path, *, model: str = "auto", k: int = 20, seed: int = 0, save: Path | None = None
+) -> Report:
+    """Select and fit on one file, measure on another; returns the fields of the contract and those of `complete`.
 
     The test file is opened once, after the model is frozen. Raises DataError, ConfigError.
     """
@@ -134,20 +157,24 @@ def evaluate_files(train_path: Path, test_path: Path, *, model: str = "auto", k:
     train = pairs.matrix()
     say(f"train: {train.shape[0]} users, {train.shape[1]} items, {train.nnz} pairs from {train_path}")
     chosen, seconds = fit_model(model, train, latest_times(pairs, train), k, seed)
-    user_index = {name: idx for idx, name in enumerate(pairs.user_ids)}
-    item_index = {name: idx for idx, name in enumerate(pairs.item_ids)}
-    return seconds | _measure_file(chosen, train, user_index, item_index, test_path, k)
+    ages = None if pairs.times_ms is None else item_age_days(pairs.items, pairs.times_ms, train.shape[1])
+    catalogue = Catalogue(item_ids=pairs.item_ids, taken=train, age_days=ages)
+    found, outcome = _measure_file(chosen, catalogue, pairs.user_ids, test_path, k)
+    return complete(found | seconds, outcome, catalogue, format="interactions", seed=seed, save=save)
 
 
-def evaluate_artifact(path: Path, test_path: Path, *, k: int = 20) -> Report:
+def evaluate_artifact(path: Path, test_path: Path, *, k: int = 20, seed: int = 0, save: Path | None = None) -> Report:
     """Measure an artifact's factors on a file; catalogue and train items are those of the artifact."""
-    check_options("auto", k, 0)
+    check_options("auto", k, seed)
     artifact = open_artifact(path)
     model = ArtifactModel(artifact)
-    user_index = {name: idx for idx, name in enumerate(artifact.user_ids.ids(range(len(artifact.user_ids))))}
-    item_index = {name: idx for idx, name in enumerate(artifact.item_ids.ids(range(len(artifact.item_ids))))}
+    user_ids = artifact.user_ids.ids(range(len(artifact.user_ids)))
+    ages = item_age_days(artifact.history_items, artifact.history_times_ms, model.n_items)
+    item_ids = artifact.item_ids.ids(range(model.n_items))
+    catalogue = Catalogue(item_ids=item_ids, taken=model.train, age_days=ages)
+    found, outcome = _measure_file(model, catalogue, user_ids, test_path, k)
     seconds = {"fit_seconds": 0.0, "select_seconds": 0.0}
-    return seconds | _measure_file(model, model.train, user_index, item_index, test_path, k)
+    return complete(found | seconds, outcome, catalogue, format="interactions", seed=seed, save=save)
 
 
 def latest_times(pairs: Pairs, train: sp.csr_matrix) -> sp.csr_matrix | None:
@@ -175,16 +202,33 @@ def fit_model(
 
 
 def _measure_file(
-    model: Model, train: sp.csr_matrix, user_index: dict[str, int], item_index: dict[str, int], path: Path, k: int
-) -> Report:
+    model: Model, catalogue: Catalogue, user_ids: Sequence[str], path: Path, k: int
+) -> tuple[Report, Outcome]:
     start = time.perf_counter()
     say(f"the model is frozen; opening {path} for the first and only time")
-    test = build_test_set(train, user_index, item_index, read_pairs(path))
+    user_index, item_index = ({name: idx for idx, name in enumerate(ids)} for ids in (user_ids, catalogue.item_ids))
+    test = build_test_set(catalogue.taken, user_index, item_index, read_pairs(path))
     warn_of_overlap(test)
+    found, outcome = measure_outcome(model, catalogue.taken, test, k)
+    return found | {"evaluate_seconds": time.perf_counter() - start, "test_files_opened": 1}, outcome
+
+
+def measure_outcome(model: Model, train: sp.csr_matrix, test: TestSet, k: int) -> tuple[Report, Outcome]:
+    """Rank and measure; returns the contract's fields but for the seconds, and what they are means of."""
     fallback = PopularityModel()
     fallback.fit(train)
-    found = measure(model, fallback, train, test, k)
-    return report(model, test, found, k) | {"evaluate_seconds": time.perf_counter() - start, "test_files_opened": 1}
+    ranked = rank_test(model, fallback, train, test, k)
+    found = accuracy(ranked, test.relevant, test.n_relevant)
+    outcome = Outcome(
+        unit="users",
+        names=test.names,
+        ranked=ranked,
+        relevant=test.relevant,
+        history=rows_of(train, test.rows, (len(test.rows), train.shape[1])),
+        accuracy={f"recall@{k}": found.recall, f"ndcg@{k}": found.ndcg},
+        digest=test.digest,
+    )
+    return report(model, test, found, k), outcome
 
 
 def report(model: Model, test: TestSet, found: Accuracy, k: int) -> Report:

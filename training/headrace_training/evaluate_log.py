@@ -22,14 +22,16 @@ from headrace_training.evaluate import (
     fit_model,
     latest_times,
     measure,
-    report,
+    measure_outcome,
 )
 from headrace_training.fit import Fitter
 from headrace_training.history import PURCHASE, RETURN, build_history, daily_groups, type_weights
 from headrace_training.ingest import open_log
+from headrace_training.metrics import Catalogue, item_age_days
 from headrace_training.models import Model, PopularityModel
 from headrace_training.models.base import Parameters
 from headrace_training.neighbours import shrunk_cosine
+from headrace_training.results import complete
 from headrace_training.settings import FitSettings
 from headrace_training.slate import FactorModel, repeat_matrix
 
@@ -117,7 +119,9 @@ def split_log(log: EventLog, split_ms: int, settings: FitSettings) -> LogSplit:
     return LogSplit(before, train, history.bought().astype(np.float32), latest_times(rows, train), test)
 
 
-def evaluate_log_metrics(folder: Path, split_ms: int, *, model: str = "auto", k: int = 20, seed: int = 0) -> Report:
+def evaluate_log_metrics(
+    folder: Path, split_ms: int, *, model: str = "auto", k: int = 20, seed: int = 0, save: Path | None = None
+) -> Report:
     """`headrace-train evaluate --log`: the contract's fields, plus the same metrics with repeats shown and counted."""
     check_options(model, k, seed)
     log = open_log(folder)
@@ -127,14 +131,17 @@ def evaluate_log_metrics(folder: Path, split_ms: int, *, model: str = "auto", k:
         log.store.close()
     chosen, seconds = fit_model(model, split.train, split.latest, k, seed)
     start = time.perf_counter()
+    found, outcome = measure_outcome(chosen, split.train, split.test_set(split.train), k)
     fallback = PopularityModel()
     fallback.fit(split.train)
-    test = split.test_set(split.train)
-    found = report(chosen, test, measure(chosen, fallback, split.train, test, k), k)
     nothing = sp.csr_matrix(split.train.shape, dtype=np.float32)
     recall, ndcg = measure(chosen, fallback, nothing, split.test_set(nothing), k).means
     found |= {f"all_items_recall@{k}": recall, f"all_items_ndcg@{k}": ndcg}
-    return found | seconds | {"evaluate_seconds": time.perf_counter() - start}
+    found |= seconds | {"evaluate_seconds": time.perf_counter() - start}
+    events = split.events
+    ages = item_age_days(events.item_idx, events.times_ms, split.train.shape[1])
+    catalogue = Catalogue(item_ids=events.item_ids, taken=split.train, age_days=ages)
+    return complete(found, outcome, catalogue, format="interactions", seed=seed, save=save)
 
 
 def evaluate_log(
