@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from headrace.allocator import give_back
 from headrace.artifact_format import MANIFEST
 from headrace.artifacts import Artifact, ArtifactStore, open_artifact
 from headrace.breaker import Breaker
@@ -21,9 +21,6 @@ from headrace.v1 import artifacts_pb2 as pb
 
 NICENESS = 10
 """Of the thread that swaps: a tenth of the time of a busy core."""
-
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", lambda keep: 0)
-"""Gives back what building a model left free: each swap may fill another of the allocator's arenas."""
 
 
 class ServedArtifact:
@@ -90,7 +87,7 @@ class ServedArtifact:
             artifact.release_pages()
             self.current = artifact
             self.n_swaps += 1
-            _TRIM(0)
+            give_back()
 
         with ThreadPoolExecutor(1, "headrace-swap", _give_way) as thread:
             thread.submit(take).result()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headrace import kernels
+from headrace.allocator import keep_level
 from headrace.compiled import kept
 from headrace.config import Config, ServerConfig
 from headrace.errors import ConfigError, HeadraceError
@@ -49,6 +50,7 @@ def run(config: Config, read: Callable[[], Config], say: Callable[[str], None]) 
     Raises ConfigError for an address, door or keys file that cannot be, ArtifactError for an artifact that cannot be
     served.
     """
+    keep_level()  # before there are threads that answer
     listening = [key for key in ADDRESSES if _address(config, key)]
     for key in listening:
         check_listen(config, key)
