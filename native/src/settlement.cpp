@@ -254,7 +254,10 @@ int64_t Ledger::expire(int64_t now_ms) {
     std::vector<Release> releases;
     if (frozen_) return 0;
     for (auto& [id, lease] : leases_) {
-        if (lease.reserved == 0 && lease.pool == 0) continue;
+        if (lease.reserved == 0 && lease.pool == 0) {
+            if (lease.state == LeaseState::kClosed && lease.won == 0 && !lease.entries.packed()) lease.entries.pack();
+            continue;
+        }
         if (!tree_.expires(lease.account)) continue;
         int64_t after_ms = tree_.expire_after(lease.account);
         if (after_ms == 0) after_ms = options_.expire_after_ms;

@@ -113,6 +113,41 @@ void test_a_lease_stays_while_a_release_of_nothing_waits() {
     CHECK(ledger.retirable(kNow + 1).size() == 1);
 }
 
+// Half a byte an entry, and nothing that is seen from outside differs.
+void test_entries_of_a_finished_lease_are_packed() {
+    Entries entries;
+    for (uint32_t serial = 0; serial < 9; ++serial) {
+        entries.push_back(serial == 4 ? Entry::held(State::kWon, 77) : Entry::settled(static_cast<State>(serial)));
+    }
+    entries.pack();
+    CHECK(!entries.packed() && entries[4].slot() == 77);
+    for (State state : {State::kReserved, State::kWon, State::kDisputed, State::kBilled}) {
+        entries.set(static_cast<size_t>(state), Entry::settled(State::kLate));
+    }
+    entries.pack();
+    CHECK(entries.packed() && entries.size() == 9);
+    CHECK(entries[0].state() == State::kAbsent && entries[8].state() == State::kLostDisputed);
+    CHECK(entries[3].state() == State::kLate && entries[6].state() == State::kExpired);
+    entries.set(10, Entry::held(State::kReserved, 5));
+    CHECK(!entries.packed() && entries.size() == 11 && entries[10].slot() == 5);
+    CHECK(entries[9].state() == State::kAbsent && entries[7].state() == State::kLate);
+
+    Ledger ledger{LedgerOptions{}};
+    set_up(ledger, 1'000'000);
+    Taken taken = reserve(ledger, 33, 1'000);
+    std::vector<Notice> bills = notices(taken, NoticeKind::kBilling, 1'000, 1'000);
+    std::vector<Notice> first(bills.begin(), bills.begin() + 20);
+    settle(ledger, first);
+    ledger.recall(0);
+    ledger.confirm(ledger.expire(kNow));
+    settle(ledger, notices(taken, NoticeKind::kLoss, 1'000, -1));
+    std::string before = ledger.lease_records(taken.leases[0]);
+    ledger.confirm(ledger.expire(kNow));  // packs
+    CHECK(ledger.lease_records(taken.leases[0]) == before);
+    for (int8_t outcome : settle(ledger, first)) CHECK(outcome == 2);
+    CHECK(leaf_of(ledger).totals.billed == 20 && ledger.first_violation() == -1);
+}
+
 void test_a_frozen_ledger_writes_nothing() {
     Ledger ledger{LedgerOptions{}};
     set_up(ledger, 100'000);
@@ -239,6 +274,7 @@ int main() {
     test_settles_and_rounds_once();
     test_money_set_free_waits_for_its_commit();
     test_a_lease_stays_while_a_release_of_nothing_waits();
+    test_entries_of_a_finished_lease_are_packed();
     test_a_frozen_ledger_writes_nothing();
     test_replays_its_own_records();
     test_refuses_a_torn_journal();

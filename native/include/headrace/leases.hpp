@@ -1,6 +1,8 @@
 // A lease: a slice of a line item's budget, granted durably, reserved inside in memory.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -41,6 +43,53 @@ class Entry {
     uint32_t bits_ = 0;
 };
 
+// The entries of one lease, by serial: four bytes each while it is used, half a byte once all are settled. A server that
+// bids 5,000 times a second keeps those of its last hour.
+class Entries {
+   public:
+    size_t size() const { return packed_.empty() ? entries_.size() : size_; }
+    Entry operator[](size_t serial) const {
+        if (packed_.empty()) return entries_[serial];
+        return Entry::settled(static_cast<State>(packed_[serial / 2] >> serial % 2 * 4 & 15u));
+    }
+    void push_back(Entry entry) {
+        unpack();
+        entries_.push_back(entry);
+    }
+    // Entries between the last and a serial beyond it are absent.
+    void set(size_t serial, Entry entry) {
+        unpack();
+        if (serial >= entries_.size()) entries_.resize(serial + 1);
+        entries_[serial] = entry;
+    }
+    // Nothing is done while one is held.
+    void pack() {
+        bool held = std::any_of(entries_.begin(), entries_.end(), [](Entry entry) { return is_held(entry.state()); });
+        if (entries_.empty() || held) return;
+        std::vector<uint8_t> packed((entries_.size() + 1) / 2);
+        for (size_t serial = 0; serial < entries_.size(); ++serial) {
+            packed[serial / 2] |= static_cast<uint8_t>(static_cast<unsigned>(entries_[serial].state()) << serial % 2 * 4);
+        }
+        size_ = entries_.size();
+        packed_.swap(packed);
+        std::vector<Entry>().swap(entries_);
+    }
+    bool packed() const { return !packed_.empty(); }
+
+   private:
+    void unpack() {
+        if (packed_.empty()) return;
+        std::vector<Entry> entries(size_);
+        for (size_t serial = 0; serial < size_; ++serial) entries[serial] = (*this)[serial];
+        entries_.swap(entries);
+        std::vector<uint8_t>().swap(packed_);
+    }
+
+    std::vector<Entry> entries_;
+    std::vector<uint8_t> packed_;
+    size_t size_ = 0;  // of what is packed
+};
+
 enum class LeaseState : uint8_t {
     kPending,    // granted in memory, not yet in the journal: may not be used
     kActive,     // reserves inside it
@@ -65,14 +114,11 @@ struct Lease {
     int64_t pooled_ms = 0;   // when the pool replaced lost reservations; 0: it did not
     int64_t unconfirmed = 0;  // part of reserved: set free by records whose commit is not known yet
     uint32_t oldest = 0;  // every serial below has left the reserved state
-    std::vector<Entry> entries;  // by serial
+    Entries entries;
 
     int64_t billed() const { return ceil_micros(billed_nanos); }
     Entry entry(uint32_t serial) const { return serial < entries.size() ? entries[serial] : Entry(); }
-    void set(uint32_t serial, Entry entry) {
-        if (serial >= entries.size()) entries.resize(static_cast<size_t>(serial) + 1);
-        entries[serial] = entry;
-    }
+    void set(uint32_t serial, Entry entry) { entries.set(serial, entry); }
 };
 
 }  // namespace headrace
