@@ -102,7 +102,7 @@ def load_run(path: Path) -> Run:
         if version != FORMAT_VERSION:
             raise DataError(f"{folder / RUN}: format_version", got=version, expected=f"{FORMAT_VERSION}")
         return _run(folder, report)
-    except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException) as error:
         raise DataError(f"{folder} is a damaged run: {error!r}", hint="measure it again") from error
 
 
@@ -112,6 +112,8 @@ def _run(folder: Path, report: dict[str, Any]) -> Run:
     missing = {"format", "test_digest", "k", "model"} - set(report)
     if missing or not accuracy or not len(lines):
         raise KeyError(", ".join(sorted(missing)) or "lines")
+    if not all(np.isfinite(values).all() for values in accuracy.values()):
+        raise ValueError("a metric is not a finite number")
     return Run(
         folder,
         report,

@@ -26,6 +26,7 @@ def evaluate(
     model: Annotated[str, typer.Option(help="auto, blend, graph, ials, itemknn or popularity.")] = "auto",
     k: Annotated[int, typer.Option(help="Length of the ranking.")] = 20,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Folder for every line's result, which `compare` reads.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Rank all items for each test user and measure recall and ndcg."""
@@ -39,7 +40,8 @@ def evaluate(
         _refuse("--log", train=train, test=test, artifact=artifact)
         if not split_time:
             raise ConfigError("--split-time", got="", expected="a time", hint="say where train ends, e.g. 2017-10-01")
-        put(evaluate_log_metrics(log, parse_moment(split_time, "--split-time"), model=model, k=k, seed=seed), json)
+        split_ms = parse_moment(split_time, "--split-time")
+        put(evaluate_log_metrics(log, split_ms, model=model, k=k, seed=seed, save=save), json)
         return
     if split_time:
         raise ConfigError(
@@ -51,13 +53,13 @@ def evaluate(
         )
     if artifact is not None:
         _refuse("--artifact", train=train)
-        put(evaluate_artifact(artifact, test, k=k), json)
+        put(evaluate_artifact(artifact, test, k=k, seed=seed, save=save), json)
         return
     if train is None:
         raise ConfigError(
             "--train", got=None, expected="a file", hint="give --train, or --artifact to measure a trained one"
         )
-    put(evaluate_files(train, test, model=model, k=k, seed=seed), json)
+    put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save), json)
 
 
 def _refuse(with_option: str, **others: Path | None) -> None:
