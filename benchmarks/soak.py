@@ -2,11 +2,11 @@
 
     python benchmarks/soak.py [--minutes 10] [--warm 1] [--share 0.7] [--door native|grpcio] [--json FILE] [--log FILE]
 
-The server stands on one core, the load on the other: Recommend and Bid, each at half of a share of the rate that it
-reached alone in a short measurement before. Beside it exchanges bid and tell of wins, bills and losses over gRPC, on
+The server stands on one core, the load on the other. Exchanges bid and tell of wins, bills and losses over gRPC, on
 streams and over HTTP (callers.py), the artifact is swapped once a minute, and callers misbehave all the time at both
-ports (misbehave.py). All of that runs for ``--warm`` minutes first, in which the caches that have a bound are filled to
-it; after that memory is read every second.
+ports (misbehave.py). Beside them Recommend and Bid are called, each at a share of the rate that both at once reached in
+a short measurement beside the same callers. All of that runs for ``--warm`` minutes first, in which the caches that
+have a bound are filled to it; after that memory is read every second.
 
 Wrong is: memory that rises by more than a megabyte a minute, from means over ten blocks with an interval of twice the
 standard error; an ordinary call that had an error, no answer, or was refused for want of room, beyond one in fifty;
@@ -127,12 +127,8 @@ class Soak:
         self._server, self._address = server, server.address
         self._users = users
         self._bodies = {RECOMMEND: recommend_bodies(users), BID: bid_bodies(users)}
-        self.rates = {
-            path: float(load(self._address, path, some, in_flight=64, seconds=measure_s, warm=measure_s / 4)["per_s"])
-            * share
-            / 2
-            for path, some in self._bodies.items()
-        }
+        self._share, self._measure_s = share, measure_s
+        self.rates: dict[str, float] = {}
         self.callers: dict[str, tuple[Caller, float]] = {
             "exchange": (Exchange(self._address, users), 0.01),
             "streams": (StreamExchange(self._address, users), 0.1),
@@ -154,6 +150,8 @@ class Soak:
             others += [pool.submit(caller.run, pause_s) for caller, pause_s in self.callers.values()]
             if warm:
                 fill(self._address, self._users)
+            self.rates = self._measure(pool)
+            if warm:
                 self._load(pool, warm)
             others.append(pool.submit(watch.run))
             answered = self._load(pool, minutes)
@@ -174,6 +172,15 @@ class Soak:
             "threads": {"first": watch.threads[0], "last": watch.threads[-1], "most": max(watch.threads)},
             "files": {"first": watch.files[0], "last": watch.files[-1], "most": max(watch.files)},
         }
+
+    def _measure(self, pool: ThreadPoolExecutor) -> dict[str, float]:
+        """The share of what both methods reach at once, in calls a second."""
+        seconds = self._measure_s
+        calls = {
+            path: pool.submit(load, self._address, path, some, in_flight=32, seconds=seconds, warm=seconds / 4)
+            for path, some in self._bodies.items()
+        }
+        return {path: float(call.result()["per_s"]) * self._share for path, call in calls.items()}
 
     def _load(self, pool: ThreadPoolExecutor, minutes: float) -> dict[str, Any]:
         calls = {
