@@ -92,6 +92,31 @@ def fold_in(
     confidences: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
 ) -> None: ...
+def rank_factors(
+    user_factors: npt.NDArray[np.float32],
+    item_factors: npt.NDArray[np.float32],
+    users: npt.NDArray[np.int32],
+    masked_indptr: npt.NDArray[np.int64] | None,
+    masked: npt.NDArray[np.int32] | None,
+    n_threads: int,
+    items: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float32],
+) -> bool: ...
+def rank_products(
+    left_indptr: npt.NDArray[np.int64],
+    left_columns: npt.NDArray[np.int32],
+    left_values: npt.NDArray[np.float32],
+    right_indptr: npt.NDArray[np.int64],
+    right_columns: npt.NDArray[np.int32],
+    right_values: npt.NDArray[np.float32],
+    n_items: int,
+    users: npt.NDArray[np.int32],
+    masked_indptr: npt.NDArray[np.int64] | None,
+    masked: npt.NDArray[np.int32] | None,
+    n_threads: int,
+    items: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float32],
+) -> bool: ...
 def scan_passes() -> list[str]: ...
 def use_scan_pass(name: str) -> None: ...
 

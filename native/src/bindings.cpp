@@ -15,5 +15,6 @@ NB_MODULE(_native, m) {
     headrace::bind_ledger(m);
     headrace::bind_bids(m);
     headrace::bind_scan(m);
+    headrace::bind_rank(m);
     headrace::bind_slates(m);
 }

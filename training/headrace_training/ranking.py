@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import scipy.sparse as sp
 
 from headrace.errors import HeadraceError
-from headrace.types import Float32, Float64, Int32
+from headrace.types import Float32, Float64, Int32, Int64
 from headrace_training.kernels.topk import select_top
 from headrace_training.models.base import Model
+from headrace_training.models.product import FactorProduct, HasProduct, SparseProduct
 from headrace_training.progress import track
 
 BLOCK_CELLS = 4_000_000
@@ -19,6 +22,9 @@ BLOCK_CELLS = 4_000_000
 
 LARGE_K = 256
 """Rows are sorted in full for a k above this."""
+
+FUSED_USERS = 32_768
+"""Users ranked by one call of the extension, between two steps of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,17 @@ def mask(scores: Float32, rows: sp.csr_matrix) -> Float32:
 
 
 def rank_users(model: Model, users: Int32, k: int, masked: sp.csr_matrix | None) -> Int32:
-    """The k best items of each user, those of the user's row in ``masked`` left out; (len(users), k) int32."""
+    """The k best items of each user, those of the user's row in ``masked`` left out; (len(users), k) int32.
+
+    Score descending, then index ascending; -1 where fewer are left. A model that offers its product is ranked by all
+    cores without a matrix of scores, with the same answer for any number of them; of another, blocks of scores are
+    held. Raises HeadraceError for a score that is NaN or +infinity.
+    """
+    product = model.product() if isinstance(model, HasProduct) and find_spec("headrace._native") else None
+    if product is not None:
+        ranked = rank_product(product, users, k, masked)
+        if ranked is not None:
+            return ranked
     step = max(1, BLOCK_CELLS // max(1, model.n_items))
     parts = [np.empty((0, k), dtype=np.int32)]
     starts = range(0, len(users), step)
@@ -74,6 +90,48 @@ def rank_users(model: Model, users: Int32, k: int, masked: sp.csr_matrix | None)
         scores = model.scores(block)
         parts.append(top_k(scores if masked is None else mask(scores, masked[block]), k))
     return np.concatenate(parts)
+
+
+def rank_product(
+    product: FactorProduct | SparseProduct,
+    users: Int32,
+    k: int,
+    masked: sp.csr_matrix | None,
+    n_threads: int | None = None,
+) -> Int32 | None:
+    """The same of a product, by the extension; None when a score is not finite, or might not be.
+
+    n_threads : as many as the process may use by default.
+    """
+    from headrace._native import rank_factors, rank_products  # not there when installed without a compiler
+
+    indptr, barred = (None, None) if masked is None else _pattern(masked)
+    n_threads = n_threads or len(os.sched_getaffinity(0))
+    items = np.empty((len(users), k), dtype=np.int32)
+    scores = np.empty((min(len(users), FUSED_USERS), k), dtype=np.float32)
+    if isinstance(product, SparseProduct):
+        sides = (*_pattern(product.users), _values(product.users), *_pattern(product.items), _values(product.items))
+    else:
+        factors = [np.ascontiguousarray(side, dtype=np.float32) for side in product]
+    starts = range(0, len(users), FUSED_USERS)
+    for start in track(starts, "ranking", total=len(starts)):
+        part = np.ascontiguousarray(users[start : start + FUSED_USERS], dtype=np.int32)
+        out = (n_threads, items[start : start + len(part)], scores[: len(part)])
+        if isinstance(product, SparseProduct):
+            sound = rank_products(*sides, product.items.shape[1], part, indptr, barred, *out)
+        else:
+            sound = rank_factors(factors[0], factors[1], part, indptr, barred, *out)
+        if not sound:
+            return None
+    return items
+
+
+def _pattern(matrix: sp.csr_matrix) -> tuple[Int64, Int32]:
+    return matrix.indptr.astype(np.int64, copy=False), matrix.indices.astype(np.int32, copy=False)
+
+
+def _values(matrix: sp.csr_matrix) -> Float32:
+    return np.asarray(matrix.data, dtype=np.float32)
 
 
 def accuracy(ranked: Int32, relevant: sp.csr_matrix, n_relevant: Int32) -> Accuracy:

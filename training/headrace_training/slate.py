@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters
+from headrace_training.models.product import FactorProduct
 from headrace_training.probability import Moment
 from headrace_training.ranking import accuracy, rank_users
 
@@ -50,6 +51,9 @@ class FactorModel:
 
     def fit(self, train: sp.csr_matrix) -> None:
         raise TypeError("the factors are given")
+
+    def product(self) -> FactorProduct | None:
+        return FactorProduct(self.user_factors, self.item_factors) if self.lifts is None else None
 
     def scores(self, users: Int32) -> Float32:
         scores = np.asarray(self.user_factors[users] @ self.item_factors.T, dtype=np.float32)

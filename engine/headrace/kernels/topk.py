@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from headrace.types import Float32, Int32, Int64, UInt32
-
-_STRIP = 128
-"""Scores that are looked at together for one that may enter the answer; fewer are not vectorised."""
+from headrace.types import Float32, Int32, UInt32
 
 Slates = tuple[Int32, Float32, Int32]
 """Output of every kernel here: rows (n, k_max) int32, scores (n, k_max) float32, counts (n,) int32; best first."""
@@ -78,69 +75,6 @@ def top_scores(scores: Float32, banned: UInt32, bit: int, slate: Slates) -> None
         if (banned[row] >> np.uint32(bit)) & np.uint32(1) == 0:
             counts[0] = _push(rows, kept, counts[0], row, scores[row])
     _sort(rows, kept, counts[0])
-
-
-@njit(nogil=True, cache=True)
-def _at_least(line: Float32, k: int, tops: Float32) -> float:
-    """A score that k entries of the line reach: the k-th of the highest in every len(tops)-th column."""
-    n_tops = tops.shape[0]
-    if k > n_tops or line.shape[0] < 2 * n_tops:
-        return np.float32(-np.inf)  # type: ignore[return-value]
-    tops[:] = -np.inf
-    for first in range(0, line.shape[0] - n_tops + 1, n_tops):
-        part = line[first : first + n_tops]
-        for i in range(n_tops):
-            value = part[i]
-            tops[i] = value if value > tops[i] else tops[i]
-    return np.partition(tops, n_tops - k)[n_tops - k]  # type: ignore[no-any-return]
-
-
-@njit(nogil=True, cache=True)
-def _reaches(strip: Float32, least: float) -> bool:
-    n_above = np.int32(0)
-    for i in range(_STRIP):
-        n_above += np.int32(strip[i] >= least)
-    return bool(n_above > 0)
-
-
-@njit(nogil=True, cache=True)
-def offer_tile(scores: Float32, first_item: int, seen_indptr: Int64, seen: Int32, heaps: Slates) -> None:
-    """Offer a tile of scores to one heap a row, but for what is seen; :func:`sort_heaps` ends the last tile's work.
-
-    scores      : (n, m) float32, finite, of the items first_item …; overwritten at what is seen.
-    seen_indptr : (n + 1,) int64 into seen; need not begin with 0.
-    seen        : int32 items, in any order.
-    heaps       : as Slates, with k_max = k and counts that are 0 before the first tile; rows come in ascending order.
-    """
-    rows, kept, counts = heaps
-    k = rows.shape[1]
-    tops = np.empty(256, dtype=np.float32)
-    for q in range(scores.shape[0]):
-        line, mine, best = scores[q], rows[q], kept[q]
-        for p in range(seen_indptr[q], seen_indptr[q + 1]):
-            column = seen[p] - first_item
-            if 0 <= column < line.shape[0]:
-                line[column] = -np.inf
-        count = counts[q]
-        least = best[0] if count == k else _at_least(line, k, tops)
-        whole = line.shape[0] - line.shape[0] % _STRIP
-        for first in range(0, line.shape[0], _STRIP):
-            if first < whole and not _reaches(line[first : first + _STRIP], least):
-                continue
-            for i in range(first, min(first + _STRIP, line.shape[0])):
-                if line[i] >= least and line[i] > -np.inf:
-                    count = _push(mine, best, count, first_item + i, line[i])
-                    if count == k:
-                        least = best[0]
-        counts[q] = count
-
-
-@njit(nogil=True, cache=True)
-def sort_heaps(heaps: Slates) -> None:
-    """Turn every row's heap into a list, best first."""
-    rows, kept, counts = heaps
-    for q in range(rows.shape[0]):
-        _sort(rows[q], kept[q], counts[q])
 
 
 @njit(nogil=True, cache=True)

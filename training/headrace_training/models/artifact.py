@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from headrace.artifacts import Artifact
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters
+from headrace_training.models.product import FactorProduct
 
 
 class ArtifactModel:
@@ -36,6 +37,9 @@ class ArtifactModel:
 
     def fit(self, train: sp.csr_matrix) -> None:
         raise TypeError("an artifact is fitted already")
+
+    def product(self) -> FactorProduct:
+        return FactorProduct(np.asarray(self.artifact.user_factors), np.asarray(self.artifact.item_factors))
 
     def scores(self, users: Int32) -> Float32:
         return np.asarray(self.artifact.user_factors[users] @ self.artifact.item_factors.T, dtype=np.float32)

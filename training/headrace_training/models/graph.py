@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, degree_power, degrees, dense_product
+from headrace_training.models.product import SparseProduct
 from headrace_training.neighbours import BLOCK_ROWS, keep_largest
 
 FACTOR_EXPONENT = 0.4
@@ -82,6 +83,9 @@ class GraphModel:
         powers = np.maximum(item_degrees, 1e-12) ** 0.5
         self._down = np.where(item_degrees > 0, 1.0 / powers, 0.0).astype(np.float32)[:, None] * vectors
         self._up = (powers.astype(np.float32)[:, None] * vectors).T.copy()
+
+    def product(self) -> SparseProduct | None:
+        return None if self._up.size else SparseProduct(self._train, self._filter)
 
     def scores(self, users: Int32) -> Float32:
         rows = self._train[users]

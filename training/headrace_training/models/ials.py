@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from headrace.errors import ConfigError
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, degree_power, degrees
+from headrace_training.models.product import FactorProduct
 
 
 class Trainer(Protocol):
@@ -92,6 +93,9 @@ class IalsModel:
         user_degrees, item_degrees = degrees(train)
         scaled = degree_power(user_degrees, self.user_exponent) @ train @ degree_power(item_degrees, self.item_exponent)
         self.user_factors, self.item_factors = self.trainer.factorize(scaled.tocsr().astype(np.float32))
+
+    def product(self) -> FactorProduct:
+        return FactorProduct(self.user_factors, self.item_factors)
 
     def scores(self, users: Int32) -> Float32:
         return np.asarray(self.user_factors[users] @ self.item_factors.T, dtype=np.float32)

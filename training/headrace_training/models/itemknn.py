@@ -7,6 +7,7 @@ import scipy.sparse as sp
 
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, dense_product
+from headrace_training.models.product import SparseProduct
 from headrace_training.neighbours import shrunk_cosine
 
 
@@ -35,6 +36,9 @@ class ItemKnnModel:
     def fit(self, train: sp.csr_matrix) -> None:
         self._train = train
         self._similarity = shrunk_cosine(train, self.n_neighbours, self.shrink)
+
+    def product(self) -> SparseProduct:
+        return SparseProduct(self._train, self._similarity)
 
     def scores(self, users: Int32) -> Float32:
         return dense_product(self._train[users], self._similarity)
