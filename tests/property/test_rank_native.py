@@ -52,7 +52,7 @@ def sparse(rng: np.random.Generator, n: int, m: int) -> sp.csr_matrix:
     return sp.csr_matrix(whole(rng, n, m) * (rng.random((n, m)) < rng.random()))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=SEED, n_items=SIZES, d=st.sampled_from([1, 4, 9]), k=st.sampled_from([1, 10, 300]), n_threads=st.integers(1, 3)
 )
@@ -66,7 +66,7 @@ def test_products_of_factors_rank_as_a_stable_sort(seed: int, n_items: int, d: i
     assert found.tolist() == wanted(product.users @ product.items.T, users, k, masked)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=SEED,
     n_items=SIZES,
