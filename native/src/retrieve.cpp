@@ -38,12 +38,13 @@ class OwnBars {
 
 class Group {
   public:
-    Group(const Scan& scan, const Popular& popular, const Lift& lift, const People& people, const Slates& slates,
-          size_t first)
-        : scan_(scan), popular_(popular), lift_(lift), people_(people), slates_(slates), first_(first),
-          n_(std::min(bits, people.n - first)), own_(people.n_rows), lifted_(n_) {}
+    Group(const Scan& scan, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
+          const Slates& slates, size_t first)
+        : scan_(scan), popular_(popular), lift_(lift), blend_(blend), people_(people), slates_(slates), first_(first),
+          n_(std::min(bits, people.n - first)), own_(people.n_rows), additions_(n_) {}
 
     void answer() {
+        Adder adder(scan_.n_items());
         std::vector<const float*> queries;
         std::vector<Bars> bars;
         std::vector<Best> best;
@@ -51,77 +52,95 @@ class Group {
             size_t person = first_ + i;
             bar_own(i);
             bool warm = people_.warm[person] != 0;
+            if (warm) additions_[i] = additions_of(person, adder);
             queries.push_back(people_.vectors + person * people_.width);
             bars.push_back({people_.barred, own_.data(), static_cast<uint32_t>(i)});
             best.emplace_back(warm ? static_cast<size_t>(people_.limits[person]) : 0);
         }
         if (people_.candidates) {
-            for (size_t i = 0; i < n_; ++i) offer_candidates(first_ + i, queries[i], bars[i], best[i]);
+            for (size_t i = 0; i < n_; ++i) offer_candidates(i, queries[i], bars[i], best[i]);
         } else {
             search(queries, bars, best);
         }
-        for (size_t i = 0; i < n_; ++i) {
-            slates_.found[first_ + i] = static_cast<int32_t>(best[i].size());
-            for (const Scored& each : lifted_[i]) {
-                float exact = score(scan_.factors(static_cast<size_t>(each.row)), queries[i], scan_.d());
-                best[i].offer({exact + each.score, each.row});
-            }
-            write(i, bars[i], best[i]);
-        }
+        for (size_t i = 0; i < n_; ++i) write(i, bars[i], best[i]);
     }
 
   private:
     // Only those who are warm take part in the pass over the items.
-    void search(const std::vector<const float*>& queries, const std::vector<Bars>& bars, std::vector<Best>& best) const {
+    void search(const std::vector<const float*>& queries, const std::vector<Bars>& bars, std::vector<Best>& best) {
         std::vector<const float*> some_queries;
         std::vector<Bars> some_bars;
         std::vector<Best> some_best;
+        std::vector<Additions> some_additions;
         for (size_t i = 0; i < n_; ++i) {
             if (!best[i].capacity()) continue;
             some_queries.push_back(queries[i]);
             some_bars.push_back(bars[i]);
             some_best.push_back(std::move(best[i]));
+            some_additions.push_back(std::move(additions_[i]));
         }
-        scan_.search(some_queries.data(), some_bars.data(), some_best.size(), some_best.data());
+        scan_.search(some_queries.data(), some_bars.data(), some_best.size(), some_best.data(), some_additions.data());
         size_t next = 0;
-        for (size_t i = 0; i < n_; ++i)
+        for (size_t i = 0; i < n_; ++i) {
             if (best[i].capacity()) best[i] = std::move(some_best[next++]);
+            slates_.found[first_ + i] = static_cast<int32_t>(best[i].size());
+        }
     }
 
-    // Bars what the caller excludes and what was bought, which is lifted instead where it may appear.
+    // Bars what the caller excludes, and what was bought where that is excluded.
     void bar_own(size_t i) {
         size_t person = first_ + i;
         for (int64_t p = people_.excluded[person]; p < people_.excluded[person + 1]; ++p) {
             int32_t row = people_.excluded_rows[p];
             if (row >= 0 && static_cast<size_t>(row) < people_.n_rows) own_.bar(row, i);
         }
-        bool exclude = people_.exclude_purchased[person], lift = lift_.boost > 0 && people_.warm[person];
-        if (!exclude && !lift) return;
-        Bars bars{people_.barred, own_.data(), static_cast<uint32_t>(i)};
-        for (int64_t p = people_.history[person]; p < people_.history[person + 1]; ++p) {
-            int32_t row = people_.history_rows[p];
-            if (!(people_.n_bought[p] > 0)) continue;
-            if (!exclude && static_cast<size_t>(row) >= scan_.n_items()) continue;
-            if (!exclude && bars.allow(static_cast<size_t>(row))) lifted_[i].push_back({lift_of(person, p), row});
-            own_.bar(row, i);
-        }
+        if (!people_.exclude_purchased[person]) return;
+        for (int64_t p = people_.history[person]; p < people_.history[person + 1]; ++p)
+            if (people_.n_bought[p] > 0) own_.bar(people_.history_rows[p], i);
     }
 
-    float lift_of(size_t person, int64_t p) const {
+    Additions additions_of(size_t person, Adder& adder) const {
+        auto first = static_cast<size_t>(people_.history[person]), last = static_cast<size_t>(people_.history[person + 1]);
+        if (people_.history_weights) {
+            add_blend(blend_,
+                      {people_.history_rows + first, people_.history_weights + first, people_.history_last_ms + first,
+                       last - first, people_.last_event_ms[person], people_.now_ms},
+                      scan_.n_items(), adder);
+        }
+        for (size_t p = first; lift_.boost > 0 && p < last; ++p) {
+            auto row = static_cast<size_t>(people_.history_rows[p]);
+            if (people_.n_bought[p] > 0 && row < scan_.n_items()) adder.add(row, lift_of(person, p));
+        }
+        return adder.take();
+    }
+
+    float lift_of(size_t person, size_t p) const {
         double age_days =
             std::max(0.0, static_cast<double>(people_.last_event_ms[person] - people_.last_bought_ms[p]) / day_ms);
         double bought = static_cast<double>(people_.n_bought[p]);
         return static_cast<float>(lift_.boost * std::log1p(bought) * std::exp(-age_days / lift_.days));
     }
 
-    void offer_candidates(size_t person, const float* query, const Bars& bars, Best& best) const {
-        if (!best.capacity()) return;
-        for (int64_t p = people_.candidates[person]; p < people_.candidates[person + 1]; ++p) {
+    // Offers one person's candidates, and every row that something is added to.
+    void offer_candidates(size_t i, const float* query, const Bars& bars, Best& best) const {
+        size_t person = first_ + i, found = 0;
+        const Additions& additions = additions_[i];
+        auto offer = [&](size_t row, float added) {
+            best.offer({score(scan_.factors(row), query, scan_.d()) + added, static_cast<int32_t>(row)});
+        };
+        for (int64_t p = people_.candidates[person]; best.capacity() && p < people_.candidates[person + 1]; ++p) {
             int64_t row = people_.candidate_rows[p];
             if (row < 0 || static_cast<size_t>(row) >= scan_.n_items() || !bars.allow(static_cast<size_t>(row))) continue;
-            float exact = score(scan_.factors(static_cast<size_t>(row)), query, scan_.d());
-            best.offer({exact, static_cast<int32_t>(row)});
+            ++found;
+            if (!additions.has(static_cast<size_t>(row))) offer(static_cast<size_t>(row), 0.0f);
         }
+        slates_.found[person] = static_cast<int32_t>(std::min(found, best.capacity()));
+        const float* added = additions.values.data();
+        for (size_t block = 0; block < additions.blocks.size(); ++block)
+            for (uint64_t left = additions.blocks[block]; left; left &= left - 1, ++added) {
+                size_t row = block * 64 + static_cast<size_t>(__builtin_ctzll(left));
+                if (bars.allow(row)) offer(row, *added);
+            }
     }
 
     void write(size_t i, const Bars& bars, Best& best) const {
@@ -151,17 +170,20 @@ class Group {
     const Scan& scan_;
     const Popular& popular_;
     const Lift& lift_;
+    const Blend& blend_;
     const People& people_;
     const Slates& slates_;
     size_t first_, n_;
     OwnBars own_;
-    std::vector<std::vector<Scored>> lifted_;  // of each person: rows, with what is added to their score
+    std::vector<Additions> additions_;  // of each person
 };
 
 }  // namespace
 
-void retrieve(const Scan& scan, const Popular& popular, const Lift& lift, const People& people, const Slates& slates) {
-    for (size_t first = 0; first < people.n; first += bits) Group(scan, popular, lift, people, slates, first).answer();
+void retrieve(const Scan& scan, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
+              const Slates& slates) {
+    for (size_t first = 0; first < people.n; first += bits)
+        Group(scan, popular, lift, blend, people, slates, first).answer();
 }
 
 }  // namespace headrace

@@ -18,6 +18,10 @@ constexpr size_t first_prune = 4096;
 constexpr size_t cache_line = 64;
 // Covers the roundings of the exact score itself and of its bound, as a share of |q| |y|.
 constexpr double rounding = 1e-4;
+// The same for the roundings of what is added to a score, as a share of it.
+constexpr float added_rounding = 1e-6f;
+// Above it nothing is added, in steps of a query's unit, so that sums stay numbers.
+constexpr float most_added = 1e37f;
 // The least scale: its inverse is still a number, and what it rounds away counts as error.
 constexpr float least_scale = 1e-30f;
 
@@ -55,11 +59,14 @@ struct Scan::Query {
     struct Candidate {
         float upper;
         int32_t row;
+        float added;
     };
 
     const float* exact;
     const Bars* bars;
     Best* best;
+    const Additions* additions = nullptr;
+    size_t next = 0;  // of the additions' values
     size_t k;
     std::vector<int8_t> rounded;
     float unit;   // worth of one step of t Q.Y
@@ -70,12 +77,14 @@ struct Scan::Query {
     std::vector<float> lowers;  // the k best lower bounds, a heap with the least in front: that is the threshold
     size_t prune_at = first_prune;
 
-    void add(float upper, float lower, int32_t row);
+    void add(float upper, float lower, int32_t row, float added = 0.0f);
+    uint64_t added_to(size_t block) const { return additions ? additions->blocks[block] : 0; }
+    void look_at_added(uint64_t lanes, size_t first_row, const float* uppers, const float* scales);
     void prune();
 };
 
-void Scan::Query::add(float upper, float lower, int32_t row) {
-    candidates.push_back({upper, row});
+void Scan::Query::add(float upper, float lower, int32_t row, float added) {
+    candidates.push_back({upper, row, added});
     if (lowers.size() < k) {
         lowers.push_back(lower);
         if (lowers.size() < k) return;
@@ -93,6 +102,18 @@ void Scan::Query::add(float upper, float lower, int32_t row) {
     }
     threshold = lowers.front();
     if (candidates.size() >= prune_at) prune();
+}
+
+// The items of a block that something is added to, which moves their bounds.
+void Scan::Query::look_at_added(uint64_t lanes, size_t first_row, const float* uppers, const float* scales) {
+    for (; lanes; lanes &= lanes - 1) {
+        auto lane = static_cast<size_t>(__builtin_ctzll(lanes));
+        float added = additions->values[next++];
+        float steps = std::min(most_added, std::max(-most_added, added / unit));
+        float margin = added_rounding * std::fabs(steps), upper = uppers[lane] + steps + margin;
+        if (upper < threshold || !bars->allow(first_row + lane)) continue;
+        add(upper, upper - 2 * margin - width * scales[lane], static_cast<int32_t>(first_row + lane), added);
+    }
 }
 
 Scan::Scan(const float* factors, size_t n_items, size_t d, const std::function<void()>& pause)
@@ -131,7 +152,8 @@ void Scan::round_block(size_t block) {
     }
 }
 
-void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best* best) const {
+void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best* best,
+                  const Additions* additions) const {
     const int limit = block_pass().query_limit;
     std::vector<Query> rounded(n);
     for (size_t q = 0; q < n; ++q) {
@@ -139,6 +161,7 @@ void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best*
         query.exact = queries[q];
         query.bars = &bars[q];
         query.best = &best[q];
+        if (additions && !additions[q].empty()) query.additions = &additions[q];
         query.k = best[q].capacity();
         float largest = 0.0f;
         for (size_t j = 0; j < d_; ++j) largest = std::max(largest, std::fabs(query.exact[j]));
@@ -180,11 +203,14 @@ void Scan::collect(Query* queries, size_t n) const {
             }
             for (size_t block = first; block < last; ++block) {
                 const float* scales = scales_.data() + block * scan_block;
+                for (size_t i = 0; i < m; ++i) masks[i] = queries[q + i].added_to(block);
                 run(coarse_.get() + block * block_bytes, scales, quads_, rounded, starts, thresholds, m, masks, upper);
                 for (size_t i = 0; i < m; ++i) {
-                    if (!masks[i]) continue;
                     Query& query = queries[q + i];
-                    for (uint64_t mask = masks[i]; mask; mask &= mask - 1) {
+                    uint64_t added = query.added_to(block);
+                    if (!(masks[i] | added)) continue;
+                    query.look_at_added(added, block * scan_block, upper + i * scan_block, scales);
+                    for (uint64_t mask = masks[i] & ~added; mask; mask &= mask - 1) {
                         auto lane = static_cast<size_t>(__builtin_ctzll(mask));
                         size_t row = block * scan_block + lane;
                         if (row >= n_items_ || !query.bars->allow(row)) continue;
@@ -215,7 +241,7 @@ void Scan::settle(Query& query) const {
         for (size_t j = 0; j < d_; j += cache_line / sizeof(float)) __builtin_prefetch(item + j);
     }
     for (const auto& each : all) {
-        query.best->offer({score(factors(static_cast<size_t>(each.row)), query.exact, d_), each.row});
+        query.best->offer({score(factors(static_cast<size_t>(each.row)), query.exact, d_) + each.added, each.row});
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "arrays.hpp"
 #include "bindings.hpp"
+#include "headrace/blend.hpp"
 #include "headrace/foldin.hpp"
 #include "headrace/retrieve.hpp"
 #include "headrace/scan.hpp"
@@ -44,17 +45,57 @@ Scan unlocked_scan(const InTable<float>& factors, const Pause& pause) {
     return Scan(factors.data(), factors.shape(0), factors.shape(1), call);
 }
 
+// Links that Python keeps, checked; of no items when there are none.
+struct LinkArrays {
+    In<int64_t> indptr;
+    In<int32_t> items;
+    In<float> weights;
+    size_t n_items;
+
+    LinkArrays(In<int64_t> p, In<int32_t> i, In<float> w) : indptr(std::move(p)), items(std::move(i)), weights(std::move(w)) {
+        n_items = indptr.shape(0) ? indptr.shape(0) - 1 : 0;
+        check(items.shape(0) == weights.shape(0));
+        nb::gil_scoped_release unlocked;
+        if (n_items) check_pointers(indptr, n_items, items.shape(0));
+        for (size_t j = 0; j < items.shape(0); ++j)
+            check(items(j) >= 0 && static_cast<size_t>(items(j)) < n_items);
+    }
+    Links links() const {
+        return n_items ? Links{indptr.data(), items.data(), weights.data()} : Links{};
+    }
+};
+
+// The blend of a model and the arrays behind it.
+struct BlendArrays {
+    LinkArrays items, session;
+    In<float> decay;
+    Blend blend;
+
+    BlendArrays(LinkArrays i, double weight, double power, double half_life_days, double length_power, LinkArrays s,
+                double session_weight, double session_ms, In<float> d)
+        : items(std::move(i)), session(std::move(s)), decay(std::move(d)) {
+        blend.items = {items.links(), weight, power, half_life_days, length_power};
+        blend.session = {session.links(), session_weight, session_ms, decay.data(), decay.shape(0)};
+    }
+    bool fits(size_t n_items) const {
+        return (!items.n_items || items.n_items == n_items) && (!session.n_items || session.n_items == n_items);
+    }
+};
+
 // A scan of factors that Python keeps, with what else every slate of a model needs.
 struct Retriever {
     InTable<float> factors;
     In<int32_t> order;
     In<float> popularity;
     Lift lift;
+    std::optional<BlendArrays> blend;
     Scan scan;
 
-    Retriever(InTable<float> f, In<int32_t> o, In<float> p, double boost, double days, const Pause& pause)
-        : factors(std::move(f)), order(std::move(o)), popularity(std::move(p)), lift{boost, days},
+    Retriever(InTable<float> f, In<int32_t> o, In<float> p, double boost, double days, const Pause& pause,
+              std::optional<BlendArrays> b)
+        : factors(std::move(f)), order(std::move(o)), popularity(std::move(p)), lift{boost, days}, blend(std::move(b)),
           scan(unlocked_scan(factors, pause)) {
+        check(!blend || blend->fits(scan.n_items()));
         check(order.shape(0) == scan.n_items() && popularity.shape(0) == scan.n_items());
         for (size_t i = 0; i < order.shape(0); ++i)
             check(order(i) >= 0 && static_cast<size_t>(order(i)) < scan.n_items());
@@ -67,13 +108,18 @@ void retrieve_slates(const Retriever& self, InTable<float> vectors, In<int8_t> w
                      In<int64_t> last_bought_ms, In<int64_t> last_event_ms, In<int64_t> excluded,
                      In<int32_t> excluded_rows, std::optional<In<int64_t>> candidates,
                      std::optional<In<int64_t>> candidate_rows, In<uint32_t> barred, OutTable<int32_t> rows,
-                     OutTable<float> scores, Out<int32_t> counts, Out<int32_t> found) {
+                     OutTable<float> scores, Out<int32_t> counts, Out<int32_t> found,
+                     std::optional<In<float>> history_weights, std::optional<In<int64_t>> history_last_ms,
+                     int64_t now_ms) {
     size_t n = limits.shape(0), n_rows = barred.shape(0), k = rows.shape(1);
     check(vectors.shape(0) == n && vectors.shape(1) >= self.scan.d() && warm.shape(0) == n);
     check(exclude_purchased.shape(0) == n && last_event_ms.shape(0) == n && n_rows >= self.scan.n_items());
     check(n_bought.shape(0) == history_rows.shape(0) && last_bought_ms.shape(0) == history_rows.shape(0));
     check(rows.shape(0) == n && scores.shape(0) == n && scores.shape(1) == k);
     check(counts.shape(0) == n && found.shape(0) == n && candidates.has_value() == candidate_rows.has_value());
+    bool blended = self.blend.has_value();
+    check(!blended || (history_weights && history_weights->shape(0) == history_rows.shape(0)));
+    check(!blended || (history_last_ms && history_last_ms->shape(0) == history_rows.shape(0)));
     check_pointers(history, n, history_rows.shape(0));
     check_pointers(excluded, n, excluded_rows.shape(0));
     if (candidates) check_pointers(*candidates, n, candidate_rows->shape(0));
@@ -85,11 +131,13 @@ void retrieve_slates(const Retriever& self, InTable<float> vectors, In<int8_t> w
     People people{n, vectors.data(), vectors.shape(1), warm.data(), limits.data(), exclude_purchased.data(),
                   history.data(), history_rows.data(), n_bought.data(), last_bought_ms.data(), last_event_ms.data(),
                   excluded.data(), excluded_rows.data(), candidates ? candidates->data() : nullptr,
-                  candidate_rows ? candidate_rows->data() : nullptr, barred.data(), n_rows};
+                  candidate_rows ? candidate_rows->data() : nullptr, barred.data(), n_rows,
+                  blended ? history_weights->data() : nullptr, blended ? history_last_ms->data() : nullptr, now_ms};
     Popular popular{self.order.data(), self.popularity.data(), self.scan.n_items()};
     Slates slates{k, rows.data(), scores.data(), counts.data(), found.data()};
+    const Blend& blend = blended ? self.blend->blend : Blend{};
     nb::gil_scoped_release unlocked;
-    retrieve(self.scan, popular, self.lift, people, slates);
+    retrieve(self.scan, popular, self.lift, blend, people, slates);
 }
 
 void fold_in_all(InTable<float> gram, InTable<float> items, In<int64_t> indptr, In<int32_t> rows,
@@ -113,19 +161,30 @@ void fold_in_all(InTable<float> gram, InTable<float> items, In<int64_t> indptr, 
 }  // namespace
 
 void bind_scan(nb::module_& m) {
+    nb::class_<LinkArrays>(m, "Links")
+        .def(nb::init<In<int64_t>, In<int32_t>, In<float>>(), "indptr"_a.noconvert(), "items"_a.noconvert(),
+             "weights"_a.noconvert());
+    nb::class_<BlendArrays>(m, "Blend")
+        .def(nb::init<LinkArrays, double, double, double, double, LinkArrays, double, double, In<float>>(), "items"_a,
+             "item_weight"_a, "power"_a, "half_life_days"_a, "length_power"_a, "session"_a, "session_weight"_a,
+             "session_ms"_a, "decay"_a.noconvert());
     nb::class_<Retriever>(m, "Retriever")
         .def(
             "__init__",
             [](Retriever* self, InTable<float> factors, In<int32_t> order, In<float> popularity, double boost,
-               double days, const Pause& pause) { new (self) Retriever(factors, order, popularity, boost, days, pause); },
+               double days, const Pause& pause, std::optional<BlendArrays> blend) {
+                new (self) Retriever(factors, order, popularity, boost, days, pause, std::move(blend));
+            },
             "factors"_a.noconvert(), "popular_order"_a.noconvert(), "popularity"_a.noconvert(), "repeat_boost"_a,
-            "repeat_days"_a, "pause"_a.none() = nb::none())
+            "repeat_days"_a, "pause"_a.none() = nb::none(), "blend"_a.none() = nb::none())
         .def("retrieve", &retrieve_slates, "vectors"_a.noconvert(), "warm"_a.noconvert(), "limits"_a.noconvert(),
              "exclude_purchased"_a.noconvert(), "history"_a.noconvert(), "history_rows"_a.noconvert(),
              "n_bought"_a.noconvert(), "last_bought_ms"_a.noconvert(), "last_event_ms"_a.noconvert(),
              "excluded"_a.noconvert(), "excluded_rows"_a.noconvert(), "candidates"_a.none().noconvert(),
              "candidate_rows"_a.none().noconvert(), "barred"_a.noconvert(), "rows"_a.noconvert(),
-             "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert());
+             "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(),
+             "history_weights"_a.none().noconvert() = nb::none(), "history_last_ms"_a.none().noconvert() = nb::none(),
+             "now_ms"_a = 0);
     m.attr("FOLD_LANES") = fold_lanes;
     m.def("fold_in", &fold_in_all, "gram"_a.noconvert(), "items"_a.noconvert(), "indptr"_a.noconvert(),
           "rows"_a.noconvert(), "confidences"_a.noconvert(), "out"_a.noconvert());

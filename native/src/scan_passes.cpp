@@ -70,7 +70,8 @@ VNNI __m512 bound_of(__m512i sums, float start, const float* scales) {
     return _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(start)), _mm512_loadu_ps(scales));
 }
 
-VNNI uint64_t mask_of(const Sums& sums, const float* scales, float start, float threshold, float* upper) {
+VNNI uint64_t mask_of(const Sums& sums, const float* scales, float start, float threshold, uint64_t wanted,
+                      float* upper) {
     __m512 least = _mm512_set1_ps(threshold);
     __m512 a = bound_of(sums.a, start, scales), b = bound_of(sums.b, start, scales + 16);
     __m512 c = bound_of(sums.c, start, scales + 32), d = bound_of(sums.d, start, scales + 48);
@@ -78,7 +79,7 @@ VNNI uint64_t mask_of(const Sums& sums, const float* scales, float start, float 
     mask |= static_cast<uint64_t>(_mm512_cmp_ps_mask(b, least, _CMP_GE_OQ)) << 16;
     mask |= static_cast<uint64_t>(_mm512_cmp_ps_mask(c, least, _CMP_GE_OQ)) << 32;
     mask |= static_cast<uint64_t>(_mm512_cmp_ps_mask(d, least, _CMP_GE_OQ)) << 48;
-    if (mask) {
+    if (mask | wanted) {
         _mm512_storeu_ps(upper, a);
         _mm512_storeu_ps(upper + 16, b);
         _mm512_storeu_ps(upper + 32, c);
@@ -104,10 +105,10 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) void vnni(
             add(s2, a, b, c, d, x2 + j);
             add(s3, a, b, c, d, x3 + j);
         }
-        masks[q] = mask_of(s0, scales, starts[q], thresholds[q], upper + q * scan_block);
-        masks[q + 1] = mask_of(s1, scales, starts[q + 1], thresholds[q + 1], upper + (q + 1) * scan_block);
-        masks[q + 2] = mask_of(s2, scales, starts[q + 2], thresholds[q + 2], upper + (q + 2) * scan_block);
-        masks[q + 3] = mask_of(s3, scales, starts[q + 3], thresholds[q + 3], upper + (q + 3) * scan_block);
+        masks[q] = mask_of(s0, scales, starts[q], thresholds[q], masks[q], upper + q * scan_block);
+        masks[q + 1] = mask_of(s1, scales, starts[q + 1], thresholds[q + 1], masks[q + 1], upper + (q + 1) * scan_block);
+        masks[q + 2] = mask_of(s2, scales, starts[q + 2], thresholds[q + 2], masks[q + 2], upper + (q + 2) * scan_block);
+        masks[q + 3] = mask_of(s3, scales, starts[q + 3], thresholds[q + 3], masks[q + 3], upper + (q + 3) * scan_block);
     }
     for (; q < n; ++q) {
         Sums sums{zero, zero, zero, zero};
@@ -116,7 +117,7 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) void vnni(
             add(sums, _mm512_load_si512(at), _mm512_load_si512(at + 64), _mm512_load_si512(at + 128),
                 _mm512_load_si512(at + 192), queries[q] + j);
         }
-        masks[q] = mask_of(sums, scales, starts[q], thresholds[q], upper + q * scan_block);
+        masks[q] = mask_of(sums, scales, starts[q], thresholds[q], masks[q], upper + q * scan_block);
     }
 }
 

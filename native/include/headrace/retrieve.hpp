@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "headrace/blend.hpp"
 #include "headrace/scan.hpp"
 
 namespace headrace {
@@ -40,6 +41,9 @@ struct People {
     const int64_t* candidate_rows;
     const uint32_t* barred;  // (n_rows,), not 0 for what nobody may be shown
     size_t n_rows;
+    const float* history_weights;  // beside history_rows, as is the next; null: nothing is blended
+    const int64_t* history_last_ms;
+    int64_t now_ms;
 };
 
 // Output: rows and scores (n, k), best first, k the greatest limit; counts of valid entries.
@@ -48,11 +52,13 @@ struct Slates {
     int32_t* rows;
     float* scores;
     int32_t* counts;
-    int32_t* found;  // how many of them the search found, before anything was lifted or filled
+    int32_t* found;  // how many of them the search found, before anything was filled; of candidates, how many may be shown
 };
 
-// Fills every slate as far as there are items that may be shown: for a warm person the search's with the lifted ones,
-// else popular items; then the rows that the factors do not know, with score 0.
-void retrieve(const Scan& scan, const Popular& popular, const Lift& lift, const People& people, const Slates& slates);
+// Fills every slate as far as there are items that may be shown: for a warm person those of highest score, which is the
+// product of factors with what the blend and the lift add, else popular items; then the rows that the factors do not
+// know, with score 0.
+void retrieve(const Scan& scan, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
+              const Slates& slates);
 
 }  // namespace headrace

@@ -13,6 +13,8 @@
 #include <memory>
 #include <vector>
 
+#include "headrace/additions.hpp"
+
 namespace headrace {
 
 constexpr size_t scan_block = 64;    // items in a block of coarse factors
@@ -69,8 +71,10 @@ class Scan {
     size_t d() const { return d_; }
     const float* factors(size_t row) const { return factors_ + row * d_; }
 
-    // Offers every item that may belong to the best k of each of n queries; `queries[i]` has d columns.
-    void search(const float* const* queries, const Bars* bars, size_t n, Best* best) const;
+    // Offers every item that may belong to the best k of each of n queries; `queries[i]` has d columns. The score of an
+    // item is its product with the query plus what `additions` (null, or one a query) has for it.
+    void search(const float* const* queries, const Bars* bars, size_t n, Best* best,
+                const Additions* additions = nullptr) const;
 
   private:
     struct Query;
@@ -88,7 +92,8 @@ class Scan {
 // What a pass over one block does, by what the processor can; chosen once.
 struct BlockPass {
     // Coarse sums of the block's items are 128 sum(Q) + Q.Y; adds `start`, times the items' scales gives `upper`.
-    // Sets bit i of masks[q] where upper >= threshold; `upper` of a query is written only where its mask is not zero.
+    // Sets bit i of masks[q] where upper >= threshold; `upper` of a query is written where its mask is not zero, or was
+    // not zero before.
     using Run = void (*)(const uint8_t* block, const float* scales, size_t quads, const int8_t* const* queries,
                          const float* starts, const float* thresholds, size_t n, uint64_t* masks, float* upper);
     const char* name;

@@ -1,0 +1,35 @@
+// What is added to the factor scores of some items: a sparse vector over the items, in the blocks of the scan.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace headrace {
+
+// Values of the rows whose bit is set: bit i of blocks[b] is row 64 b + i; values stand in order of their rows.
+struct Additions {
+    std::vector<uint64_t> blocks;  // empty: nothing is added to any row
+    std::vector<float> values;
+
+    bool empty() const { return values.empty(); }
+    bool has(size_t row) const { return !blocks.empty() && (blocks[row / 64] >> (row % 64) & 1); }
+};
+
+// Sums up one person's additions at a time; a thread keeps the dense vector, all nought between persons.
+class Adder {
+  public:
+    explicit Adder(size_t n_items);
+    void add(size_t row, float value) {
+        blocks_[row / 64] |= uint64_t{1} << (row % 64);
+        sums()[row] += value;
+    }
+    // What was added since the last call, each row's values in the order in which they came.
+    Additions take();
+
+  private:
+    static std::vector<float>& sums();
+    std::vector<uint64_t> blocks_;
+};
+
+}  // namespace headrace
