@@ -22,6 +22,7 @@ def read_slate_requests(
     max_id_bytes: int,
     max_label_bytes: int,
     max_exclusions: int,
+    max_session: int,
     max_limit: int,
     default_limit: int,
     n_policies: int,
@@ -31,6 +32,8 @@ def read_slate_requests(
     list[int],
     npt.NDArray[np.int32],
     npt.NDArray[np.int8],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
     npt.NDArray[np.int64],
     npt.NDArray[np.int32],
     npt.NDArray[np.int8],
@@ -50,6 +53,25 @@ def write_slates(
     counts: npt.NDArray[np.int32],
 ) -> list[bytes]: ...
 
+class Links:
+    def __init__(
+        self, indptr: npt.NDArray[np.int64], items: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]
+    ) -> None: ...
+
+class Blend:
+    def __init__(
+        self,
+        items: Links,
+        item_weight: float,
+        power: float,
+        half_life_days: float,
+        length_power: float,
+        session: Links,
+        session_weight: float,
+        session_ms: float,
+        decay: npt.NDArray[np.float32],
+    ) -> None: ...
+
 class Retriever:
     def __init__(
         self,
@@ -59,6 +81,7 @@ class Retriever:
         repeat_boost: float,
         repeat_days: float,
         pause: Callable[[], None] | None = None,
+        blend: Blend | None = None,
     ) -> None: ...
     def retrieve(
         self,
@@ -80,6 +103,9 @@ class Retriever:
         scores: npt.NDArray[np.float32],
         counts: npt.NDArray[np.int32],
         found: npt.NDArray[np.int32],
+        history_weights: npt.NDArray[np.float32] | None = None,
+        history_last_ms: npt.NDArray[np.int64] | None = None,
+        now_ms: int = 0,
     ) -> None: ...
 
 FOLD_LANES: int

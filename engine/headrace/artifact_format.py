@@ -17,13 +17,31 @@ import numpy.typing as npt
 
 from headrace.errors import ArtifactCorruptError, ArtifactError, ArtifactMissingError, ArtifactTooNewError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 adds the blend and its arrays; whatever version 1 has means the same."""
 MAX_READERS = 4
 """Threads that verify one artifact."""
 
 MANIFEST = "manifest.json"
 MANIFEST_CHECKSUM = "manifest.sha256"
 INDEX = "index.faiss"
+
+
+class BlendTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is added to the factors' scores when serving; see native/include/headrace/blend.hpp for the formulas."""
+
+    item_weight: float = 0.0
+    """Of the item-item part, 0 for none."""
+    power: float = 1.0
+    """A history's entry of weight w counts w ** power."""
+    half_life_days: float = 0.0
+    """Age at which such an entry counts half; 0: age does not matter."""
+    length_power: float = 0.0
+    """The item-item part is divided by the sum of what the entries count, to this power."""
+    session_weight: float = 0.0
+    """Of the transitions from the latest items of the present session, 0 for none."""
+    session_minutes: float = 30.0
+    """A session ends when nothing happens for so long."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +74,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Lift of bought items, see kernels.repeats; 0 for none."""
     repeat_days: float = 60.0
     """Days after which that lift has fallen to 1/e."""
+    blend: BlendTerms = BlendTerms()
+    """What is added to the factors' scores."""
     probability_bias: float
     horizon_days: float
     """The probability model speaks of a purchase within so many days."""
@@ -103,13 +123,28 @@ ARRAYS: dict[str, ArraySpec] = {
     "landscape_counts": ArraySpec("<f8", ("exchanges", "price_bins")),
     "traffic_profile": ArraySpec("<f8", ("week_hours",)),
 }
-"""Every array of format version 1; the writer and the reader check against this table alone."""
+"""Every array that an artifact must have; the writer and the reader check against these tables alone."""
+
+_LINKS = {"indptr": ("<i8", "items+1"), "items": ("<i4", ""), "weights": ("<f4", "")}
+
+OPTIONAL_ARRAYS: dict[str, ArraySpec] = {
+    f"{kind}_link_{part}": ArraySpec(dtype, (size or f"{kind}_links",))
+    for kind in ("item", "session")
+    for part, (dtype, size) in _LINKS.items()
+} | {"session_decay": ArraySpec("<f4", ("lags",))}
+"""Arrays of the blend, since format version 2. All of one kind are there or none; those that are not are empty.
+
+item_link_* : links from an item of a history to others. session_link_* : from an item of the session to what comes
+next. session_decay : what the latest item of the session weighs, the one before it, and so on.
+"""
 
 OFFSETS = {
     "user_id_offsets": "user_id_blob",
     "item_id_offsets": "item_id_blob",
     "neighbour_indptr": "neighbour_items",
     "history_indptr": "history_items",
+    "item_link_indptr": "item_link_items",
+    "session_link_indptr": "session_link_items",
 }
 
 
@@ -155,7 +190,7 @@ def _check_format(path: Path, raw: bytes) -> None:
 
 
 def check_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> None:
-    """Raise ArtifactError unless the arrays have the dtypes and one consistent set of sizes of :data:`ARRAYS`."""
+    """Raise ArtifactError unless the arrays have the dtypes and one consistent set of sizes of the tables."""
     sizes = {
         "users": manifest.n_users,
         "items": manifest.n_items,
@@ -163,7 +198,8 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> Non
         "exchanges": len(manifest.landscape_exchanges),
         "week_hours": 168,
     }
-    for name, spec in ARRAYS.items():
+    wanted = ARRAYS | {name: OPTIONAL_ARRAYS[name] for name in _blend_arrays(arrays, manifest)}
+    for name, spec in wanted.items():
         array = arrays.get(name)
         if array is None:
             raise ArtifactError(f"array {name} is missing")
@@ -176,9 +212,20 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> Non
             if sizes.setdefault(base, found) != found:
                 raise ArtifactError(f"array {name}: {base}", got=found, expected=f"{sizes[base]} as elsewhere")
     for name, target in OFFSETS.items():
+        if name not in wanted:
+            continue
         offsets = arrays[name]
         if offsets[0] != 0 or offsets[-1] != len(arrays[target]):
             raise ArtifactError(f"array {name}", got=int(offsets[-1]), expected=f"0 to {len(arrays[target])}")
+
+
+def _blend_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> list[str]:
+    """Names of the optional arrays that this artifact must have."""
+    weights = {"item": manifest.blend.item_weight, "session": manifest.blend.session_weight}
+    kinds = [
+        kind for kind, weight in weights.items() if weight or any(name.startswith(f"{kind}_link") for name in arrays)
+    ]
+    return [name for name in OPTIONAL_ARRAYS if name.startswith(tuple(kinds))]
 
 
 def map_array(path: Path, name: str) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ from headrace.artifact_format import (
     INDEX,
     MANIFEST,
     MANIFEST_CHECKSUM,
+    OPTIONAL_ARRAYS,
     Manifest,
     check_arrays,
     map_array,
@@ -52,10 +53,25 @@ from headrace.types import Float32, Float64, Int8, Int32, Int64
 GUARDED_METRICS = ("recall@20", "coverage@20")
 """What publishing compares with the current version."""
 
+_SPECS = ARRAYS | OPTIONAL_ARRAYS
+
+
+def _no_pointers() -> Int64:
+    """For the field of an optional array that is not there; so are the next two."""
+    return np.empty(0, dtype=np.int64)
+
+
+def _no_items() -> Int32:
+    return np.empty(0, dtype=np.int32)
+
+
+def _no_weights() -> Float32:
+    return np.empty(0, dtype=np.float32)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Artifact:
-    """One version, its arrays mapped from disk and read-only; see :data:`ARRAYS` for dtypes and shapes.
+    """One version, its arrays mapped from disk and read-only; see artifact_format for dtypes and shapes.
 
     History rows are distinct (user, item, event type); times are those of the last such event. Neighbours are best
     first. ``index_path`` is the Faiss file, None when search is exact.
@@ -86,6 +102,13 @@ class Artifact:
     landscape_edges_cpm: Int64
     landscape_counts: Float64
     traffic_profile: Float64
+    item_link_indptr: Int64 = field(default_factory=_no_pointers)
+    item_link_items: Int32 = field(default_factory=_no_items)
+    item_link_weights: Float32 = field(default_factory=_no_weights)
+    session_link_indptr: Int64 = field(default_factory=_no_pointers)
+    session_link_items: Int32 = field(default_factory=_no_items)
+    session_link_weights: Float32 = field(default_factory=_no_weights)
+    session_decay: Float32 = field(default_factory=_no_weights)
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = True) -> Artifact:
@@ -97,7 +120,8 @@ class Artifact:
         manifest = read_manifest(path)
         if verify:
             verify_checksums(path, manifest)
-        arrays = {name: map_array(path, name) for name in ARRAYS}
+        optional = [name for name in OPTIONAL_ARRAYS if f"{name}.npy" in manifest.checksums]
+        arrays = {name: map_array(path, name) for name in (*ARRAYS, *optional)}
         try:
             check_arrays(arrays, manifest)
         except ArtifactError as error:
@@ -107,7 +131,7 @@ class Artifact:
             raise ArtifactCorruptError(
                 f"{index_path}: the index type is {manifest.index_type!r}, which does not fit the files present"
             )
-        names = {field.name for field in fields(cls)}
+        names = {each.name for each in fields(cls)}
         stored: dict[str, Any] = {name: array for name, array in arrays.items() if name in names}
         return cls(
             path=path,
@@ -121,8 +145,8 @@ class Artifact:
 
     def release_pages(self) -> None:
         """Let go of the memory that reading the arrays took; what is read again comes from the file cache."""
-        for field in fields(self):
-            release(getattr(self, field.name))
+        for each in fields(self):
+            release(getattr(self, each.name))
 
 
 def open_artifact(path: Path | str, *, verify: bool = True) -> Artifact:
@@ -166,9 +190,9 @@ class ArtifactWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, **arrays: npt.NDArray[Any]) -> None:
-        """Take arrays by the names of :data:`ARRAYS`, converted to their dtypes."""
+        """Take arrays by the names of the format's tables, converted to their dtypes."""
         for name, array in arrays.items():
-            self._arrays[name] = np.ascontiguousarray(array, dtype=ARRAYS[name].dtype)
+            self._arrays[name] = np.ascontiguousarray(array, dtype=_SPECS[name].dtype)
 
     def add_ids(self, *, users: IdTable, items: IdTable) -> None:
         """Take both id tables."""
@@ -209,7 +233,9 @@ class ArtifactWriter:
         for name, array in self._arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ArtifactError(f"array {name} holds NaN or infinity", hint="look for them in the training data")
-        numbers = {**manifest.metrics, **manifest.event_weights, "probability_bias": manifest.probability_bias}
+        blend = {f"blend.{name}": value for name, value in msgspec.structs.asdict(manifest.blend).items()}
+        others = {"probability_bias": manifest.probability_bias}
+        numbers = {**manifest.metrics, **manifest.event_weights, **blend, **others}
         for name, value in numbers.items():
             if not np.isfinite(value):
                 raise ArtifactError(f"manifest: {name}", got=value, expected="a finite number")

@@ -37,12 +37,12 @@ nb::str name_of(const SlateRequest& request) {
 
 // Columns of the good requests, in order, and the positions of the others.
 nb::tuple read_requests(nb::list bodies, const ItemRows& items, size_t id_bytes, size_t label_bytes, size_t exclusions,
-                        uint32_t most, uint32_t usual, int32_t policies) {
-    SlateLimits bounds{id_bytes, label_bytes, exclusions, most, policies};
+                        size_t session, uint32_t most, uint32_t usual, int32_t policies) {
+    SlateLimits bounds{id_bytes, label_bytes, exclusions, session, most, policies};
     nb::list names, surfaces, min_sequences;
-    std::vector<int32_t> limits, excluded_rows;
+    std::vector<int32_t> limits, excluded_rows, session_rows;
     std::vector<int8_t> repeat_policies, attributes;
-    std::vector<int64_t> excluded{0}, bad;
+    std::vector<int64_t> excluded{0}, sessions{0}, bad;
     size_t n = bodies.size();
     for (size_t i = 0; i < n; ++i) {
         SlateRequest request;
@@ -61,9 +61,15 @@ nb::tuple read_requests(nb::list bodies, const ItemRows& items, size_t id_bytes,
             if (row >= 0) excluded_rows.push_back(row);
         }
         excluded.push_back(static_cast<int64_t>(excluded_rows.size()));
+        for (std::string_view id : request.session_item_ids) {
+            int32_t row = items.find(id);
+            if (row >= 0) session_rows.push_back(row);
+        }
+        sessions.push_back(static_cast<int64_t>(session_rows.size()));
     }
     return nb::make_tuple(names, surfaces, min_sequences, column(limits), column(repeat_policies), column(excluded),
-                          column(excluded_rows), column(attributes), column(bad));
+                          column(excluded_rows), column(sessions), column(session_rows), column(attributes),
+                          column(bad));
 }
 
 nb::object split_batch(nb::bytes body) {
@@ -162,7 +168,7 @@ void bind_slates(nb::module_& m) {
             "row"_a, "price_micros"_a)
         .def("json_ids", &json_ids, "rows"_a.noconvert());
     m.def("read_slate_requests", &read_requests, "bodies"_a, "items"_a, "max_id_bytes"_a, "max_label_bytes"_a,
-          "max_exclusions"_a, "max_limit"_a, "default_limit"_a, "n_policies"_a);
+          "max_exclusions"_a, "max_session"_a, "max_limit"_a, "default_limit"_a, "n_policies"_a);
     m.def("split_slate_batch", &split_batch, "body"_a);
     m.def("join_slate_batch", &join_batch, "responses"_a);
     m.def("write_slates", &write_slates, "items"_a, "request_ids"_a, "artifact_version"_a, "event_sequence"_a,

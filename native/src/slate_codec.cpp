@@ -48,6 +48,8 @@ bool read_slate_request(std::string_view message, SlateRequest& request) {
             request.include_attributes = reader.varint() != 0;
         } else if (field == 8 && bytes) {
             if (!read_text(reader, request.surface)) return false;
+        } else if (field == 9 && bytes) {
+            if (!read_text(reader, request.session_item_ids.emplace_back())) return false;
         } else {
             reader.skip();
         }
@@ -56,11 +58,12 @@ bool read_slate_request(std::string_view message, SlateRequest& request) {
 }
 
 bool within_limits(const SlateRequest& request, const SlateLimits& limits) {
-    for (std::string_view id : request.exclude_item_ids) {
-        if (id.size() > limits.id_bytes) return false;
-    }
+    for (const auto* ids : {&request.exclude_item_ids, &request.session_item_ids})
+        for (std::string_view id : *ids)
+            if (id.size() > limits.id_bytes) return false;
     return is_label(request.user_id, limits.id_bytes) && is_label(request.anonymous_id, limits.id_bytes) &&
            is_label(request.surface, limits.label_bytes) && request.exclude_item_ids.size() <= limits.exclusions &&
+           request.session_item_ids.size() <= limits.session &&
            request.repeat_policy >= 0 && request.repeat_policy < limits.policies &&
            (!request.has_limit || (request.limit >= 1 && request.limit <= limits.limit));
 }

@@ -8,11 +8,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     SlateRequest request;
     bool good = read_slate_request(message, request);
     ItemRows items;
-    for (std::string_view id : request.exclude_item_ids)
-        if (good && items.find(id) < 0) items.add(id);
+    for (const auto* ids : {&request.exclude_item_ids, &request.session_item_ids})
+        for (std::string_view id : *ids)
+            if (good && items.find(id) < 0) items.add(id);
     for (size_t row = 0; row < items.size(); ++row)
         if (items.find(items.id(row)) != static_cast<int32_t>(row)) __builtin_trap();
-    if (good && within_limits(request, {256, 64, 10'000, 1000, 3}) && request.user_id.size() > 256) __builtin_trap();
+    if (good && within_limits(request, {256, 64, 10'000, 100, 1000, 3}) &&
+        (request.user_id.size() > 256 || request.session_item_ids.size() > 100))
+        __builtin_trap();
     std::vector<int32_t> rows(items.size());
     std::vector<float> scores(items.size(), 0.5f);
     for (size_t row = 0; row < rows.size(); ++row) rows[row] = static_cast<int32_t>(row);

@@ -39,7 +39,7 @@ INVALID = 3
 TOO_LONG, TOO_MANY = "x" * 5000, 10_001
 NOW_MS = time.time_ns() // 1_000_000
 
-RECOMMEND = recommender_pb2.RecommendRequest(user_id="u1", exclude_item_ids=["i1"])
+RECOMMEND = recommender_pb2.RecommendRequest(user_id="u1", exclude_item_ids=["i1"], session_item_ids=["i1"])
 BID = bidder_pb2.BidRequest(
     bid_request_id="b1",
     user_id="u1",

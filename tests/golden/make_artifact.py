@@ -1,4 +1,7 @@
-"""Writes the artifact of format version 1 that tests/golden/artifact_v1 keeps; run it only for a new format version."""
+"""Writes the artifact of format version 2 that tests/golden/artifact_v2 keeps; run it only for a new format version.
+
+The one in artifact_v1 has the same arrays but for those of the blend.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace.artifact_format import BlendTerms
 from headrace.artifacts import ArtifactStore, Manifest
 from headrace.ids import IdTable
 
@@ -37,6 +41,13 @@ def golden_arrays() -> dict[str, np.ndarray]:
         "landscape_edges_cpm": np.array([0, 500_000, 1_000_000, 2_000_000]),
         "landscape_counts": np.array([[4.0, 2.0, 1.0], [1.0, 0.5, 0.25]]),
         "traffic_profile": np.full(168, 1.0 / 168.0),
+        "item_link_indptr": np.array([0, 1, 3, 3, 4]),
+        "item_link_items": np.array([1, 0, 2, 0]),
+        "item_link_weights": np.array([0.5, 1.0, 0.25, -0.125]),
+        "session_link_indptr": np.array([0, 1, 1, 2, 2]),
+        "session_link_items": np.array([3, 0]),
+        "session_link_weights": np.array([0.75, 0.5]),
+        "session_decay": np.array([1.0, 0.5]),
     }
 
 
@@ -61,6 +72,7 @@ def golden_manifest() -> Manifest:
         repeat_days=30.0,
         event_weights={"purchase": 1.0, "view": 0.25},
         alpha=8.0,
+        blend=BlendTerms(item_weight=0.5, power=0.5, half_life_days=90.0, length_power=0.25, session_weight=2.0),
         regularization=0.125,
         probability_bias=-1.0,
         horizon_days=7.0,

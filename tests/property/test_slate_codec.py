@@ -28,6 +28,7 @@ REQUESTS = st.builds(
     limit=st.one_of(st.none(), st.integers(0, 1002), st.just(2**32 - 1)),
     repeat_policy=st.sampled_from([0, 1, 2, 3, -1, 2**31 - 1]),
     exclude_item_ids=st.lists(st.sampled_from([*ITEM_IDS, "ghost", ""]), max_size=5),
+    session_item_ids=st.lists(st.sampled_from([*ITEM_IDS, "ghost", "", "x" * 257]), max_size=4),
     min_sequence=U64,
     include_attributes=st.booleans(),
     surface=st.one_of(st.text(max_size=6), st.sampled_from(["s" * 64, "s" * 65])),
@@ -40,7 +41,7 @@ def rows() -> _native.ItemRows:
 
 
 def read(bodies: list[bytes]) -> tuple[Any, ...]:
-    return _native.read_slate_requests(bodies, rows(), 256, 64, 3, 1000, 20, 3)
+    return _native.read_slate_requests(bodies, rows(), 256, 64, 3, 2, 1000, 20, 3)
 
 
 def parse(body: bytes) -> pb.RecommendRequest | None:
@@ -55,13 +56,16 @@ def is_good(request: pb.RecommendRequest) -> bool:
     return (
         all(len(text.encode()) <= most and "\0" not in text for text, most in zip(ids, (256, 256, 64), strict=True))
         and len(request.exclude_item_ids) <= 3
+        and len(request.session_item_ids) <= 2
+        and all(len(item) <= 256 for item in request.session_item_ids)
         and request.repeat_policy in (0, 1, 2)
         and (not request.HasField("limit") or 1 <= request.limit <= 1000)
     )
 
 
 def check(bodies: list[bytes]) -> None:
-    names, surfaces, sequences, limits, policies, excluded, excluded_rows, attributes, bad = read(bodies)
+    names, surfaces, sequences, limits, policies, excluded, excluded_rows, session, session_rows, *rest = read(bodies)
+    attributes, bad = rest
     parsed = [parse(body) for body in bodies]
     assert bad.tolist() == [i for i, request in enumerate(parsed) if request is None or not is_good(request)]
     good = [request for request in parsed if request is not None and is_good(request)]
@@ -73,6 +77,8 @@ def check(bodies: list[bytes]) -> None:
     assert attributes.tolist() == [request.include_attributes for request in good]
     known = [[ITEM_IDS.index(item) for item in request.exclude_item_ids if item in ITEM_IDS] for request in good]
     assert [excluded_rows[a:z].tolist() for a, z in pairwise(excluded.tolist())] == known
+    seen = [[ITEM_IDS.index(item) for item in request.session_item_ids if item in ITEM_IDS] for request in good]
+    assert [session_rows[a:z].tolist() for a, z in pairwise(session.tolist())] == seen
 
 
 @given(requests=st.lists(REQUESTS, max_size=4))

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from headrace.artifact_format import ARRAYS, FORMAT_VERSION, OPTIONAL_ARRAYS, BlendTerms
 from headrace.artifacts import Artifact, ArtifactStore, Manifest, open_artifact
 from headrace.errors import (
     ArtifactCorruptError,
@@ -73,13 +74,43 @@ def test_format_version_1_still_opens() -> None:
     assert artifact.user_ids.id(2) == "9000000001"
     assert artifact.index_path is None
     assert artifact.manifest.log_sequence == 17
+    arrays = maker.golden_arrays()
+    for name in ARRAYS.keys() & arrays.keys():
+        np.testing.assert_array_equal(getattr(artifact, name), arrays[name], err_msg=name)
+    assert artifact.manifest.blend == BlendTerms()
+    for name, spec in OPTIONAL_ARRAYS.items():
+        assert getattr(artifact, name).dtype == spec.dtype
+        assert not len(getattr(artifact, name))
+
+
+def test_format_version_2_brings_its_blend() -> None:
+    artifact = Artifact.open(GOLDEN / "artifact_v2")
+    assert artifact.manifest.blend.half_life_days == 90.0
     for name, expected in maker.golden_arrays().items():
         np.testing.assert_array_equal(getattr(artifact, name), expected, err_msg=name)
 
 
+def test_a_blend_with_a_part_of_its_arrays_is_refused(tmp_path: Path) -> None:
+    arrays = maker.golden_arrays()
+    for name in ("item_link_weights", "session_decay"):
+        with pytest.raises(ArtifactError, match=f"array {name} is missing"):
+            write_arrays(tmp_path / name, {key: array for key, array in arrays.items() if key != name})
+    arrays["item_link_indptr"] = np.array([0, 1, 3, 3, 5])
+    with pytest.raises(ArtifactError, match="item_link_indptr"):
+        write_arrays(tmp_path, arrays)
+
+
+def test_a_blend_that_lost_a_file_is_corrupt(tmp_path: Path) -> None:
+    folder = maker.write_golden(tmp_path)
+    (folder / "session_link_items.npy").unlink()
+    for verify in (True, False):
+        with pytest.raises(ArtifactCorruptError, match=r"session_link_items\.npy"):
+            Artifact.open(folder, verify=verify)
+
+
 def test_the_golden_artifact_is_what_the_writer_writes_today(tmp_path: Path) -> None:
     fresh = maker.write_golden(tmp_path)
-    for file in sorted((GOLDEN / "artifact_v1").iterdir()):
+    for file in sorted((GOLDEN / "artifact_v2").iterdir()):
         assert (fresh / file.name).read_bytes() == file.read_bytes(), file.name
 
 
@@ -108,7 +139,7 @@ def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
 
 def test_a_newer_artifact_is_refused_with_advice(tmp_path: Path) -> None:
     folder = write(tmp_path, "a")
-    reseal(folder, format_version=2, unheard_of=1)
+    reseal(folder, format_version=FORMAT_VERSION + 1, unheard_of=1)
     with pytest.raises(ArtifactTooNewError, match="upgrade headrace"):
         Artifact.open(folder)
 

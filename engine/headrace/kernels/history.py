@@ -248,6 +248,38 @@ def gather(
 
 
 @njit(nogil=True, cache=True)
+def add_session(merged: Merged, indptr: Int64, rows: Int32, weight: float, now_ms: int, out: Merged) -> None:
+    """Copy histories of n people and add one event for each row of their sessions, a millisecond apart up to now.
+
+    indptr, rows : (n + 1,) int64, int32, oldest first. weight : of one such event. out : with room for all entries.
+    """
+    entry = 0
+    out.indptr[0] = 0
+    for person in range(merged.n_events.shape[0]):
+        first = entry
+        for p in range(merged.indptr[person], merged.indptr[person + 1]):
+            out.rows[entry], out.weights[entry] = merged.rows[p], merged.weights[p]
+            out.n_bought[entry], out.last_ms[entry] = merged.n_bought[p], merged.last_ms[p]
+            out.last_bought_ms[entry] = merged.last_bought_ms[p]
+            entry += 1
+        out.n_events[person], out.last_event_ms[person] = merged.n_events[person], merged.last_event_ms[person]
+        for s in range(indptr[person], indptr[person + 1]):
+            time_ms = now_ms - (indptr[person + 1] - 1 - s)
+            place = first
+            while place < entry and out.rows[place] != rows[s]:
+                place += 1
+            if place == entry:
+                out.rows[entry], out.weights[entry], out.n_bought[entry] = rows[s], np.float32(0.0), np.float32(0.0)
+                out.last_ms[entry] = out.last_bought_ms[entry] = 0
+                entry += 1
+            out.weights[place] += np.float32(weight)
+            out.last_ms[place] = max(out.last_ms[place], time_ms)
+            out.last_event_ms[person] = max(out.last_event_ms[person], time_ms)
+            out.n_events[person] += np.float32(1.0)
+        out.indptr[person + 1] = entry
+
+
+@njit(nogil=True, cache=True)
 def _oldest_kept(times_ms: Int64, keep: int) -> tuple[int, int]:
     """The keep-th latest time, and how many entries of just that time are to be kept."""
     ordered = np.sort(times_ms)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace._native import FOLD_LANES, Retriever, fold_in
+from headrace._native import FOLD_LANES, Blend, Links, Retriever, fold_in
 from headrace.artifact_format import release
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
@@ -69,7 +69,30 @@ def make_retriever(artifact: Artifact) -> Retriever:
         manifest.repeat_boost,
         manifest.repeat_days,
         partial(release, artifact.item_factors),
+        _blend(artifact),
     )
+
+
+def _blend(artifact: Artifact) -> Blend | None:
+    terms = artifact.manifest.blend
+    if not (terms.item_weight or terms.session_weight):
+        return None
+    items = (artifact.item_link_indptr, artifact.item_link_items, artifact.item_link_weights)
+    session = (artifact.session_link_indptr, artifact.session_link_items, artifact.session_link_weights)
+    blend = Blend(
+        Links(*items),
+        terms.item_weight,
+        terms.power,
+        terms.half_life_days,
+        terms.length_power,
+        Links(*session),
+        terms.session_weight,
+        terms.session_minutes * 60_000,
+        np.asarray(artifact.session_decay),
+    )
+    for array in (*items, *session):
+        release(array)
+    return blend
 
 
 def _inverse_norms(artifact: Artifact) -> Float32:

@@ -40,6 +40,7 @@ class Query:
     limit: int = 20
     exclude_purchased: bool | None = None
     exclude_item_ids: Sequence[str] = ()
+    session_item_ids: Sequence[str] = ()
     min_sequence: int = 0
     surface: str = ""
 
@@ -147,12 +148,14 @@ class Recommender:
         now_ms, newest = self.clock_ms(), max(requests.min_sequences, default=0)
         if newest > model.users.sequence:
             model.users.catch_up()
-        people = model.users.gather(requests.names, now_ms)
+        people, wanted = model.users.gather(requests.names, now_ms), requests.wanted
+        if len(wanted.session_rows):
+            people = model.users.with_session(people, wanted.session_indptr, wanted.session_rows)
         errors: dict[int, HeadraceError] = {}
         if newest > people.sequence:
             late = [(i, least) for i, least in enumerate(requests.min_sequences) if least > people.sequence]
             errors = {i: _not_yet(least, people) for i, least in late}
-        return self._shown(model, requests, people, retrieve(model, people, requests.wanted), errors, now_ms)
+        return self._shown(model, requests, people, retrieve(model, people, wanted), errors, now_ms)
 
     def answer_popular(self, model: Model, requests: Requests) -> Answers:
         """Popular items for all, without a look at anybody's history: what there is time for under load."""
@@ -236,12 +239,15 @@ def _rows_of(model: Model, item_ids: Sequence[str], n_rows: int) -> list[int]:
 
 def _requests(model: Model, queries: Sequence[Query]) -> Requests:
     excluded = [_rows_of(model, query.exclude_item_ids, model.items.n_rows) for query in queries]
+    session = [_rows_of(model, query.session_item_ids, model.items.n_rows) for query in queries]
     purchased = [query.exclude_purchased for query in queries]
     wanted = Wanted(
         limits=np.array([query.limit for query in queries], dtype=np.int32),
         exclude_purchased=np.array([model.exclude_purchased if p is None else p for p in purchased], dtype=np.int8),
         excluded_indptr=np.cumsum([0, *map(len, excluded)], dtype=np.int64),
         excluded_rows=np.array([row for rows in excluded for row in rows], dtype=np.int32),
+        session_indptr=np.cumsum([0, *map(len, session)], dtype=np.int64),
+        session_rows=np.array([row for rows in session for row in rows], dtype=np.int32),
     )
     return Requests(
         [subject_name(query.user_id, query.anonymous_id) for query in queries],

@@ -22,13 +22,16 @@ class Wanted:
     """What n people want.
 
     limits : (n,) int32, 1 or more. exclude_purchased : (n,) int8. excluded_indptr, excluded_rows : item rows that the
-    callers exclude, int64 (n + 1,) and int32.
+    callers exclude, int64 (n + 1,) and int32. session_indptr, session_rows : alike, the items that callers know of the
+    present session, oldest first.
     """
 
     limits: Int32
     exclude_purchased: Int8
     excluded_indptr: Int64
     excluded_rows: Int32
+    session_indptr: Int64
+    session_rows: Int32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,9 @@ class _Task:
             found.scores,
             found.counts,
             reached,
+            merged.weights,
+            merged.last_ms,
+            self.people.now_ms,
         )
         return found, reached
 

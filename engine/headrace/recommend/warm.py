@@ -9,7 +9,7 @@ from headrace.kernels.topk import top_scores
 from headrace.recommend.model import Model
 from headrace.recommend.retrieve import Wanted, retrieve
 from headrace.recommend.similar import similar
-from headrace.state.users import People, new_arena
+from headrace.state.users import People, new_arena, with_session
 from headrace.types import Int32
 
 
@@ -33,7 +33,8 @@ def warm(model: Model) -> None:
     nobody = np.full(2, -1, dtype=np.int32)
     with model.users.lock:
         merged = model.users.merge(nobody, np.array([0, -1], dtype=np.int32), arena)
-    retrieve(model, People(merged, 0, [0, 0], banned, model.n_items), _wanted(one))
+    merged = with_session(merged, np.array([0, 1, 1], dtype=np.int64), one, 1.0, 1)
+    retrieve(model, People(merged, 0, [0, 0], banned, model.n_items, 1), _wanted(one))
     # no neighbours and no factors: what fills a slate of popular items, without a pass over all factors
     similar(model, model.n_items, 1, banned)
     top_scores(
@@ -47,4 +48,6 @@ def _wanted(one: Int32) -> Wanted:
         exclude_purchased=np.ones(2, dtype=np.int8),
         excluded_indptr=np.array([0, 1, 1], dtype=np.int64),
         excluded_rows=one,
+        session_indptr=np.zeros(3, dtype=np.int64),
+        session_rows=one[:0],
     )

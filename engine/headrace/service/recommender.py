@@ -30,6 +30,7 @@ from headrace.v1 import recommender_pb2 as pb
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1000
 MAX_EXCLUSIONS = 10_000
+MAX_SESSION = 100
 MAX_BATCH = 256
 
 _POLICIES = (pb.REPEAT_POLICY_UNSPECIFIED, pb.REPEAT_POLICY_EXCLUDE_PURCHASED, pb.REPEAT_POLICY_ALLOW)
@@ -130,21 +131,23 @@ def _malformed(request: type[Any]) -> InvalidRequestError:
 
 def _read(model: Model, bodies: list[bytes]) -> tuple[Requests, Int8, Int64]:
     """The good requests in columns, which of them want attributes, and the positions of the others."""
-    names, surfaces, min_sequences, limits, policies, indptr, rows, with_attributes, bad = read_slate_requests(
+    read = read_slate_requests(
         bodies,
         model.items.rows,
         MAX_ID_BYTES,
         MAX_LABEL_BYTES,
         MAX_EXCLUSIONS,
+        MAX_SESSION,
         MAX_LIMIT,
         DEFAULT_LIMIT,
         len(_POLICIES),
     )
+    names, surfaces, min_sequences, limits, policies, excluded, excluded_rows, session, session_rows = read[:-2]
     purchased: Bool = policies == pb.REPEAT_POLICY_EXCLUDE_PURCHASED
     if model.exclude_purchased:
         purchased |= policies == pb.REPEAT_POLICY_UNSPECIFIED
-    wanted = Wanted(limits, purchased.astype(np.int8), indptr, rows)
-    return Requests(names, surfaces, min_sequences, wanted), with_attributes, bad
+    wanted = Wanted(limits, purchased.astype(np.int8), excluded, excluded_rows, session, session_rows)
+    return Requests(names, surfaces, min_sequences, wanted), read[-2], read[-1]
 
 
 def _written(model: Model, answers: Answers, with_attributes: Int8, shed: bool) -> list[bytes | HeadraceError]:
@@ -180,6 +183,7 @@ def _what_is_wrong(body: bytes) -> HeadraceError:
         check_text("anonymous_id", request.anonymous_id, MAX_ID_BYTES)
         check_text("surface", request.surface, MAX_LABEL_BYTES)
         check_ids("exclude_item_ids", request.exclude_item_ids, MAX_EXCLUSIONS)
+        check_ids("session_item_ids", request.session_item_ids, MAX_SESSION)
         if request.repeat_policy not in _POLICIES:
             expected = f"one of {', '.join(pb.RepeatPolicy.keys())}"
             raise InvalidRequestError("repeat_policy", request.repeat_policy, expected, "leave it out for the default")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from headrace.artifacts import Artifact
 from headrace.events.columns import EventColumns
 from headrace.events.identity import erasure_mark
 from headrace.events.log import EventLog
-from headrace.events.schema import ERASE, LOGIN, PURCHASE, RETURN, TYPE_NAMES
-from headrace.kernels.history import Arena, Csr, Merged, append_events, gather, n_entries, repack
+from headrace.events.schema import ERASE, LOGIN, PURCHASE, RETURN, TYPE_NAMES, VIEW
+from headrace.kernels.history import Arena, Csr, Merged, add_session, append_events, gather, n_entries, repack
 from headrace.state.items import ItemTable
 from headrace.types import Float32, Int8, Int32, Int64, UInt32
 
@@ -33,7 +33,7 @@ class People:
     """What is known of n people at one moment of the log.
 
     merged : their histories. sequence : the last event seen. subject_keys : of the log, 0 for strangers.
-    banned : the item table's mask at the asked time. n_rows : rows of the item table.
+    banned : the item table's mask at the asked time, now_ms. n_rows : rows of the item table.
     """
 
     merged: Merged
@@ -41,6 +41,7 @@ class People:
     subject_keys: list[int]
     banned: UInt32
     n_rows: int
+    now_ms: int
 
 
 def type_weights(event_weights: dict[str, float]) -> Float32:
@@ -102,12 +103,21 @@ class UserState:
             keys = [self._key_of_slot[slot] if slot >= 0 else 0 for slot in slots]
             users = [self._user_idx_of_slot[slot] if slot >= 0 else -1 for slot in slots]
             merged = self.merge(np.array(users, dtype=np.int32), np.array(slots, dtype=np.int32), self._arena)
-            return People(merged, self.sequence, keys, self.items.banned(now_ms), self.items.n_rows)
+            return People(merged, self.sequence, keys, self.items.banned(now_ms), self.items.n_rows, now_ms)
 
     def strangers(self, n: int, now_ms: int) -> People:
         """n people of whom nothing is looked up, with the items that may be shown at that time."""
         with self.lock:
-            return People(_merged(n, 0), self.sequence, [0] * n, self.items.banned(now_ms), self.items.n_rows)
+            return People(_merged(n, 0), self.sequence, [0] * n, self.items.banned(now_ms), self.items.n_rows, now_ms)
+
+    def with_session(self, people: People, indptr: Int64, rows: Int32) -> People:
+        """The same people, for each of whom the rows of a session count as views just now.
+
+        indptr, rows : (n + 1,) int64 and int32, rows of the item table, oldest first. Where views weigh nothing, the
+        least weight of any event is taken.
+        """
+        weight = float(self.type_weights[VIEW]) or float(self.type_weights[self.type_weights > 0].min())
+        return replace(people, merged=with_session(people.merged, indptr, rows, weight, people.now_ms))
 
     def knows(self, name: str) -> bool:
         """True when the artifact or the log has something of the name that may be used."""
@@ -269,6 +279,13 @@ def new_arena(size: int, n_slots: int) -> Arena:
         capacity=np.zeros(n_slots, dtype=np.int32),
         tail=np.zeros(1, dtype=np.int64),
     )
+
+
+def with_session(merged: Merged, indptr: Int64, rows: Int32, weight: float, now_ms: int) -> Merged:
+    """Histories with the rows of sessions added as events of a weight, the last of each at ``now_ms``."""
+    out = _merged(len(merged.n_events), len(merged.rows) + len(rows))
+    add_session(merged, indptr, rows, weight, now_ms, out)
+    return out
 
 
 def _with_slots(arena: Arena, n_slots: int) -> Arena:

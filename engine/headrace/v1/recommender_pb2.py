@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadrace/v1/recommender.proto\x12\x0bheadrace.v1\"\xe6\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61nonymous_id\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x30\n\rrepeat_policy\x18\x04 \x01(\x0e\x32\x19.headrace.v1.RepeatPolicy\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x14\n\x0cmin_sequence\x18\x06 \x01(\x04\x12\x1a\n\x12include_attributes\x18\x07 \x01(\x08\x12\x0f\n\x07surface\x18\x08 \x01(\tB\x08\n\x06_limit\"\xbc\x01\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x14\n\x0cprice_micros\x18\x03 \x01(\x03\x12@\n\nattributes\x18\x04 \x03(\x0b\x32,.headrace.v1.RecommendedItem.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x01\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x05items\x18\x02 \x03(\x0b\x32\x1c.headrace.v1.RecommendedItem\x12\x18\n\x10\x61rtifact_version\x18\x03 \x01(\t\x12\x16\n\x0e\x65vent_sequence\x18\x04 \x01(\x04\x12\x1f\n\x04tier\x18\x05 \x01(\x0e\x32\x11.headrace.v1.Tier\x12\x12\n\ncold_start\x18\x06 \x01(\x08\"H\n\x15RecommendBatchRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.headrace.v1.RecommendRequest\"K\n\x16RecommendBatchResponse\x12\x31\n\tresponses\x18\x01 \x03(\x0b\x32\x1e.headrace.v1.RecommendResponse\"z\n\x13SimilarItemsRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x03 \x03(\t\x12\x1a\n\x12include_attributes\x18\x04 \x01(\x08\x42\x08\n\x06_limit\"\x89\x01\n\x14SimilarItemsResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x05items\x18\x02 \x03(\x0b\x32\x1c.headrace.v1.RecommendedItem\x12\x18\n\x10\x61rtifact_version\x18\x03 \x01(\t\x12\x16\n\x0e\x65vent_sequence\x18\x04 \x01(\x04*k\n\x0cRepeatPolicy\x12\x1d\n\x19REPEAT_POLICY_UNSPECIFIED\x10\x00\x12#\n\x1fREPEAT_POLICY_EXCLUDE_PURCHASED\x10\x01\x12\x17\n\x13REPEAT_POLICY_ALLOW\x10\x02*T\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0e\n\nTIER_EXACT\x10\x01\x12\x14\n\x10TIER_APPROXIMATE\x10\x02\x12\x10\n\x0cTIER_POPULAR\x10\x03\x32\x90\x02\n\x12RecommenderService\x12J\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x1e.headrace.v1.RecommendResponse\x12Y\n\x0eRecommendBatch\x12\".headrace.v1.RecommendBatchRequest\x1a#.headrace.v1.RecommendBatchResponse\x12S\n\x0cSimilarItems\x12 .headrace.v1.SimilarItemsRequest\x1a!.headrace.v1.SimilarItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dheadrace/v1/recommender.proto\x12\x0bheadrace.v1\"\x80\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61nonymous_id\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x30\n\rrepeat_policy\x18\x04 \x01(\x0e\x32\x19.headrace.v1.RepeatPolicy\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x14\n\x0cmin_sequence\x18\x06 \x01(\x04\x12\x1a\n\x12include_attributes\x18\x07 \x01(\x08\x12\x0f\n\x07surface\x18\x08 \x01(\t\x12\x18\n\x10session_item_ids\x18\t \x03(\tB\x08\n\x06_limit\"\xbc\x01\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x14\n\x0cprice_micros\x18\x03 \x01(\x03\x12@\n\nattributes\x18\x04 \x03(\x0b\x32,.headrace.v1.RecommendedItem.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x01\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x05items\x18\x02 \x03(\x0b\x32\x1c.headrace.v1.RecommendedItem\x12\x18\n\x10\x61rtifact_version\x18\x03 \x01(\t\x12\x16\n\x0e\x65vent_sequence\x18\x04 \x01(\x04\x12\x1f\n\x04tier\x18\x05 \x01(\x0e\x32\x11.headrace.v1.Tier\x12\x12\n\ncold_start\x18\x06 \x01(\x08\"H\n\x15RecommendBatchRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.headrace.v1.RecommendRequest\"K\n\x16RecommendBatchResponse\x12\x31\n\tresponses\x18\x01 \x03(\x0b\x32\x1e.headrace.v1.RecommendResponse\"z\n\x13SimilarItemsRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x03 \x03(\t\x12\x1a\n\x12include_attributes\x18\x04 \x01(\x08\x42\x08\n\x06_limit\"\x89\x01\n\x14SimilarItemsResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x05items\x18\x02 \x03(\x0b\x32\x1c.headrace.v1.RecommendedItem\x12\x18\n\x10\x61rtifact_version\x18\x03 \x01(\t\x12\x16\n\x0e\x65vent_sequence\x18\x04 \x01(\x04*k\n\x0cRepeatPolicy\x12\x1d\n\x19REPEAT_POLICY_UNSPECIFIED\x10\x00\x12#\n\x1fREPEAT_POLICY_EXCLUDE_PURCHASED\x10\x01\x12\x17\n\x13REPEAT_POLICY_ALLOW\x10\x02*T\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0e\n\nTIER_EXACT\x10\x01\x12\x14\n\x10TIER_APPROXIMATE\x10\x02\x12\x10\n\x0cTIER_POPULAR\x10\x03\x32\x90\x02\n\x12RecommenderService\x12J\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x1e.headrace.v1.RecommendResponse\x12Y\n\x0eRecommendBatch\x12\".headrace.v1.RecommendBatchRequest\x1a#.headrace.v1.RecommendBatchResponse\x12S\n\x0cSimilarItems\x12 .headrace.v1.SimilarItemsRequest\x1a!.headrace.v1.SimilarItemsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,26 +33,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_REPEATPOLICY']._serialized_start=1075
-  _globals['_REPEATPOLICY']._serialized_end=1182
-  _globals['_TIER']._serialized_start=1184
-  _globals['_TIER']._serialized_end=1268
+  _globals['_REPEATPOLICY']._serialized_start=1101
+  _globals['_REPEATPOLICY']._serialized_end=1208
+  _globals['_TIER']._serialized_start=1210
+  _globals['_TIER']._serialized_end=1294
   _globals['_RECOMMENDREQUEST']._serialized_start=47
-  _globals['_RECOMMENDREQUEST']._serialized_end=277
-  _globals['_RECOMMENDEDITEM']._serialized_start=280
-  _globals['_RECOMMENDEDITEM']._serialized_end=468
-  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_start=419
-  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_end=468
-  _globals['_RECOMMENDRESPONSE']._serialized_start=471
-  _globals['_RECOMMENDRESPONSE']._serialized_end=658
-  _globals['_RECOMMENDBATCHREQUEST']._serialized_start=660
-  _globals['_RECOMMENDBATCHREQUEST']._serialized_end=732
-  _globals['_RECOMMENDBATCHRESPONSE']._serialized_start=734
-  _globals['_RECOMMENDBATCHRESPONSE']._serialized_end=809
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=811
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=933
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=936
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1073
-  _globals['_RECOMMENDERSERVICE']._serialized_start=1271
-  _globals['_RECOMMENDERSERVICE']._serialized_end=1543
+  _globals['_RECOMMENDREQUEST']._serialized_end=303
+  _globals['_RECOMMENDEDITEM']._serialized_start=306
+  _globals['_RECOMMENDEDITEM']._serialized_end=494
+  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_start=445
+  _globals['_RECOMMENDEDITEM_ATTRIBUTESENTRY']._serialized_end=494
+  _globals['_RECOMMENDRESPONSE']._serialized_start=497
+  _globals['_RECOMMENDRESPONSE']._serialized_end=684
+  _globals['_RECOMMENDBATCHREQUEST']._serialized_start=686
+  _globals['_RECOMMENDBATCHREQUEST']._serialized_end=758
+  _globals['_RECOMMENDBATCHRESPONSE']._serialized_start=760
+  _globals['_RECOMMENDBATCHRESPONSE']._serialized_end=835
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=837
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=959
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=962
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1099
+  _globals['_RECOMMENDERSERVICE']._serialized_start=1297
+  _globals['_RECOMMENDERSERVICE']._serialized_end=1569
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ TIER_APPROXIMATE: Tier
 TIER_POPULAR: Tier
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user_id", "anonymous_id", "limit", "repeat_policy", "exclude_item_ids", "min_sequence", "include_attributes", "surface")
+    __slots__ = ("user_id", "anonymous_id", "limit", "repeat_policy", "exclude_item_ids", "min_sequence", "include_attributes", "surface", "session_item_ids")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ANONYMOUS_ID_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class RecommendRequest(_message.Message):
     MIN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     SURFACE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     anonymous_id: str
     limit: int
@@ -45,7 +46,8 @@ class RecommendRequest(_message.Message):
     min_sequence: int
     include_attributes: bool
     surface: str
-    def __init__(self, user_id: _Optional[str] = ..., anonymous_id: _Optional[str] = ..., limit: _Optional[int] = ..., repeat_policy: _Optional[_Union[RepeatPolicy, str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., min_sequence: _Optional[int] = ..., include_attributes: _Optional[bool] = ..., surface: _Optional[str] = ...) -> None: ...
+    session_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user_id: _Optional[str] = ..., anonymous_id: _Optional[str] = ..., limit: _Optional[int] = ..., repeat_policy: _Optional[_Union[RepeatPolicy, str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., min_sequence: _Optional[int] = ..., include_attributes: _Optional[bool] = ..., surface: _Optional[str] = ..., session_item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item_id", "score", "price_micros", "attributes")

@@ -19,12 +19,12 @@ struct SlateRequest {
     uint32_t limit = 0;
     int32_t repeat_policy = 0;
     uint64_t min_sequence = 0;
-    std::vector<std::string_view> exclude_item_ids;
+    std::vector<std::string_view> exclude_item_ids, session_item_ids;
 };
 
 // What a request may hold; the caller's limits in bytes and counts.
 struct SlateLimits {
-    size_t id_bytes, label_bytes, exclusions;
+    size_t id_bytes, label_bytes, exclusions, session;
     uint32_t limit;
     int32_t policies;  // repeat policies are 0 ... policies - 1
 };
