@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 namespace headrace {
@@ -29,7 +30,7 @@ namespace portable {
 #include "foldin_body.hpp"
 }
 
-using Run = void (*)(const FoldIn&, const float*, const float*, size_t, float*, float*);
+using Run = void (*)(const FoldIn&, const int32_t*, const float*, size_t, float*, float*);
 
 Run choose() {
 #ifdef HEADRACE_FOLD_X86
@@ -46,23 +47,15 @@ const Run chosen_run = choose();
 
 void fold_in(const FoldIn& model, const int32_t* rows, const float* confidences, size_t n, float* out) {
     const size_t width = model.width;
-    std::fill(out, out + width, 0.0f);
-    if (!n) return;
-    thread_local std::vector<float> space;
-    space.resize(width * width + n * width + n);
-    float *system = space.data(), *chosen = system + width * width, *weights = chosen + n * width;
-    for (size_t p = 0; p < n; ++p) __builtin_prefetch(model.items + static_cast<size_t>(rows[p]) * model.d);
-    for (size_t p = 0; p < n; ++p) {
-        const float* item = model.items + static_cast<size_t>(rows[p]) * model.d;
-        float* copy = chosen + p * width;
-        for (size_t j = 0; j < model.d; ++j) {
-            copy[j] = item[j];
-            out[j] += confidences[p] * item[j];
-        }
-        std::fill(copy + model.d, copy + width, 0.0f);
-        weights[p] = confidences[p] - 1.0f;
+    if (!n) {
+        std::fill_n(out, width, 0.0f);
+        return;
     }
-    chosen_run(model, chosen, weights, n, system, out);
+    thread_local std::vector<float> space;
+    space.resize(width * width + n * width + n + fold_lanes);
+    // vectors that straddle two cache lines cost a seventh of the whole
+    const auto beyond = reinterpret_cast<uintptr_t>(space.data()) % (fold_lanes * sizeof(float)) / sizeof(float);
+    chosen_run(model, rows, confidences, n, space.data() + (fold_lanes - beyond) % fold_lanes, out);
 }
 
 }  // namespace headrace

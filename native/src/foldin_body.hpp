@@ -47,6 +47,38 @@ inline void factor_panel(float* system, float* x, size_t width, size_t k) {
     }
 }
 
+inline float sum_of(const Lanes& lanes) {
+    float part[fold_lanes];
+    std::memcpy(part, &lanes, sizeof part);
+    for (size_t half = fold_lanes / 2; half; half /= 2)
+        for (size_t i = 0; i < half; ++i) part[i] += part[i + half];
+    return part[0];
+}
+
+// Solves R @ x = x for the upper triangle R, from the last lanes of x to the first.
+inline void back_substitute(const float* system, float* x, size_t width) {
+    for (size_t end = width; end; end -= fold_lanes) {
+        const size_t first = end - fold_lanes;
+        const float* block = system + first * width + first;
+        float left[fold_lanes], columns[fold_lanes * fold_lanes], inverse[fold_lanes];
+        for (size_t r = 0; r < fold_lanes; ++r) {
+            const float* row = block + r * width;
+            Lanes sums{};
+            for (size_t j = end; j < width; j += fold_lanes) sums += lanes(row + (j - first)) * lanes(x + j);
+            left[r] = x[first + r] - sum_of(sums);
+            inverse[r] = 1.0f / row[r];
+            for (size_t k = 0; k < fold_lanes; ++k) columns[k * fold_lanes + r] = r < k ? row[k] : 0.0f;
+        }
+        Lanes rest = lanes(left);
+#pragma GCC unroll 16
+        for (size_t k = fold_lanes; k-- > 0;) {
+            const float value = rest[k] * inverse[k];
+            x[first + k] = value;
+            rest -= lanes(columns + k * fold_lanes) * value;
+        }
+    }
+}
+
 // Solves system @ x = x; only the upper triangle is read, and it becomes its Cholesky factor.
 inline void solve(float* system, float* x, size_t width) {
     for (size_t k = 0; k < width; k += panel) {
@@ -67,19 +99,36 @@ inline void solve(float* system, float* x, size_t width) {
             }
         }
     }
-    for (size_t k = width; k-- > 0;) {
-        const float* row = system + k * width;
-        Lanes sums{};
-        size_t j = width;
-        for (; j >= k + 1 + fold_lanes; j -= fold_lanes) sums += lanes(row + j - fold_lanes) * lanes(x + j - fold_lanes);
-        float total = 0.0f;
-        for (size_t lane = 0; lane < fold_lanes; ++lane) total += sums[lane];
-        while (j-- > k + 1) total += row[j] * x[j];
-        x[k] = (x[k] - total) / row[k];
+    back_substitute(system, x, width);
+}
+
+// Copies the chosen items side by side, padded with zeros; x = sum c y.
+inline void gather(const FoldIn& model, const int32_t* rows, const float* confidences, size_t n, float* chosen,
+                   float* weights, float* x) {
+    constexpr size_t line = 64 / sizeof(float);
+    const size_t d = model.d, width = model.width, whole = d - d % fold_lanes;
+    for (size_t p = 0; p < n; ++p) {
+        const float* item = model.items + static_cast<size_t>(rows[p]) * d;
+        for (size_t j = 0; j < d; j += line) __builtin_prefetch(item + j);
+    }
+    std::fill(x, x + width, 0.0f);
+    for (size_t p = 0; p < n; ++p) {
+        const float* item = model.items + static_cast<size_t>(rows[p]) * d;
+        float* copy = chosen + p * width;
+        for (size_t j = 0; j < whole; j += fold_lanes) lanes(copy + j) = lanes(item + j);
+        if (whole < width) {
+            std::copy(item + whole, item + d, copy + whole);
+            std::fill(copy + d, copy + width, 0.0f);
+        }
+        for (size_t j = 0; j < width; j += fold_lanes) lanes(x + j) += lanes(copy + j) * confidences[p];
+        weights[p] = confidences[p] - 1.0f;
     }
 }
 
-void run(const FoldIn& model, const float* chosen, const float* weights, size_t n, float* system, float* x) {
+inline void run(const FoldIn& model, const int32_t* rows, const float* confidences, size_t n, float* space, float* x) {
+    const size_t width = model.width;
+    float *system = space, *chosen = system + width * width, *weights = chosen + n * width;
+    gather(model, rows, confidences, n, chosen, weights, x);
     add_products(model, chosen, weights, n, system);
-    solve(system, x, model.width);
+    solve(system, x, width);
 }
