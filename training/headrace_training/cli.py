@@ -1,4 +1,4 @@
-"""`headrace-train`: ingest events, fit, look, publish, roll back, evaluate, compare."""
+"""`headrace-train`: ingest events, fit, look, publish, roll back, evaluate, compare, search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidRequestError,
 )
-from headrace_training.commands import compare, evaluate, fit, ingest, store
+from headrace_training.commands import compare, evaluate, fit, ingest, search, store
 
 BAD_INPUT = (ArtifactError, ConfigError, DataError, InvalidRequestError)
 """Errors for which the command ends with 2; ArtifactRejectedError is no matter of input."""
@@ -35,6 +35,7 @@ app.command("show")(store.show)
 app.command("publish")(store.publish)
 app.command("rollback")(store.rollback)
 app.command("evaluate")(evaluate.evaluate)
+app.command("search")(search.search)
 app.command("compare")(compare.compare)
 
 

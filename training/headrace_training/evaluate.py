@@ -19,9 +19,11 @@ from headrace_training.datasets import Pairs, read_pairs
 from headrace_training.metrics import Catalogue, Outcome, item_age_days
 from headrace_training.models import MODELS, Model, PopularityModel, make_model
 from headrace_training.models.artifact import ArtifactModel
+from headrace_training.openings import note_opening
 from headrace_training.progress import say
 from headrace_training.ranking import Accuracy, accuracy, rank_users
 from headrace_training.results import complete, digest_of
+from headrace_training.search import read_parameters
 from headrace_training.select import select_model
 
 Report = dict[str, Any]
@@ -144,23 +146,33 @@ def check_options(model: str, k: int, seed: int) -> None:
 
 
 def evaluate_files(
-    train_path: Path, test_path: Path, *, model: str = "auto", k: int = 20, seed: int = 0, save: Path | None = None
+    train_path: Path,
+    test_path: Path,
+    *,
+    model: str = "auto",
+    k: int = 20,
+    seed: int = 0,
+    save: Path | None = None,
+    parameters: Path | None = None,
 ) -> Report:
     """Select and fit on one file, measure on another; returns the fields of the contract and those of `complete`.
 
+    parameters : a file of `headrace-train search`, which then says the model too.
     The test file is opened once, after the model is frozen. Raises DataError, ConfigError.
     """
     check_options(model, k, seed)
+    given = given_model(model, parameters, seed)
     if not test_path.exists():
         raise DataError(f"{test_path} does not exist", hint="give the test file with --test")
     pairs = read_pairs(train_path)
     train = pairs.matrix()
     say(f"train: {train.shape[0]} users, {train.shape[1]} items, {train.nnz} pairs from {train_path}")
-    chosen, seconds = fit_model(model, train, latest_times(pairs, train), k, seed)
+    chosen, seconds = fit_model(given or model, train, latest_times(pairs, train), k, seed)
     ages = None if pairs.times_ms is None else item_age_days(pairs.items, pairs.times_ms, train.shape[1])
     catalogue = Catalogue(item_ids=pairs.item_ids, taken=train, age_days=ages)
+    opened = note_opening(str(test_path.resolve()), chosen.name, save or parameters)
     found, outcome = _measure_file(chosen, catalogue, pairs.user_ids, test_path, k)
-    return complete(found | seconds, outcome, catalogue, format="interactions", seed=seed, save=save)
+    return complete(found | seconds | opened, outcome, catalogue, format="interactions", seed=seed, save=save)
 
 
 def evaluate_artifact(path: Path, test_path: Path, *, k: int = 20, seed: int = 0, save: Path | None = None) -> Report:
@@ -172,9 +184,10 @@ def evaluate_artifact(path: Path, test_path: Path, *, k: int = 20, seed: int = 0
     ages = item_age_days(artifact.history_items, artifact.history_times_ms, model.n_items)
     item_ids = artifact.item_ids.ids(range(model.n_items))
     catalogue = Catalogue(item_ids=item_ids, taken=model.train, age_days=ages)
+    opened = note_opening(str(test_path.resolve()), model.name, save)
     found, outcome = _measure_file(model, catalogue, user_ids, test_path, k)
     seconds = {"fit_seconds": 0.0, "select_seconds": 0.0}
-    return complete(found | seconds, outcome, catalogue, format="interactions", seed=seed, save=save)
+    return complete(found | seconds | opened, outcome, catalogue, format="interactions", seed=seed, save=save)
 
 
 def latest_times(pairs: Pairs, train: sp.csr_matrix) -> sp.csr_matrix | None:
@@ -189,12 +202,28 @@ def latest_times(pairs: Pairs, train: sp.csr_matrix) -> sp.csr_matrix | None:
     return sp.csr_matrix((latest, train.indices, train.indptr), shape=train.shape)
 
 
+def given_model(name: str, parameters: Path | None, seed: int) -> Model | None:
+    """The model of a parameters file, not fitted; None without one. ConfigError when another model was named."""
+    if parameters is None:
+        return None
+    found, values = read_parameters(parameters)
+    if name not in ("auto", found):
+        raise ConfigError("--model", got=name, expected=found, hint=f"{parameters} holds parameters of {found}")
+    return make_model(found, seed, values)
+
+
 def fit_model(
-    name: str, train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, seed: int
+    asked: str | Model, train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, seed: int
 ) -> tuple[Model, dict[str, float]]:
-    """Select when asked to, fit on all of train; returns the model and select_seconds and fit_seconds."""
+    """Select when asked to, fit on all of train; returns the model and select_seconds and fit_seconds.
+
+    asked : "auto", a model's name, or a model that is not fitted yet.
+    """
     start = time.perf_counter()
-    model = select_model(train, latest, k, seed)[0] if name == "auto" else make_model(name, seed)
+    if asked == "auto":
+        model = select_model(train, latest, k, seed)[0]
+    else:
+        model = make_model(asked, seed) if isinstance(asked, str) else asked
     selected = time.perf_counter()
     say(f"fitting {model.name} on all of train")
     model.fit(train)
@@ -205,12 +234,11 @@ def _measure_file(
     model: Model, catalogue: Catalogue, user_ids: Sequence[str], path: Path, k: int
 ) -> tuple[Report, Outcome]:
     start = time.perf_counter()
-    say(f"the model is frozen; opening {path} for the first and only time")
     user_index, item_index = ({name: idx for idx, name in enumerate(ids)} for ids in (user_ids, catalogue.item_ids))
     test = build_test_set(catalogue.taken, user_index, item_index, read_pairs(path))
     warn_of_overlap(test)
     found, outcome = measure_outcome(model, catalogue.taken, test, k)
-    return found | {"evaluate_seconds": time.perf_counter() - start, "test_files_opened": 1}, outcome
+    return found | {"evaluate_seconds": time.perf_counter() - start}, outcome
 
 
 def measure_outcome(model: Model, train: sp.csr_matrix, test: TestSet, k: int) -> tuple[Report, Outcome]:

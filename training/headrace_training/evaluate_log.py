@@ -20,6 +20,7 @@ from headrace_training.evaluate import (
     build_test_set,
     check_options,
     fit_model,
+    given_model,
     latest_times,
     measure,
     measure_outcome,
@@ -31,6 +32,7 @@ from headrace_training.metrics import Catalogue, item_age_days
 from headrace_training.models import Model, PopularityModel
 from headrace_training.models.base import Parameters
 from headrace_training.neighbours import shrunk_cosine
+from headrace_training.openings import note_opening
 from headrace_training.results import complete
 from headrace_training.settings import FitSettings
 from headrace_training.slate import FactorModel, repeat_matrix
@@ -120,16 +122,25 @@ def split_log(log: EventLog, split_ms: int, settings: FitSettings) -> LogSplit:
 
 
 def evaluate_log_metrics(
-    folder: Path, split_ms: int, *, model: str = "auto", k: int = 20, seed: int = 0, save: Path | None = None
+    folder: Path,
+    split_ms: int,
+    *,
+    model: str = "auto",
+    k: int = 20,
+    seed: int = 0,
+    save: Path | None = None,
+    parameters: Path | None = None,
 ) -> Report:
     """`headrace-train evaluate --log`: the contract's fields, plus the same metrics with repeats shown and counted."""
     check_options(model, k, seed)
+    given = given_model(model, parameters, seed)
     log = open_log(folder)
     try:
         split = split_log(log, split_ms, FitSettings(seed=seed))
     finally:
         log.store.close()
-    chosen, seconds = fit_model(model, split.train, split.latest, k, seed)
+    chosen, seconds = fit_model(given or model, split.train, split.latest, k, seed)
+    opened = note_opening(f"{folder.resolve()} from {split_ms} ms", chosen.name, save or parameters)
     start = time.perf_counter()
     found, outcome = measure_outcome(chosen, split.train, split.test_set(split.train), k)
     fallback = PopularityModel()
@@ -137,7 +148,7 @@ def evaluate_log_metrics(
     nothing = sp.csr_matrix(split.train.shape, dtype=np.float32)
     recall, ndcg = measure(chosen, fallback, nothing, split.test_set(nothing), k).means
     found |= {f"all_items_recall@{k}": recall, f"all_items_ndcg@{k}": ndcg}
-    found |= seconds | {"evaluate_seconds": time.perf_counter() - start}
+    found |= seconds | opened | {"evaluate_seconds": time.perf_counter() - start}
     events = split.events
     ages = item_age_days(events.item_idx, events.times_ms, split.train.shape[1])
     catalogue = Catalogue(item_ids=events.item_ids, taken=split.train, age_days=ages)

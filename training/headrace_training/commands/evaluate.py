@@ -26,6 +26,7 @@ def evaluate(
     model: Annotated[str, typer.Option(help="auto, blend, graph, ials, itemknn or popularity.")] = "auto",
     k: Annotated[int, typer.Option(help="Length of the ranking.")] = 20,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    parameters: Annotated[Path | None, typer.Option(help="Model and parameters that `search` wrote.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for every line's result, which `compare` reads.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -41,7 +42,7 @@ def evaluate(
         if not split_time:
             raise ConfigError("--split-time", got="", expected="a time", hint="say where train ends, e.g. 2017-10-01")
         split_ms = parse_moment(split_time, "--split-time")
-        put(evaluate_log_metrics(log, split_ms, model=model, k=k, seed=seed, save=save), json)
+        put(evaluate_log_metrics(log, split_ms, model=model, k=k, seed=seed, save=save, parameters=parameters), json)
         return
     if split_time:
         raise ConfigError(
@@ -52,14 +53,14 @@ def evaluate(
             "--test", got=None, expected="a file", hint="give --train and --test, or --log and --split-time"
         )
     if artifact is not None:
-        _refuse("--artifact", train=train)
+        _refuse("--artifact", train=train, parameters=parameters)
         put(evaluate_artifact(artifact, test, k=k, seed=seed, save=save), json)
         return
     if train is None:
         raise ConfigError(
             "--train", got=None, expected="a file", hint="give --train, or --artifact to measure a trained one"
         )
-    put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save), json)
+    put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save, parameters=parameters), json)
 
 
 def _refuse(with_option: str, **others: Path | None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import scipy.sparse as sp
 
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters
 from headrace_training.models.graph import GraphModel, add_scaled
 from headrace_training.models.ials import IalsModel
+from headrace_training.space import Real, Space, prefixed
 
 
 class BlendModel:
@@ -17,6 +20,11 @@ class BlendModel:
     """
 
     name = "blend"
+    space: ClassVar[Space] = {
+        "ials_weight": Real(0.1, 5.0, log=True),
+        **prefixed("graph", GraphModel.space),
+        **prefixed("ials", IalsModel.space),
+    }
 
     def __init__(
         self, ials_weight: float = 1.5, graph: GraphModel | None = None, ials: IalsModel | None = None, seed: int = 0

@@ -7,6 +7,8 @@ the leading right singular vectors of the symmetrically normalised matrix: the c
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
@@ -15,6 +17,7 @@ from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, degree_power, degrees, dense_product
 from headrace_training.models.product import SparseProduct
 from headrace_training.neighbours import BLOCK_ROWS, keep_largest
+from headrace_training.space import Real, Space
 
 FACTOR_EXPONENT = 0.4
 
@@ -31,6 +34,12 @@ class GraphModel:
     """
 
     name = "graph"
+    space: ClassVar[Space] = {
+        "user_exponent": Real(0.0, 0.8),
+        "from_exponent": Real(0.2, 0.9),
+        "to_exponent": Real(0.0, 0.8),
+        "low_pass": Real(0.0, 0.8),
+    }
 
     def __init__(
         self,

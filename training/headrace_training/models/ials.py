@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +14,7 @@ from headrace.errors import ConfigError
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, degree_power, degrees
 from headrace_training.models.product import FactorProduct
+from headrace_training.space import Real, Space, Whole
 
 
 class Trainer(Protocol):
@@ -63,6 +64,14 @@ class IalsModel:
     """
 
     name = "ials"
+    space: ClassVar[Space] = {
+        "n_factors": Whole(32, 256, log=True),
+        "alpha": Real(1.0, 1000.0, log=True),
+        "regularization": Real(0.1, 300.0, log=True),
+        "iterations": Whole(4, 20),
+        "user_exponent": Real(0.0, 0.6),
+        "item_exponent": Real(0.0, 0.6),
+    }
 
     def __init__(
         self,

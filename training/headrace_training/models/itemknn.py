@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -9,6 +11,7 @@ from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, dense_product
 from headrace_training.models.product import SparseProduct
 from headrace_training.neighbours import shrunk_cosine
+from headrace_training.space import Real, Space, Whole
 
 
 class ItemKnnModel:
@@ -18,6 +21,7 @@ class ItemKnnModel:
     """
 
     name = "itemknn"
+    space: ClassVar[Space] = {"n_neighbours": Whole(10, 1000, log=True), "shrink": Real(0.0, 100.0)}
 
     def __init__(self, n_neighbours: int = 100, shrink: float = 10.0) -> None:
         self.n_neighbours = n_neighbours
