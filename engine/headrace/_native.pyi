@@ -146,6 +146,32 @@ def rank_products(
 def scan_passes() -> list[str]: ...
 def use_scan_pass(name: str) -> None: ...
 
+ALS_LANES: int
+
+def als_gram(factors: npt.NDArray[np.float32], out: npt.NDArray[np.float64], n_threads: int) -> None: ...
+def als_turn(factors: npt.NDArray[np.float32], rotation: npt.NDArray[np.float32], n_threads: int) -> None: ...
+def als_solve(
+    indptr: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int32],
+    confidences: npt.NDArray[np.float32],
+    fixed: npt.NDArray[np.float32],
+    spectrum: npt.NDArray[np.float32],
+    ridge: npt.NDArray[np.float32],
+    factors: npt.NDArray[np.float32],
+    n_steps: int,
+    n_threads: int,
+) -> None: ...
+def als_loss(
+    indptr: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int32],
+    confidences: npt.NDArray[np.float32],
+    fixed: npt.NDArray[np.float32],
+    factors: npt.NDArray[np.float32],
+    n_threads: int,
+) -> float: ...
+def als_passes() -> list[str]: ...
+def use_als_pass(name: str) -> None: ...
+
 class ReservationImage:
     @property
     def readable(self) -> bool: ...

@@ -13,6 +13,7 @@ NB_MODULE(_native, m) {
         return headrace::count_messages({message.c_str(), message.size()}, field);
     });
     headrace::bind_ledger(m);
+    headrace::bind_als(m);
     headrace::bind_bids(m);
     headrace::bind_scan(m);
     headrace::bind_rank(m);

@@ -6,6 +6,7 @@
 namespace headrace {
 
 void bind_ledger(nanobind::module_& m);
+void bind_als(nanobind::module_& m);
 void bind_bids(nanobind::module_& m);
 void bind_scan(nanobind::module_& m);
 void bind_rank(nanobind::module_& m);

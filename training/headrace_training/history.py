@@ -52,9 +52,10 @@ class History:
         """Confidence weights as serving sums them: purchases less returns, plus all other events; float32."""
         other = (self.types != PURCHASE) & (self.types != RETURN)
         matrix = (self.bought() * purchase_weight + self._matrix(np.where(other, self.weights, 0.0))).tocsr()
-        matrix.eliminate_zeros()
+        matrix = matrix.astype(np.float32)
+        matrix.eliminate_zeros()  # of what has aged to less than a float32, too
         matrix.sort_indices()
-        return matrix.astype(np.float32)
+        return matrix
 
     def last_purchase_ms(self) -> sp.csr_matrix:
         """Time of the last purchase of each bought item; (n_users, n_items) int64."""
