@@ -45,16 +45,6 @@ def keep_best(matrix: sp.csr_matrix, n_best: int) -> sp.csr_matrix:
     return sp.csr_matrix((matrix.data[order], matrix.indices[order], indptr), shape=matrix.shape)
 
 
-def keep_largest(matrix: sp.csr_matrix, n_best: int) -> sp.csr_matrix:
-    """The matrix without what is smaller than the n_best largest values of its row; ties at the border all stay."""
-    for start, stop in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
-        if stop - start > n_best:
-            values = matrix.data[start:stop]
-            values[values < np.partition(values, -n_best)[-n_best]] = 0.0
-    matrix.eliminate_zeros()
-    return matrix
-
-
 def neighbour_arrays(
     groups: sp.csr_matrix, n_neighbours: int = 50, shrink: float = 10.0
 ) -> tuple[Int64, Int32, Float32]:

@@ -13,6 +13,7 @@ from headrace_training.models.blend import BlendModel
 from headrace_training.models.graph import GraphModel
 from headrace_training.models.ials import IalsModel
 from headrace_training.models.itemknn import ItemKnnModel
+from headrace_training.models.linear import LinearModel
 from headrace_training.models.popularity import PopularityModel
 
 MODELS: Mapping[str, Callable[..., Model]] = {
@@ -20,6 +21,7 @@ MODELS: Mapping[str, Callable[..., Model]] = {
     "graph": GraphModel,
     "ials": IalsModel,
     "itemknn": ItemKnnModel,
+    "linear": LinearModel,
     "popularity": PopularityModel,
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "GraphModel",
     "IalsModel",
     "ItemKnnModel",
+    "LinearModel",
     "Model",
     "Parameters",
     "PopularityModel",

@@ -14,9 +14,8 @@ import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
 from headrace.types import Float32, Int32
-from headrace_training.models.base import Parameters, degree_power, degrees, dense_product
+from headrace_training.models.base import Parameters, degree_power, degrees, dense_product, largest_product
 from headrace_training.models.product import SparseProduct
-from headrace_training.neighbours import BLOCK_ROWS, keep_largest
 from headrace_training.space import Real, Space
 
 FACTOR_EXPONENT = 0.4
@@ -77,9 +76,7 @@ class GraphModel:
         left = (degree_power(item_degrees, self.from_exponent) @ train.T).tocsr()
         left = left @ degree_power(user_degrees, 2 * self.user_exponent)
         right = (train @ degree_power(item_degrees, self.to_exponent)).tocsr()
-        rows = range(0, train.shape[1], BLOCK_ROWS)
-        blocks = [keep_largest((left[row : row + BLOCK_ROWS] @ right).tocsr(), self.max_neighbours) for row in rows]
-        self._filter = sp.vstack(blocks, format="csr", dtype=np.float32)
+        self._filter = largest_product(left, right, self.max_neighbours)
         rank = min(self.n_factors, min(train.shape) - 1)
         if self.low_pass and rank > 0:
             self._fit_low_pass(train, rank)
