@@ -118,6 +118,19 @@ def fold_in(
     confidences: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
 ) -> None: ...
+
+class Embeddings:
+    def __init__(self, gram: npt.NDArray[np.float32], items: npt.NDArray[np.float32], capacity: int) -> None: ...
+    def of(
+        self,
+        indptr: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int32],
+        confidences: npt.NDArray[np.float32],
+        out: npt.NDArray[np.float32],
+    ) -> None: ...
+    @property
+    def n_folded(self) -> int: ...
+
 def rank_factors(
     user_factors: npt.NDArray[np.float32],
     item_factors: npt.NDArray[np.float32],

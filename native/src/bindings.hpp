@@ -10,6 +10,7 @@ void bind_als(nanobind::module_& m);
 void bind_bids(nanobind::module_& m);
 void bind_scan(nanobind::module_& m);
 void bind_rank(nanobind::module_& m);
+void bind_foldin(nanobind::module_& m);
 void bind_slates(nanobind::module_& m);
 
 }  // namespace headrace

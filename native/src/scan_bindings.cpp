@@ -7,7 +7,6 @@
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "headrace/blend.hpp"
-#include "headrace/foldin.hpp"
 #include "headrace/retrieve.hpp"
 #include "headrace/scan.hpp"
 
@@ -140,24 +139,6 @@ void retrieve_slates(const Retriever& self, InTable<float> vectors, In<int8_t> w
     retrieve(self.scan, popular, self.lift, blend, people, slates);
 }
 
-void fold_in_all(InTable<float> gram, InTable<float> items, In<int64_t> indptr, In<int32_t> rows,
-                 In<float> confidences, OutTable<float> out) {
-    size_t n = out.shape(0), width = gram.shape(0);
-    check(gram.shape(1) == width && width % fold_lanes == 0 && width >= items.shape(1) && out.shape(1) == width);
-    check(confidences.shape(0) == rows.shape(0));
-    check_pointers(indptr, n, rows.shape(0));
-    for (int64_t p = indptr(0); p < indptr(n); ++p) {
-        int32_t row = rows(static_cast<size_t>(p));
-        check(row >= 0 && static_cast<size_t>(row) < items.shape(0));
-    }
-    FoldIn model{gram.data(), width, items.data(), items.shape(1)};
-    nb::gil_scoped_release unlocked;
-    for (size_t i = 0; i < n; ++i) {
-        auto first = static_cast<size_t>(indptr(i)), last = static_cast<size_t>(indptr(i + 1));
-        fold_in(model, rows.data() + first, confidences.data() + first, last - first, out.data() + i * width);
-    }
-}
-
 }  // namespace
 
 void bind_scan(nb::module_& m) {
@@ -185,9 +166,6 @@ void bind_scan(nb::module_& m) {
              "scores"_a.noconvert(), "counts"_a.noconvert(), "found"_a.noconvert(),
              "history_weights"_a.none().noconvert() = nb::none(), "history_last_ms"_a.none().noconvert() = nb::none(),
              "now_ms"_a = 0);
-    m.attr("FOLD_LANES") = fold_lanes;
-    m.def("fold_in", &fold_in_all, "gram"_a.noconvert(), "items"_a.noconvert(), "indptr"_a.noconvert(),
-          "rows"_a.noconvert(), "confidences"_a.noconvert(), "out"_a.noconvert());
     m.def("scan_passes", [] {
         std::vector<std::string> names;
         for (const BlockPass& pass : block_passes()) names.emplace_back(pass.name);

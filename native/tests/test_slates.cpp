@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "headrace/embeddings.hpp"
 #include "headrace/foldin.hpp"
 #include "headrace/retrieve.hpp"
 #include "headrace/slate_codec.hpp"
@@ -94,9 +95,34 @@ void rows_are_found_again() {
     CHECK(items.find("") == -1 && items.find("item1000") == -1);
 }
 
+// Two histories fit, four people ask for five; what is remembered is the fold-in's own.
+void threads_share_embeddings() {
+    const size_t width = 16, n_items = 9;
+    std::vector<float> items = numbers(n_items * width, 3), gram(width * width, 0.0f);
+    for (size_t i = 0; i < width; ++i) gram[i * width + i] = 50.0f;
+    const FoldIn model{gram.data(), width, items.data(), width};
+    Embeddings embeddings(model, 2);
+    auto ask = [&] {
+        for (size_t turn = 0; turn < 40; ++turn) {
+            const size_t n = turn * 7 % 5;
+            std::vector<int32_t> rows(n);
+            std::vector<float> confidences(n, 2.0f), found(width), wanted(width);
+            for (size_t p = 0; p < n; ++p) rows[p] = static_cast<int32_t>(n + p);
+            embeddings.of(rows.data(), confidences.data(), n, found.data());
+            fold_in(model, rows.data(), confidences.data(), n, wanted.data());
+            CHECK(found == wanted);
+        }
+    };
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back(ask);
+    for (std::thread& thread : threads) thread.join();
+    CHECK(embeddings.n_folded() >= 5);
+}
+
 }  // namespace
 
 int main() {
+    threads_share_embeddings();
     for (const BlockPass& pass : block_passes())
         for (size_t n_items : {0, 1, 63, 64, 65, 700})
             for (size_t d : {1, 4, 9, 64}) search_as_a_full_sort_does(pass, n_items, d, 6, 20);

@@ -36,8 +36,7 @@ class Model:
         self.n_items = len(artifact.item_ids)
         self.retriever = make_retriever(artifact)
         self.gram = _padded_gram(artifact)
-        # not a method of its own, which would keep the model alive until a collection of garbage finds the cycle
-        self.embeddings = Embeddings(partial(_fold_in, self.gram, artifact.item_factors))
+        self.embeddings = Embeddings(self.gram, np.asarray(artifact.item_factors))
         self.index = _read_index(artifact)
         self.exclude_purchased = artifact.manifest.repeat_policy == "exclude_purchased"
         self.items = ItemTable(artifact.item_ids)
@@ -56,7 +55,9 @@ class Model:
 
     def fold_in(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
         """(n, d rounded up to FOLD_LANES) float32 factors of people from their histories; zeros for an empty one."""
-        return _fold_in(self.gram, np.asarray(self.artifact.item_factors), indptr, rows, confidences)
+        out = np.empty((len(indptr) - 1, len(self.gram)), dtype=np.float32)
+        fold_in(self.gram, np.asarray(self.artifact.item_factors), indptr, rows, confidences, out)
+        return out
 
 
 def make_retriever(artifact: Artifact) -> Retriever:
@@ -104,12 +105,6 @@ def _inverse_norms(artifact: Artifact) -> Float32:
         release(factors)
     norms = np.sqrt(squares, out=squares)
     return np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-
-
-def _fold_in(gram: Float32, factors: Float32, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:
-    out = np.empty((len(indptr) - 1, len(gram)), dtype=np.float32)
-    fold_in(gram, factors, indptr, rows, confidences, out)
-    return out
 
 
 def _padded_gram(artifact: Artifact) -> Float32:
