@@ -16,6 +16,7 @@ from headrace.artifacts import open_artifact
 from headrace.errors import ConfigError, DataError, HeadraceError
 from headrace.types import Bool, Int32
 from headrace_training.datasets import Pairs, read_pairs
+from headrace_training.memory import require_for_file, require_for_fit
 from headrace_training.metrics import Catalogue, Outcome, item_age_days
 from headrace_training.models import MODELS, Model, PopularityModel, make_model
 from headrace_training.models.artifact import ArtifactModel
@@ -164,6 +165,7 @@ def evaluate_files(
     given = given_model(model, parameters, seed)
     if not test_path.exists():
         raise DataError(f"{test_path} does not exist", hint="give the test file with --test")
+    require_for_file(train_path)
     pairs = read_pairs(train_path)
     train = pairs.matrix()
     say(f"train: {train.shape[0]} users, {train.shape[1]} items, {train.nnz} pairs from {train_path}")
@@ -225,6 +227,7 @@ def fit_model(
     else:
         model = make_model(asked, seed) if isinstance(asked, str) else asked
     selected = time.perf_counter()
+    require_for_fit(model, train)
     say(f"fitting {model.name} on all of train")
     model.fit(train)
     return model, {"fit_seconds": time.perf_counter() - selected, "select_seconds": selected - start}

@@ -10,6 +10,12 @@ from headrace.types import Float32, Int32, Int64
 BLOCK_ROWS = 2048
 
 
+def met_items(groups: sp.csr_matrix) -> int:
+    """At most how many items an item shares a row with, as a mean: Σ (items of a row)² over items."""
+    lengths = np.diff(groups.indptr).astype(np.float64)
+    return min(int(groups.shape[1]), int((lengths * lengths).sum() / max(1, groups.shape[1])) + 1)
+
+
 def shrunk_cosine(groups: sp.csr_matrix, n_neighbours: int, shrink: float) -> sp.csr_matrix:
     """Similarity common / (sqrt(n_i n_j) + shrink) with the best neighbours of each item only.
 

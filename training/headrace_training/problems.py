@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from headrace.errors import ConfigError, DataError
 from headrace_training.datasets import read_pairs
 from headrace_training.evaluate import check_options, latest_times
+from headrace_training.memory import require_for_file, require_for_fit
 from headrace_training.models import MODELS, make_model
 from headrace_training.models.base import Parameters
 from headrace_training.progress import say
@@ -24,6 +25,7 @@ def interactions_problem(path: Path, model: str, k: int, seed: int) -> Problem:
     model : "auto" for all that declare a space. Raises ConfigError for one that does not, DataError for too few users.
     """
     check_options(model, k, seed)
+    require_for_file(path)
     pairs = read_pairs(path)
     train = pairs.matrix()
     validation = Validation(train, latest_times(pairs, train), k, seed)
@@ -38,6 +40,7 @@ def interactions_problem(path: Path, model: str, k: int, seed: int) -> Problem:
 
     def measure(name: str, parameters: Parameters) -> float:
         fitted = make_model(name, seed, parameters)
+        require_for_fit(fitted, validation.train)
         fitted.fit(validation.train)
         return validation.recall(fitted)
 

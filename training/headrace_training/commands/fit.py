@@ -13,6 +13,7 @@ from headrace.artifacts import ArtifactStore
 from headrace_training.commands.output import put
 from headrace_training.fit import Fitter, new_version
 from headrace_training.ingest import open_log
+from headrace_training.memory import require_for_factors
 from headrace_training.settings import FitSettings, read_settings
 
 Whole = Annotated[int | None, typer.Option()]
@@ -51,6 +52,7 @@ def fit(
         events = event_log.read_columns()
     finally:
         event_log.store.close()
+    require_for_factors(len(events.user_names), len(events.item_ids), len(events.times_ms), settings.n_factors)
     path = Fitter(events, settings, now_ms=now_ms, auctions=auctions).run(target, name)
     if publish:
         target.publish(path.name)

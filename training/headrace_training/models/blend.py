@@ -43,6 +43,10 @@ class BlendModel:
     def n_items(self) -> int:
         return self.graph.n_items
 
+    def memory_bytes(self, train: sp.csr_matrix) -> int:
+        """About what fitting takes beside train: both parts, one after the other."""
+        return sum(part.memory_bytes(train) for part in (self.graph, self.ials))
+
     def fit(self, train: sp.csr_matrix) -> None:
         self.graph.fit(train)
         self.ials.fit(train)

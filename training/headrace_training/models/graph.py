@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, degree_power, degrees, dense_product, largest_product
 from headrace_training.models.product import SparseProduct
+from headrace_training.neighbours import met_items
 from headrace_training.space import Real, Space
 
 FACTOR_EXPONENT = 0.4
@@ -69,6 +70,14 @@ class GraphModel:
     @property
     def n_items(self) -> int:
         return int(self._train.shape[1])
+
+    def memory_bytes(self, train: sp.csr_matrix) -> int:
+        """About what fitting takes beside train: its weighted copies, the filter and its parts, the vectors."""
+        n_users, n_items = map(int, train.shape)
+        kept = 8 * n_items * min(self.max_neighbours, met_items(train))
+        rank = min(self.n_factors, n_users, n_items) if self.low_pass else 0
+        vectors = 4 * (rank + max(16, rank // 4)) * (4 * n_items + 2 * n_users) if rank else 0
+        return 40 * int(train.nnz) + kept + max(2 * kept, vectors)
 
     def fit(self, train: sp.csr_matrix) -> None:
         self._train = train

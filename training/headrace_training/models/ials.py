@@ -176,6 +176,11 @@ class IalsModel:
     def n_items(self) -> int:
         return len(self.item_factors)
 
+    def memory_bytes(self, train: sp.csr_matrix) -> int:
+        """About what fitting takes beside train: weighted copies of it, and what the trainer takes."""
+        (n_users, n_items), n_pairs = train.shape, int(train.nnz)
+        return 24 * n_pairs + ials_memory_bytes(n_users, n_items, n_pairs, self.trainer.n_factors)
+
     def fit(self, train: sp.csr_matrix) -> None:
         user_degrees, item_degrees = degrees(train)
         scaled = degree_power(user_degrees, self.user_exponent) @ train @ degree_power(item_degrees, self.item_exponent)

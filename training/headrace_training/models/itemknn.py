@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from headrace.types import Float32, Int32
 from headrace_training.models.base import Parameters, dense_product
 from headrace_training.models.product import SparseProduct
-from headrace_training.neighbours import shrunk_cosine
+from headrace_training.neighbours import BLOCK_ROWS, met_items, shrunk_cosine
 from headrace_training.space import Real, Space, Whole
 
 
@@ -36,6 +36,12 @@ class ItemKnnModel:
     @property
     def n_items(self) -> int:
         return int(self._train.shape[1])
+
+    def memory_bytes(self, train: sp.csr_matrix) -> int:
+        """About what fitting takes beside train: copies of it, the similarities twice, a block of them being sorted."""
+        n_items, entries = int(train.shape[1]), met_items(train)
+        kept = 12 * n_items * min(self.n_neighbours, entries)
+        return 24 * int(train.nnz) + 2 * kept + 48 * min(BLOCK_ROWS, n_items) * entries
 
     def fit(self, train: sp.csr_matrix) -> None:
         self._train = train

@@ -27,6 +27,7 @@ from headrace_training.models.base import (
     largest_product,
 )
 from headrace_training.models.product import SparseProduct
+from headrace_training.neighbours import met_items
 from headrace_training.parallel import in_threads
 from headrace_training.space import Real, Space, Whole
 
@@ -85,6 +86,13 @@ class LinearModel:
     @property
     def n_items(self) -> int:
         return int(self._train.shape[1])
+
+    def memory_bytes(self, train: sp.csr_matrix) -> int:
+        """About what fitting takes beside train: the exact solution's dense matrices, or what is kept."""
+        n_pairs, n_items = int(train.nnz), int(train.shape[1])
+        if not self.n_neighbours:
+            return 24 * n_pairs + 20 * n_items * n_items
+        return 40 * n_pairs + 32 * n_items * min(self.n_neighbours + 1, met_items(train))
 
     def fit(self, train: sp.csr_matrix) -> None:
         self._train = train
