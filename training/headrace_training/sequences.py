@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 
 from headrace.errors import DataError
 from headrace.types import Int32, Int64
@@ -44,12 +45,24 @@ class Sequences:
         first, last = self.indptr[start], self.indptr[stop]
         return Sequences(self.item_ids, self.indptr[start : stop + 1] - first, self.items[first:last])
 
+    def take(self, rows: Int64) -> Sequences:
+        """The given rows, in that order."""
+        lengths = self.lengths[rows]
+        indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        return Sequences(self.item_ids, indptr, self.items[_spread(self.indptr[rows], lengths)])
+
     def without_last(self, n: int) -> Sequences:
         """Every row without its last n items; shorter rows become empty."""
         lengths = np.maximum(self.lengths - n, 0)
         indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
-        return Sequences(self.item_ids, indptr, self.items[np.repeat(self.indptr[:-1], lengths) + within])
+        return Sequences(self.item_ids, indptr, self.items[_spread(self.indptr[:-1], lengths)])
+
+    def matrix(self) -> sp.csr_matrix:
+        """How often each row holds each item; (n, n_items) float32."""
+        ones = np.ones(len(self.items), dtype=np.float32)
+        matrix = sp.csr_matrix((ones, self.items.copy(), self.indptr.copy()), shape=(len(self), self.n_items))
+        matrix.sum_duplicates()
+        return matrix
 
 
 @dataclass(frozen=True)
@@ -58,15 +71,36 @@ class Questions:
 
     prefixes : (n) rows, items outside the catalogue left out.   targets : (n,) int32.
     unseen_items : distinct targets outside the catalogue.   unseen_prefix_items : prefix places left out.
+    texts : n lines as the file has them, words parted by one blank; empty where no file was read.
     """
 
     prefixes: Sequences
     targets: Int32
     unseen_items: int = 0
     unseen_prefix_items: int = 0
+    texts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
+
+
+def sample_questions(rows: Sequences, n: int, rng: np.random.Generator) -> Questions:
+    """At most n of the places of the rows that have one before them, each with all that precedes it in its row."""
+    places = np.maximum(rows.lengths - 1, 0)
+    total = int(places.sum())
+    chosen = np.arange(total) if total <= n else np.sort(rng.choice(total, n, replace=False))
+    row = np.searchsorted(np.cumsum(places), chosen, side="right")
+    lengths = chosen - (np.cumsum(places) - places)[row] + 1
+    starts = rows.indptr[row]
+    indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+    prefixes = Sequences(rows.item_ids, indptr, rows.items[_spread(starts, lengths)])
+    return Questions(prefixes, rows.items[starts + lengths])
+
+
+def _spread(starts: Int64, lengths: Int64) -> Int64:
+    """starts[0], starts[0] + 1, … for lengths[0] numbers, then those from starts[1], …"""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
 
 
 def read_sessions(path: Path) -> Sequences:
@@ -98,11 +132,13 @@ def read_questions(path: Path, item_ids: list[str]) -> Questions:
     Raises DataError naming the line where ``|`` is missing, stands twice or is not followed by exactly one item.
     """
     index = {name: place for place, name in enumerate(item_ids)}
-    rows, targets, unseen, skipped = _Rows(), array("i"), set[str](), 0
+    rows, targets, texts = _Rows(), array("i"), list[str]()
+    unseen, skipped = set[str](), 0
     for number, names in _lines(path):
         if names.count("|") != 1 or names[-2:-1] != ["|"]:
             got = " ".join(names)
             raise DataError(f"{path}, line {number}", got=got, expected="'item item … | item'", hint="correct the line")
+        texts.append(" ".join(names))
         known = [index[name] for name in names[:-2] if name in index]
         skipped += len(names) - 2 - len(known)
         rows.add(known)
@@ -111,7 +147,7 @@ def read_questions(path: Path, item_ids: list[str]) -> Questions:
             unseen.add(names[-1])
     if not len(targets):
         raise DataError(f"{path} holds no line to measure on", hint="a line is 'item item … | item'")
-    return Questions(rows.finished(item_ids), np.array(targets, dtype=np.int32), len(unseen), skipped)
+    return Questions(rows.finished(item_ids), np.array(targets, dtype=np.int32), len(unseen), skipped, tuple(texts))
 
 
 class _Rows:

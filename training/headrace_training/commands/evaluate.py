@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,11 @@ from headrace.errors import ConfigError
 from headrace_training.commands.output import put
 from headrace_training.evaluate import evaluate_artifact, evaluate_files
 from headrace_training.evaluate_log import evaluate_log_metrics
+from headrace_training.evaluate_sequences import evaluate_sequences
+from headrace_training.evaluate_sessions import evaluate_sessions
 from headrace_training.values import parse_moment
 
-LATER_FORMATS = ("sessions", "sequences", "baskets")
+FORMATS = ("interactions", "sessions", "sequences")
 
 
 def evaluate(
@@ -22,8 +24,8 @@ def evaluate(
     artifact: Annotated[Path | None, typer.Option(help="Measure this version or store instead of fitting.")] = None,
     log: Annotated[Path | None, typer.Option(help="Folder of an event log, instead of files.")] = None,
     split_time: Annotated[str, typer.Option(help="With --log: train is before, test from here on (UTC).")] = "",
-    format: Annotated[str, typer.Option(help="interactions.")] = "interactions",
-    model: Annotated[str, typer.Option(help="auto, blend, graph, ials, itemknn or popularity.")] = "auto",
+    format: Annotated[str, typer.Option(help="interactions, sessions or sequences.")] = "interactions",
+    model: Annotated[str, typer.Option(help="auto, or one of those that the format has.")] = "auto",
     k: Annotated[int, typer.Option(help="Length of the ranking.")] = 20,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     parameters: Annotated[Path | None, typer.Option(help="Model and parameters that `search` wrote.")] = None,
@@ -31,12 +33,12 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Rank all items for each test user and measure recall and ndcg."""
-    if format in LATER_FORMATS:
-        raise ConfigError(
-            "--format", got=format, expected="interactions", hint=f"{format} is not available in this version"
-        )
+    if format not in FORMATS:
+        raise ConfigError("--format", got=format, expected=", ".join(FORMATS))
     if format != "interactions":
-        raise ConfigError("--format", got=format, expected="interactions")
+        _refuse(f"--format {format}", log=log, artifact=artifact, split_time=split_time or None)
+        put(_next_item_report(format, train, test, model=model, k=k, seed=seed, save=save), json)
+        return
     if log is not None:
         _refuse("--log", train=train, test=test, artifact=artifact)
         if not split_time:
@@ -63,7 +65,18 @@ def evaluate(
     put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save, parameters=parameters), json)
 
 
-def _refuse(with_option: str, **others: Path | None) -> None:
+def _next_item_report(format: str, train: Path | None, test: Path | None, **options: Any) -> dict[str, Any]:
+    if train is None:
+        raise ConfigError("--train", got=None, expected="a file", hint=f"give the {format} with --train")
+    if format == "sequences":
+        _refuse("--format sequences, whose last items are the test", test=test)
+        return evaluate_sequences(train, **options)
+    if test is None:
+        raise ConfigError("--test", got=None, expected="a file", hint="give lines of 'item item … | item' with --test")
+    return evaluate_sessions(train, test, **options)
+
+
+def _refuse(with_option: str, **others: Path | str | None) -> None:
     for name, value in others.items():
         if value is not None:
-            raise ConfigError(f"--{name}", got=str(value), expected=f"nothing beside {with_option}")
+            raise ConfigError(f"--{name.replace('_', '-')}", got=str(value), expected=f"nothing beside {with_option}")

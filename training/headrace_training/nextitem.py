@@ -1,0 +1,109 @@
+"""Fitting and measuring models of what comes next; shared by the formats *sessions* and *sequences*."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from headrace.errors import ConfigError, HeadraceError
+from headrace.types import Float64, Int32
+from headrace_training.models.base import NextItemModel
+from headrace_training.models.nextpopularity import NextPopularityModel
+from headrace_training.models.transitions import TransitionModel, TransitionSettings
+from headrace_training.progress import say, track
+from headrace_training.ranking import BLOCK_CELLS, top_k
+from headrace_training.sequences import Questions, Sequences
+from headrace_training.validation import Validation, choose_settings
+
+NEXT_ITEM_MODELS: Mapping[str, Callable[[int], NextItemModel]] = {
+    "transitions": lambda seed: TransitionModel(TransitionSettings(seed=seed)),
+    "popularity": lambda seed: NextPopularityModel(),
+}
+
+MIN_QUESTIONS = 20
+"""With fewer questions to validate on, the defaults are taken without a trial."""
+
+
+def check_next_item_options(model: str, k: int, seed: int) -> None:
+    """ConfigError for an unknown model, a k below 1 or a seed that is none."""
+    if model != "auto" and model not in NEXT_ITEM_MODELS:
+        raise ConfigError("--model", got=model, expected=f"auto, {', '.join(NEXT_ITEM_MODELS)} with this format")
+    if k < 1:
+        raise ConfigError("--k", got=k, expected="a whole number from 1")
+    if not 0 <= seed < 2**32:
+        raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
+
+
+def fit_next_item(
+    name: str, train: Sequences, hold_out: Callable[[], Validation], seed: int
+) -> tuple[NextItemModel, dict[str, float]]:
+    """Choose settings when asked to, fit on all of train; returns the model, select_seconds and fit_seconds."""
+    start = time.perf_counter()
+    model = select_next_item(hold_out(), seed) if name == "auto" else NEXT_ITEM_MODELS[name](seed)
+    selected = time.perf_counter()
+    say(f"fitting {model.name} on all of train")
+    model.fit(train)
+    return model, {"fit_seconds": time.perf_counter() - selected, "select_seconds": selected - start}
+
+
+def select_next_item(validation: Validation, seed: int) -> NextItemModel:
+    """Transitions with the best settings found, or popularity where that answers better; not fitted yet."""
+    if len(validation.questions) < MIN_QUESTIONS:
+        say(f"  {len(validation.questions)} questions to validate on, fewer than {MIN_QUESTIONS}: defaults are taken")
+        return NEXT_ITEM_MODELS["transitions"](seed)
+    say(f"  selecting on {len(validation.questions)} questions held out of {len(validation.train)} rows")
+    popularity = NextPopularityModel()
+    popularity.fit(validation.train)
+    floor = validation.ndcg(popularity.servable())
+    say(f"  popularity: validation ndcg@{validation.k} {floor:.4f}")
+    settings, best = choose_settings(validation, TransitionSettings(seed=seed))
+    return TransitionModel(settings) if best > floor else popularity
+
+
+def rank_prefixes(model: NextItemModel, prefixes: Sequences, k: int, masked: bool) -> Int32:
+    """The k best items after each prefix, what it holds left out when ``masked``; (n, k) int32, -1 for none."""
+    step = max(1, BLOCK_CELLS // max(1, model.n_items))
+    parts = [np.empty((0, k), dtype=np.int32)]
+    starts = range(0, len(prefixes), step)
+    for start in track(starts, "ranking", total=len(starts)):
+        block = prefixes.part(start, min(start + step, len(prefixes)))
+        scores = model.scores(block)
+        if masked:
+            scores[np.repeat(np.arange(len(block)), block.lengths), block.items] = -np.inf
+        parts.append(top_k(scores, k))
+    return np.concatenate(parts)
+
+
+def gains(ranked: Int32, targets: Int32) -> tuple[Float64, Float64, Float64]:
+    """Hit, 1 / rank and 1 / log2(rank + 1) of each target, all 0 when it is not in its list; (n,) float64 each."""
+    hits = (ranked == targets[:, None]) & (ranked >= 0)
+    ranks = np.arange(1, ranked.shape[1] + 1)
+    return tuple((hits * weights).sum(axis=1) for weights in (np.ones(len(ranks)), 1 / ranks, 1 / np.log2(ranks + 1)))
+
+
+def relevant_items(questions: Questions, n_items: int) -> sp.csr_matrix:
+    """(n, n_items), a one at each target inside the catalogue."""
+    rows = np.flatnonzero(questions.targets >= 0)
+    ones = np.ones(len(rows))
+    return sp.csr_matrix((ones, (rows, questions.targets[rows])), shape=(len(questions), n_items))
+
+
+def report_fields(model: NextItemModel, questions: Questions, metrics: Mapping[str, Float64]) -> dict[str, Any]:
+    """What both formats report; HeadraceError if a metric is not finite."""
+    means = {name: float(values.mean()) for name, values in metrics.items()}
+    if not np.isfinite(list(means.values())).all():
+        raise HeadraceError("a metric is not a finite number")
+    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "model": model.name,
+        "parameters": dict(model.parameters),
+        "items": model.n_items,
+        **means,
+        "unseen_test_items": questions.unseen_items,
+        "peak_rss_bytes": sum(usage) * 1024,
+    }
