@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -95,7 +96,8 @@ def relevant_items(questions: Questions, n_items: int) -> sp.csr_matrix:
 
 def report_fields(model: NextItemModel, questions: Questions, metrics: Mapping[str, Float64]) -> dict[str, Any]:
     """What both formats report; HeadraceError if a metric is not finite."""
-    means = {name: float(values.mean()) for name, values in metrics.items()}
+    # an exact sum, so that the order of the lines cannot show in the last digit
+    means = {name: math.fsum(values.tolist()) / len(values) for name, values in metrics.items()}
     if not np.isfinite(list(means.values())).all():
         raise HeadraceError("a metric is not a finite number")
     usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
