@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_training.kernels.transitions import add_repeats, add_transitions, list_pairs, places_of
-from headrace_training.models.base import csr_rows
+from headrace_training.models.base import as_rows
 from headrace_training.models.transitions import TransitionSettings, count_pairs
 from headrace_training.sequences import Questions, Sequences, sample_questions
 
@@ -19,7 +19,9 @@ ROWS = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=9), max_size=8)
 
 def sequences(rows: list[list[int]]) -> Sequences:
     indptr = np.cumsum([0, *map(len, rows)]).astype(np.int64)
-    return Sequences([str(item) for item in range(N_ITEMS)], indptr, np.array([item for row in rows for item in row], dtype=np.int32))
+    return Sequences(
+        [str(item) for item in range(N_ITEMS)], indptr, np.array([item for row in rows for item in row], dtype=np.int32)
+    )
 
 
 def lists(found: Sequences) -> list[list[int]]:
@@ -62,7 +64,7 @@ def test_scores_are_sums_over_distinct_latest_items_and_over_places(
                 wanted[number] += weights[age] * matrix.toarray()[item]
     prefixes = sequences(rows)
     out = np.zeros((len(rows), N_ITEMS), dtype=np.float32)
-    add_transitions(csr_rows(matrix), prefixes.indptr, prefixes.items, weights, out)
+    add_transitions(as_rows(matrix), prefixes.indptr, prefixes.items, weights, out)
     add_repeats(prefixes.indptr, prefixes.items, repeats, out)
     assert out == pytest.approx(wanted, rel=1e-5, abs=1e-7)
 

@@ -36,7 +36,9 @@ def made_up(n_rows: int, n_items: int, seed: int, repeats: bool = False) -> Sequ
             row.append(int(rng.choice(row)) if back else (row[-1] + int(rng.integers(1, 4))) % n_items)
         rows.append(row)
     indptr = np.cumsum([0, *map(len, rows)]).astype(np.int64)
-    return Sequences([str(item) for item in range(n_items)], indptr, np.array([item for row in rows for item in row], dtype=np.int32))
+    return Sequences(
+        [str(item) for item in range(n_items)], indptr, np.array([item for row in rows for item in row], dtype=np.int32)
+    )
 
 
 def fitted(train: Sequences, **settings: float) -> TransitionModel:

@@ -17,6 +17,7 @@ from headrace_training.nextitem import (
     relevant_items,
     report_fields,
 )
+from headrace_training.openings import note_opening
 from headrace_training.progress import say
 from headrace_training.results import complete, digest_of
 from headrace_training.sequences import Questions, Sequences, read_people
@@ -36,7 +37,7 @@ def evaluate_sequences(
     say(f"train: {len(people)} people, {people.n_items} items, {len(train.items)} places from {path}")
     chosen, seconds = fit_next_item(model, train, lambda: hold_out_last(people, train, k, seed), seed)
     start = time.perf_counter()
-    say("the model is frozen; the last items are looked at for the first and only time")
+    opened = note_opening(f"{path.resolve()}, last items", chosen.name, save)
     questions = last_items(people)
     repeated = count_repeated(questions)
     if repeated:
@@ -59,8 +60,7 @@ def evaluate_sequences(
         "cold_users": int(np.count_nonzero(questions.prefixes.lengths == 0)),
         "overlap_pairs": repeated,
         "evaluate_seconds": time.perf_counter() - start,
-        "test_files_opened": 0,
-    }
+    } | opened
     catalogue = Catalogue(item_ids=people.item_ids, taken=train.matrix())
     return complete(found, outcome, catalogue, format="sequences", seed=seed, save=save)
 

@@ -18,6 +18,7 @@ from headrace_training.nextitem import (
     relevant_items,
     report_fields,
 )
+from headrace_training.openings import note_opening
 from headrace_training.progress import say
 from headrace_training.results import complete, digest_of
 from headrace_training.sequences import read_questions, read_sessions
@@ -39,7 +40,7 @@ def evaluate_sessions(
     say(f"train: {len(train)} sessions, {train.n_items} items, {len(train.items)} places from {train_path}")
     chosen, seconds = fit_next_item(model, train, lambda: hold_out_sessions(train, k, seed), seed)
     start = time.perf_counter()
-    say(f"the model is frozen; opening {test_path} for the first and only time")
+    opened = note_opening(str(test_path.resolve()), chosen.name, save)
     questions = read_questions(test_path, train.item_ids)
     ranked = rank_prefixes(chosen, questions.prefixes, k, masked=False)
     hit, reciprocal, _ = gains(ranked, questions.targets)
@@ -58,7 +59,6 @@ def evaluate_sessions(
         "cold_lines": int(np.count_nonzero(questions.prefixes.lengths == 0)),
         "unseen_prefix_items": questions.unseen_prefix_items,
         "evaluate_seconds": time.perf_counter() - start,
-        "test_files_opened": 1,
-    }
+    } | opened
     catalogue = Catalogue(item_ids=train.item_ids, taken=train.matrix())
     return complete(found, outcome, catalogue, format="sessions", seed=seed, save=save)

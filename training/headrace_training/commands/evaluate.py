@@ -33,10 +33,14 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Rank all items for each test user and measure recall and ndcg."""
+    if format == "baskets":
+        raise ConfigError(
+            "--format", got=format, expected=", ".join(FORMATS), hint="baskets is not available in this version"
+        )
     if format not in FORMATS:
         raise ConfigError("--format", got=format, expected=", ".join(FORMATS))
     if format != "interactions":
-        _refuse(f"--format {format}", log=log, artifact=artifact, split_time=split_time or None)
+        _refuse(f"--format {format}", log=log, artifact=artifact, parameters=parameters, split_time=split_time or None)
         put(_next_item_report(format, train, test, model=model, k=k, seed=seed, save=save), json)
         return
     if log is not None:
