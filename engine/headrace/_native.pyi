@@ -82,7 +82,22 @@ class Retriever:
         repeat_days: float,
         pause: Callable[[], None] | None = None,
         blend: Blend | None = None,
+        lists: tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], int, bool] | None = None,
     ) -> None: ...
+    def with_items(self, rows: npt.NDArray[np.int32], factors: npt.NDArray[np.float32]) -> Retriever: ...
+    def without_items(self, rows: npt.NDArray[np.int32]) -> Retriever: ...
+    def search(
+        self,
+        vectors: npt.NDArray[np.float32],
+        filter: npt.NDArray[np.uint64] | None,
+        rows: npt.NDArray[np.int32],
+        scores: npt.NDArray[np.float32],
+        exact: npt.NDArray[np.int8],
+    ) -> None: ...
+    @property
+    def n_bytes(self) -> int: ...
+    @property
+    def n_added(self) -> int: ...
     def retrieve(
         self,
         vectors: npt.NDArray[np.float32],
@@ -106,6 +121,7 @@ class Retriever:
         history_weights: npt.NDArray[np.float32] | None = None,
         history_last_ms: npt.NDArray[np.int64] | None = None,
         now_ms: int = 0,
+        exact: npt.NDArray[np.int8] | None = None,
     ) -> None: ...
 
 FOLD_LANES: int

@@ -78,7 +78,7 @@ class FactorWorker {
         std::vector<Best> best;
         for (size_t i = 0; i < n; ++i) {
             queries[i] = users_ + static_cast<size_t>(ranking_.users[first + i]) * scan_.d();
-            bars.push_back({none_.data(), own_.data(), static_cast<uint32_t>(i)});
+            bars.push_back({none_.data(), own_.data(), static_cast<uint32_t>(i), scan_.n_items()});
             best.emplace_back(std::min(ranking_.k, scan_.n_items()));
             each_masked(ranking_, first + i, [&](size_t item) { own_[item] |= uint32_t{1} << i; });
         }

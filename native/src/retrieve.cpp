@@ -38,13 +38,14 @@ class OwnBars {
 
 class Group {
   public:
-    Group(const Scan& scan, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
+    Group(const Items& items, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
           const Slates& slates, size_t first)
-        : scan_(scan), popular_(popular), lift_(lift), blend_(blend), people_(people), slates_(slates), first_(first),
+        : items_(items), popular_(popular), lift_(lift), blend_(blend), people_(people), slates_(slates), first_(first),
           n_(std::min(bits, people.n - first)), own_(people.n_rows), additions_(n_) {}
 
     void answer() {
-        Adder adder(scan_.n_items());
+        std::fill_n(slates_.exact + first_, n_, int8_t{1});
+        Adder adder(people_.n_rows);
         std::vector<const float*> queries;
         std::vector<Bars> bars;
         std::vector<Best> best;
@@ -54,7 +55,7 @@ class Group {
             bool warm = people_.warm[person] != 0;
             if (warm) additions_[i] = additions_of(person, adder);
             queries.push_back(people_.vectors + person * people_.width);
-            bars.push_back({people_.barred, own_.data(), static_cast<uint32_t>(i)});
+            bars.push_back(bars_of(i));
             best.emplace_back(warm ? static_cast<size_t>(people_.limits[person]) : 0);
         }
         if (people_.candidates) {
@@ -66,12 +67,17 @@ class Group {
     }
 
   private:
+    Bars bars_of(size_t i) const {
+        return {people_.barred, own_.data(), static_cast<uint32_t>(i), people_.n_rows, items_.removed()};
+    }
+
     // Only those who are warm take part in the pass over the items.
     void search(const std::vector<const float*>& queries, const std::vector<Bars>& bars, std::vector<Best>& best) {
         std::vector<const float*> some_queries;
         std::vector<Bars> some_bars;
         std::vector<Best> some_best;
         std::vector<Additions> some_additions;
+        std::vector<int8_t> exact(n_, 1);
         for (size_t i = 0; i < n_; ++i) {
             if (!best[i].capacity()) continue;
             some_queries.push_back(queries[i]);
@@ -79,10 +85,14 @@ class Group {
             some_best.push_back(std::move(best[i]));
             some_additions.push_back(std::move(additions_[i]));
         }
-        scan_.search(some_queries.data(), some_bars.data(), some_best.size(), some_best.data(), some_additions.data());
+        items_.search(some_queries.data(), some_bars.data(), some_best.size(), some_best.data(),
+                      {some_additions.data(), nullptr, exact.data()});
         size_t next = 0;
         for (size_t i = 0; i < n_; ++i) {
-            if (best[i].capacity()) best[i] = std::move(some_best[next++]);
+            if (best[i].capacity()) {
+                slates_.exact[first_ + i] = exact[next];
+                best[i] = std::move(some_best[next++]);
+            }
             slates_.found[first_ + i] = static_cast<int32_t>(best[i].size());
         }
     }
@@ -105,11 +115,11 @@ class Group {
             add_blend(blend_,
                       {people_.history_rows + first, people_.history_weights + first, people_.history_last_ms + first,
                        last - first, people_.last_event_ms[person], people_.now_ms},
-                      scan_.n_items(), adder);
+                      items_.n_base(), adder);
         }
         for (size_t p = first; lift_.boost > 0 && p < last; ++p) {
             auto row = static_cast<size_t>(people_.history_rows[p]);
-            if (people_.n_bought[p] > 0 && row < scan_.n_items()) adder.add(row, lift_of(person, p));
+            if (people_.n_bought[p] > 0 && items_.factors(row)) adder.add(row, lift_of(person, p));
         }
         return adder.take();
     }
@@ -125,22 +135,20 @@ class Group {
     void offer_candidates(size_t i, const float* query, const Bars& bars, Best& best) const {
         size_t person = first_ + i, found = 0;
         const Additions& additions = additions_[i];
-        auto offer = [&](size_t row, float added) {
-            best.offer({score(scan_.factors(row), query, scan_.d()) + added, static_cast<int32_t>(row)});
-        };
         for (int64_t p = people_.candidates[person]; best.capacity() && p < people_.candidates[person + 1]; ++p) {
             int64_t row = people_.candidate_rows[p];
-            if (row < 0 || static_cast<size_t>(row) >= scan_.n_items() || !bars.allow(static_cast<size_t>(row))) continue;
+            auto at = static_cast<size_t>(row);
+            if (row < 0 || !items_.base_factors(at) || !bars.allow(at)) continue;
             ++found;
-            if (!additions.has(static_cast<size_t>(row))) offer(static_cast<size_t>(row), 0.0f);
+            if (!additions.has(at)) best.offer({score(items_.base_factors(at), query, items_.d()), static_cast<int32_t>(row)});
         }
         slates_.found[person] = static_cast<int32_t>(std::min(found, best.capacity()));
-        const float* added = additions.values.data();
-        for (size_t block = 0; block < additions.blocks.size(); ++block)
-            for (uint64_t left = additions.blocks[block]; left; left &= left - 1, ++added) {
-                size_t row = block * 64 + static_cast<size_t>(__builtin_ctzll(left));
-                if (bars.allow(row)) offer(row, *added);
-            }
+        additions.each([&](size_t row, float added) {
+            const float* factors = items_.base_factors(row);
+            if (factors && bars.allow(row))
+                best.offer({score(factors, query, items_.d()) + added, static_cast<int32_t>(row)});
+        });
+        items_.search_added(&query, &bars, 1, &best, {&additions, nullptr, nullptr});
     }
 
     void write(size_t i, const Bars& bars, Best& best) const {
@@ -159,15 +167,16 @@ class Group {
                 scores[count++] = popular_.popularity[row];
             }
         }
-        for (size_t row = scan_.n_items(); row < people_.n_rows && count < limit; ++row) {
-            if (!bars.allow(row)) continue;
+        // a slate that is not full holds every item with factors already, but for a stranger's
+        for (size_t row = items_.n_base(); row < people_.n_rows && count < limit; ++row) {
+            if (!bars.allow(row) || (people_.warm[person] && items_.factors(row))) continue;
             rows[count] = static_cast<int32_t>(row);
             scores[count++] = 0.0f;
         }
         slates_.counts[person] = static_cast<int32_t>(count);
     }
 
-    const Scan& scan_;
+    const Items& items_;
     const Popular& popular_;
     const Lift& lift_;
     const Blend& blend_;
@@ -180,10 +189,10 @@ class Group {
 
 }  // namespace
 
-void retrieve(const Scan& scan, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
+void retrieve(const Items& items, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
               const Slates& slates) {
     for (size_t first = 0; first < people.n; first += bits)
-        Group(scan, popular, lift, blend, people, slates, first).answer();
+        Group(items, popular, lift, blend, people, slates, first).answer();
 }
 
 }  // namespace headrace

@@ -25,19 +25,49 @@ constexpr float most_added = 1e37f;
 // The least scale: its inverse is still a number, and what it rounds away counts as error.
 constexpr float least_scale = 1e-30f;
 
-uint8_t* allocate(size_t bytes) {
+// A filter this many times narrower than the items is scored row by row: fewer bytes, but from all over the memory.
+constexpr size_t narrow = 32;
+
+bool worse_first(const Scored& a, const Scored& b) { return better(a, b); }
+
+void prefetch(const float* factors, size_t d) {
+    for (size_t j = 0; j < d; j += cache_line / sizeof(float)) __builtin_prefetch(factors + j);
+}
+
+// A word of the filter, where items have no other names than their places.
+uint64_t block_filter(const Filter* filter, size_t block) {
+    static_assert(scan_block == 64, "a block is a word of bits");
+    if (!filter) return ~uint64_t{0};
+    return block * scan_block < filter->rows.n ? filter->rows.words[block] : 0;
+}
+
+}  // namespace
+
+Bytes allocate(size_t bytes) {
     constexpr size_t huge = size_t{2} << 20;
     void* memory = nullptr;
     if (posix_memalign(&memory, bytes >= huge ? huge : cache_line, std::max(bytes, cache_line))) throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
     if (bytes >= huge) madvise(memory, bytes, MADV_HUGEPAGE);  // where it is refused, small pages serve as well
 #endif
-    return static_cast<uint8_t*>(memory);
+    return {static_cast<uint8_t*>(memory), std::free};
 }
 
-bool worse_first(const Scored& a, const Scored& b) { return better(a, b); }
-
-}  // namespace
+void offer_filtered(const float* factors, size_t n_items, size_t d, const float* query, const Bars& bars,
+                    const Filter& filter, Best& best) {
+    std::vector<int32_t> rows;
+    for (size_t word = 0; word * 64 < std::min(n_items, filter.rows.n); ++word) {
+        for (uint64_t bits = filter.rows.words[word]; bits; bits &= bits - 1) {
+            size_t row = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
+            if (row < n_items && bars.allow(row)) rows.push_back(static_cast<int32_t>(row));
+        }
+    }
+    constexpr size_t ahead = 16;
+    for (size_t i = 0; i < rows.size(); ++i) {
+        if (i + ahead < rows.size()) prefetch(factors + static_cast<size_t>(rows[i + ahead]) * d, d);
+        best.offer({score(factors + static_cast<size_t>(rows[i]) * d, query, d), rows[i]});
+    }
+}
 
 void Best::offer(Scored entry) {
     if (kept_.size() < k_) {
@@ -58,7 +88,7 @@ const std::vector<Scored>& Best::sorted() {
 struct Scan::Query {
     struct Candidate {
         float upper;
-        int32_t row;
+        int32_t place;
         float added;
     };
 
@@ -77,14 +107,14 @@ struct Scan::Query {
     std::vector<float> lowers;  // the k best lower bounds, a heap with the least in front: that is the threshold
     size_t prune_at = first_prune;
 
-    void add(float upper, float lower, int32_t row, float added = 0.0f);
+    void add(float upper, float lower, int32_t place, float added = 0.0f);
     uint64_t added_to(size_t block) const { return additions ? additions->blocks[block] : 0; }
     void look_at_added(uint64_t lanes, size_t first_row, const float* uppers, const float* scales);
     void prune();
 };
 
-void Scan::Query::add(float upper, float lower, int32_t row, float added) {
-    candidates.push_back({upper, row, added});
+void Scan::Query::add(float upper, float lower, int32_t place, float added) {
+    candidates.push_back({upper, place, added});
     if (lowers.size() < k) {
         lowers.push_back(lower);
         if (lowers.size() < k) return;
@@ -116,13 +146,14 @@ void Scan::Query::look_at_added(uint64_t lanes, size_t first_row, const float* u
     }
 }
 
-Scan::Scan(const float* factors, size_t n_items, size_t d, const std::function<void()>& pause)
+Scan::Scan(const float* factors, size_t n_items, size_t d, const std::function<void()>& pause, const int32_t* names)
     : factors_(factors),
       n_items_(n_items),
       d_(d),
       quads_((d + 3) / 4),
       n_blocks_((n_items + scan_block - 1) / scan_block),
-      coarse_(allocate(n_blocks_ * scan_block * quads_ * 4), std::free),
+      names_(names),
+      coarse_(allocate(n_blocks_ * scan_block * quads_ * 4)),
       scales_(n_blocks_ * scan_block, 0.0f) {
     for (size_t block = 0; block < n_blocks_; ++block) {
         round_block(block);
@@ -152,8 +183,13 @@ void Scan::round_block(size_t block) {
     }
 }
 
-void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best* best,
-                  const Additions* additions) const {
+void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best* best, const Beside& beside) const {
+    const Additions* additions = beside.additions;
+    const Filter* filter = beside.filter;
+    if (filter && !names_ && filter->count * narrow <= n_items_) {
+        for (size_t q = 0; q < n; ++q) offer_filtered(factors_, n_items_, d_, queries[q], bars[q], *filter, best[q]);
+        return;
+    }
     const int limit = block_pass().query_limit;
     std::vector<Query> rounded(n);
     for (size_t q = 0; q < n; ++q) {
@@ -181,11 +217,11 @@ void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best*
         if (!query.k) query.threshold = std::numeric_limits<float>::infinity();
         query.lowers.reserve(query.k);
     }
-    collect(rounded.data(), n);
+    collect(rounded.data(), n, filter);
     for (Query& query : rounded) settle(query);
 }
 
-void Scan::collect(Query* queries, size_t n) const {
+void Scan::collect(Query* queries, size_t n, const Filter* filter) const {
     const BlockPass::Run run = block_pass().run;
     const size_t block_bytes = scan_block * quads_ * 4, tile = std::max<size_t>(1, tile_bytes / block_bytes);
     float upper[scan_together * scan_block];
@@ -202,21 +238,26 @@ void Scan::collect(Query* queries, size_t n) const {
                 thresholds[i] = queries[q + i].threshold;
             }
             for (size_t block = first; block < last; ++block) {
+                const uint64_t filtered = names_ ? ~uint64_t{0} : block_filter(filter, block);
+                if (!filtered) continue;
+                const uint64_t lanes = block + 1 < n_blocks_ ? ~uint64_t{0} : last_lanes();
                 const float* scales = scales_.data() + block * scan_block;
                 for (size_t i = 0; i < m; ++i) masks[i] = queries[q + i].added_to(block);
                 run(coarse_.get() + block * block_bytes, scales, quads_, rounded, starts, thresholds, m, masks, upper);
                 for (size_t i = 0; i < m; ++i) {
+                    masks[i] &= filtered;
                     Query& query = queries[q + i];
-                    uint64_t added = query.added_to(block);
+                    uint64_t added = query.added_to(block) & lanes;
                     if (!(masks[i] | added)) continue;
                     query.look_at_added(added, block * scan_block, upper + i * scan_block, scales);
                     for (uint64_t mask = masks[i] & ~added; mask; mask &= mask - 1) {
                         auto lane = static_cast<size_t>(__builtin_ctzll(mask));
-                        size_t row = block * scan_block + lane;
-                        if (row >= n_items_ || !query.bars->allow(row)) continue;
+                        size_t place = block * scan_block + lane;
                         float bound = upper[i * scan_block + lane];
-                        if (bound < query.threshold) continue;
-                        query.add(bound, bound - query.width * scales[lane], static_cast<int32_t>(row));
+                        if (place >= n_items_ || bound < query.threshold) continue;
+                        size_t row = row_of(place);
+                        if (!query.bars->allow(row) || (filter && names_ && !filter->rows.has(row))) continue;
+                        query.add(bound, bound - query.width * scales[lane], static_cast<int32_t>(place));
                     }
                     thresholds[i] = query.threshold;
                 }
@@ -236,12 +277,10 @@ void Scan::Query::prune() {
 void Scan::settle(Query& query) const {
     query.prune();
     const auto& all = query.candidates;
+    for (const auto& each : all) prefetch(factors(static_cast<size_t>(each.place)), d_);
     for (const auto& each : all) {
-        const float* item = factors(static_cast<size_t>(each.row));
-        for (size_t j = 0; j < d_; j += cache_line / sizeof(float)) __builtin_prefetch(item + j);
-    }
-    for (const auto& each : all) {
-        query.best->offer({score(factors(static_cast<size_t>(each.row)), query.exact, d_) + each.added, each.row});
+        auto place = static_cast<size_t>(each.place);
+        query.best->offer({score(factors(place), query.exact, d_) + each.added, static_cast<int32_t>(row_of(place))});
     }
 }
 

@@ -38,7 +38,42 @@ void portable(const uint8_t* block, const float* scales, size_t quads, const int
     }
 }
 
+uint64_t line_portable(const Lines& items, size_t first, const uint32_t* places, size_t n, const int8_t* query,
+                       float start, float threshold, float* bounds) {
+    uint64_t mask = 0;
+    for (size_t i = 0; i < n; ++i) {
+        size_t place = places ? places[i] : first + i;
+        const uint8_t* code = items.codes + place * items.d;
+        int32_t sum = 0;
+        for (size_t j = 0; j < items.d; ++j) sum += code[j] * query[j];
+        bounds[i] = items.scales[place] * (static_cast<float>(sum) + start);
+        mask |= static_cast<uint64_t>(bounds[i] >= threshold) << i;
+    }
+    return mask;
+}
+
 #ifdef HEADRACE_X86
+
+// Where four items are, the last one repeated where there are fewer by name; what stands behind those in line is read.
+struct Four {
+    const uint8_t* codes[4];
+    __m128 scales;
+    Four(const Lines& items, size_t first, const uint32_t* places, size_t i, size_t n) {
+        if (!places) {
+            for (size_t r = 0; r < 4; ++r) codes[r] = items.codes + (first + i + r) * items.d;
+            scales = _mm_loadu_ps(items.scales + first + i);
+            return;
+        }
+        size_t at[4];
+        for (size_t r = 0; r < 4; ++r) {
+            at[r] = places[i + r < n ? i + r : n - 1];
+            codes[r] = items.codes + at[r] * items.d;
+        }
+        scales = _mm_setr_ps(items.scales[at[0]], items.scales[at[1]], items.scales[at[2]], items.scales[at[3]]);
+    }
+};
+
+uint64_t some_bits(size_t n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; }
 
 int32_t four(const int8_t* at) {
     int32_t value;
@@ -121,6 +156,38 @@ __attribute__((target("avx512f,avx512bw,avx512vnni"))) void vnni(
     }
 }
 
+// The sums of each of four registers.
+VNNI __m128i totals(__m512i a, __m512i b, __m512i c, __m512i d) {
+    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) uint64_t line_vnni(
+    const Lines& items, size_t first, const uint32_t* places, size_t n, const int8_t* query, float start,
+    float threshold, float* bounds) {
+    const __m128 starts = _mm_set1_ps(start), thresholds = _mm_set1_ps(threshold);
+    uint64_t mask = 0;
+    for (size_t i = 0; i < n; i += 4) {
+        const Four four(items, first, places, i, n);
+        __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+        for (size_t j = 0; j < items.d; j += 64) {
+            __m512i x = _mm512_loadu_si512(query + j);
+            dot(a, _mm512_loadu_si512(four.codes[0] + j), x);
+            dot(b, _mm512_loadu_si512(four.codes[1] + j), x);
+            dot(c, _mm512_loadu_si512(four.codes[2] + j), x);
+            dot(d, _mm512_loadu_si512(four.codes[3] + j), x);
+        }
+        __m128 sums = _mm_add_ps(_mm_cvtepi32_ps(totals(a, b, c, d)), starts);
+        __m128 bound = _mm_mul_ps(sums, four.scales);
+        _mm_storeu_ps(bounds + i, bound);
+        mask |= static_cast<uint64_t>(_mm_movemask_ps(_mm_cmpge_ps(bound, thresholds))) << i;
+    }
+    return mask & some_bits(n);
+}
+
 #undef VNNI
 
 __attribute__((target("avx2"))) void avx2(const uint8_t* block, const float* scales, size_t quads,
@@ -152,6 +219,31 @@ __attribute__((target("avx2"))) void avx2(const uint8_t* block, const float* sca
     }
 }
 
+// In 16 bits, which bear every query: their products add in pairs without saturation.
+__attribute__((target("avx2"))) uint64_t line_avx2(const Lines& items, size_t first, const uint32_t* places, size_t n,
+                                                   const int8_t* query, float start, float threshold, float* bounds) {
+    const __m128 starts = _mm_set1_ps(start), thresholds = _mm_set1_ps(threshold);
+    uint64_t mask = 0;
+    for (size_t i = 0; i < n; i += 4) {
+        const Four four(items, first, places, i, n);
+        __m256i sums[4];
+        for (auto& sum : sums) sum = _mm256_setzero_si256();
+        for (size_t j = 0; j < items.d; j += 16) {
+            __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(query + j)));
+            for (size_t r = 0; r < 4; ++r) {
+                __m128i code = _mm_loadu_si128(reinterpret_cast<const __m128i*>(four.codes[r] + j));
+                sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(_mm256_cvtepu8_epi16(code), x));
+            }
+        }
+        __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+        __m128i total = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+        __m128 bound = _mm_mul_ps(_mm_add_ps(_mm_cvtepi32_ps(total), starts), four.scales);
+        _mm_storeu_ps(bounds + i, bound);
+        mask |= static_cast<uint64_t>(_mm_movemask_ps(_mm_cmpge_ps(bound, thresholds))) << i;
+    }
+    return mask & some_bits(n);
+}
+
 // The same additions in the same order as the plain one below.
 __attribute__((target("avx2,fma"))) float score_fma(const float* item, const float* query, size_t d) {
     __m256 sums = _mm256_setzero_ps();
@@ -166,7 +258,40 @@ __attribute__((target("avx2,fma"))) float score_fma(const float* item, const flo
     return total;
 }
 
+__attribute__((target("avx2,fma"))) void score_columns_fma(const float* columns, size_t n, size_t d,
+                                                            const float* query, float* out) {
+    size_t whole = n - n % 32;
+    for (size_t i = 0; i < whole; i += 32) {
+        __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
+        for (size_t j = 0; j < d; ++j) {
+            const float* at = columns + j * n + i;
+            __m256 x = _mm256_set1_ps(query[j]);
+            s0 = _mm256_fmadd_ps(_mm256_loadu_ps(at), x, s0);
+            s1 = _mm256_fmadd_ps(_mm256_loadu_ps(at + 8), x, s1);
+            s2 = _mm256_fmadd_ps(_mm256_loadu_ps(at + 16), x, s2);
+            s3 = _mm256_fmadd_ps(_mm256_loadu_ps(at + 24), x, s3);
+        }
+        _mm256_storeu_ps(out + i, s0);
+        _mm256_storeu_ps(out + i + 8, s1);
+        _mm256_storeu_ps(out + i + 16, s2);
+        _mm256_storeu_ps(out + i + 24, s3);
+    }
+    for (size_t i = whole; i < n; ++i) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < d; ++j) sum = __builtin_fmaf(columns[j * n + i], query[j], sum);
+        out[i] = sum;
+    }
+}
+
 #endif
+
+void score_columns_plain(const float* columns, size_t n, size_t d, const float* query, float* out) {
+    for (size_t i = 0; i < n; ++i) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < d; ++j) sum = __builtin_fmaf(columns[j * n + i], query[j], sum);
+        out[i] = sum;
+    }
+}
 
 float score_plain(const float* item, const float* query, size_t d) {
     float s[8] = {};
@@ -178,16 +303,15 @@ float score_plain(const float* item, const float* query, size_t d) {
     return total;
 }
 
-using Score = float (*)(const float*, const float*, size_t);
-
-Score choose_score() {
 #ifdef HEADRACE_X86
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return score_fma;
-#endif
-    return score_plain;
-}
+bool have_fma() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-const Score chosen_score = choose_score();
+const auto chosen_score = have_fma() ? score_fma : score_plain;
+const auto chosen_score_columns = have_fma() ? score_columns_fma : score_columns_plain;
+#else
+const auto chosen_score = score_plain;
+const auto chosen_score_columns = score_columns_plain;
+#endif
 
 // function-local, since other files may ask while theirs are being initialised
 BlockPass& chosen_pass() {
@@ -199,14 +323,18 @@ BlockPass& chosen_pass() {
 
 float score(const float* item, const float* query, size_t d) { return chosen_score(item, query, d); }
 
+void score_columns(const float* columns, size_t n, size_t d, const float* query, float* out) {
+    chosen_score_columns(columns, n, d, query, out);
+}
+
 std::vector<BlockPass> block_passes() {
     std::vector<BlockPass> passes;
 #ifdef HEADRACE_X86
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni"))
-        passes.push_back({"avx512vnni", vnni, 127});
-    if (__builtin_cpu_supports("avx2")) passes.push_back({"avx2", avx2, 63});
+        passes.push_back({"avx512vnni", vnni, line_vnni, 127});
+    if (__builtin_cpu_supports("avx2")) passes.push_back({"avx2", avx2, line_avx2, 63});
 #endif
-    passes.push_back({"portable", portable, 127});
+    passes.push_back({"portable", portable, line_portable, 127});
     return passes;
 }
 

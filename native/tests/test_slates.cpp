@@ -34,7 +34,7 @@ void search_as_a_full_sort_does(const BlockPass& pass, size_t n_items, size_t d,
     std::vector<Best> best;
     for (size_t q = 0; q < n; ++q) {
         queries.push_back(vectors.data() + q * d);
-        bars.push_back({none.data(), none.data(), static_cast<uint32_t>(q)});
+        bars.push_back({none.data(), none.data(), static_cast<uint32_t>(q), n_items});
         best.emplace_back(k);
     }
     scan.search(queries.data(), bars.data(), n, best.data());
@@ -58,7 +58,7 @@ void threads_share_a_scan() {
     for (int i = 0; i < 4; ++i)
         threads.emplace_back([&] {
             const float* query = vectors.data();
-            Bars bars{none.data(), none.data(), 0};
+            Bars bars{none.data(), none.data(), 0, 500};
             for (int round = 0; round < 20; ++round) {
                 Best best(10);
                 scan.search(&query, &bars, 1, &best);

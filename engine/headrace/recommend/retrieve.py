@@ -89,7 +89,7 @@ class _Task:
             counts=np.empty(n, dtype=np.int32),
             tiers=np.where(warm, np.int32(tier), np.int32(POPULAR)),
         )
-        reached = np.empty(n, dtype=np.int32)
+        reached, exact = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int8)
         pointers = slice(part.start, part.stop + 1)
         self.model.retriever.retrieve(
             self.vectors[part],
@@ -113,7 +113,9 @@ class _Task:
             merged.weights,
             merged.last_ms,
             self.people.now_ms,
+            exact,
         )
+        found.tiers[exact == 0] = APPROXIMATE
         return found, reached
 
     def search_by_index(self) -> Found:

@@ -13,6 +13,14 @@ struct Additions {
     std::vector<float> values;
 
     bool empty() const { return values.empty(); }
+    // Calls with every row and its value.
+    template <typename Call>
+    void each(const Call& call) const {
+        const float* value = values.data();
+        for (size_t block = 0; block < blocks.size(); ++block)
+            for (uint64_t left = blocks[block]; left; left &= left - 1)
+                call(block * 64 + static_cast<size_t>(__builtin_ctzll(left)), *value++);
+    }
     bool has(size_t row) const { return !blocks.empty() && (blocks[row / 64] >> (row % 64) & 1); }
 };
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "headrace/blend.hpp"
-#include "headrace/scan.hpp"
+#include "headrace/items.hpp"
 
 namespace headrace {
 
@@ -53,12 +53,13 @@ struct Slates {
     float* scores;
     int32_t* counts;
     int32_t* found;  // how many of them the search found, before anything was filled; of candidates, how many may be shown
+    int8_t* exact;   // whether the search can have missed none; 1 where nothing was searched
 };
 
 // Fills every slate as far as there are items that may be shown: for a warm person those of highest score, which is the
 // product of factors with what the blend and the lift add, else popular items; then the rows that the factors do not
 // know, with score 0.
-void retrieve(const Scan& scan, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
+void retrieve(const Items& items, const Popular& popular, const Lift& lift, const Blend& blend, const People& people,
               const Slates& slates);
 
 }  // namespace headrace

@@ -24,6 +24,9 @@ constexpr size_t scan_stretch = 1 << 16;  // items between two pauses of the mak
 // The score: eight sums over every eighth column by fused multiply-add, added in pairs, then what is left of the columns.
 float score(const float* item, const float* query, size_t d);
 
+// Scores of n rows that are given by columns, (d, n): each a sum of fused multiply-adds from the first column on.
+void score_columns(const float* columns, size_t n, size_t d, const float* query, float* out);
+
 // One entry of a slate under way.
 struct Scored {
     float score;
@@ -52,53 +55,119 @@ class Best {
     std::vector<Scored> kept_;  // a heap with the worst in front
 };
 
-// Rows that one query must not get: any bit of `barred` (shared by all queries), or its own.
-struct Bars {
-    const uint32_t* barred;  // (>= n_items,)
-    const uint32_t* own;     // (>= n_items,), read at `bit`
-    uint32_t bit;
-    bool allow(size_t row) const { return !(barred[row] | (own[row] >> bit & 1)); }
+// A bit for each of n rows, in 64-bit words.
+struct Bits {
+    const uint64_t* words = nullptr;
+    size_t n = 0;
+    bool has(size_t row) const { return row < n && (words[row / 64] >> row % 64 & 1); }
 };
 
-class Scan {
+// Rows that a search must not offer: dropped ones, any bit of `barred` (shared by all queries), the query's own, and those
+// that are offered apart from the search.
+struct Bars {
+    const uint32_t* barred = nullptr;  // (n_rows,), rows beyond are barred; null: none is
+    const uint32_t* own = nullptr;     // (n_rows,), read at `bit`
+    uint32_t bit = 0;
+    size_t n_rows = 0;
+    Bits dropped = {};
+    const Additions* apart = nullptr;
+    bool allow(size_t row) const {
+        if (apart && row / 64 < apart->blocks.size() && apart->has(row)) return false;
+        return !dropped.has(row) && (!barred || (row < n_rows && !(barred[row] | (own[row] >> bit & 1))));
+    }
+};
+
+// The only rows that may be found, and how many they are.
+struct Filter {
+    Bits rows;
+    size_t count;
+};
+
+// Memory of 64-byte alignment, in huge pages where it fills some.
+using Bytes = std::unique_ptr<uint8_t[], void (*)(void*)>;
+Bytes allocate(size_t bytes);
+
+// What else a search is given.
+struct Beside {
+    const Additions* additions = nullptr;  // one a query, what is added to the scores of some rows
+    const Filter* filter = nullptr;        // of all queries; not together with additions
+    int8_t* exact = nullptr;               // (n,), set to 0 where items of the best may have been missed, else left alone
+};
+
+// Finds the items of highest score.
+class Search {
+  public:
+    virtual ~Search() = default;
+    virtual size_t n_items() const = 0;
+    virtual size_t d() const = 0;
+    virtual const float* factors(size_t row) const = 0;
+    virtual size_t bytes() const = 0;  // that it holds itself
+
+    // Offers every item that may belong to the best k of each of n queries; `queries[i]` has d columns. The score of an
+    // item is its product with the query plus what is added to it.
+    virtual void search(const float* const* queries, const Bars* bars, size_t n, Best* best,
+                        const Beside& beside = {}) const = 0;
+};
+
+// Offers all of a filter's rows below `n_items` that a query may get.
+void offer_filtered(const float* factors, size_t n_items, size_t d, const float* query, const Bars& bars,
+                    const Filter& filter, Best& best);
+
+class Scan final : public Search {
   public:
     // factors : (n_items, d), row after row, finite; must outlive the scan.
     // pause : called after every scan_stretch items, and at the end; it may let go of their rows' memory, where that
     //         comes back by itself.
-    Scan(const float* factors, size_t n_items, size_t d, const std::function<void()>& pause = nullptr);
+    // names : (n_items,) ascending, the rows that the items are known by; null: their places.
+    Scan(const float* factors, size_t n_items, size_t d, const std::function<void()>& pause = nullptr,
+         const int32_t* names = nullptr);
 
-    size_t n_items() const { return n_items_; }
-    size_t d() const { return d_; }
-    const float* factors(size_t row) const { return factors_ + row * d_; }
-
-    // Offers every item that may belong to the best k of each of n queries; `queries[i]` has d columns. The score of an
-    // item is its product with the query plus what `additions` (null, or one a query) has for it.
+    size_t n_items() const override { return n_items_; }
+    size_t d() const override { return d_; }
+    const float* factors(size_t place) const override { return factors_ + place * d_; }
+    size_t bytes() const override { return n_blocks_ * scan_block * (quads_ * 4 + sizeof(float)); }
     void search(const float* const* queries, const Bars* bars, size_t n, Best* best,
-                const Additions* additions = nullptr) const;
+                const Beside& beside = {}) const override;
 
   private:
     struct Query;
-    void collect(Query* queries, size_t n) const;
+    size_t row_of(size_t place) const { return names_ ? static_cast<size_t>(names_[place]) : place; }
+    uint64_t last_lanes() const { return ~uint64_t{0} >> (n_blocks_ * scan_block - n_items_); }
+    void collect(Query* queries, size_t n, const Filter* filter) const;
     void settle(Query& query) const;
     void round_block(size_t block);
 
     const float* factors_;
     size_t n_items_, d_, quads_, n_blocks_;
-    std::unique_ptr<uint8_t[], void (*)(void*)> coarse_;  // (n_blocks, quads, scan_block, 4): 128 + Y
-    std::vector<float> scales_;                           // (n_blocks * scan_block,), 0 beyond the items
-    double max_error_ = 0, max_length_ = 0;               // of |y - s Y| / s and of |y| / s
+    const int32_t* names_;
+    Bytes coarse_;                           // (n_blocks, quads, scan_block, 4): 128 + Y
+    std::vector<float> scales_;              // (n_blocks * scan_block,), 0 beyond the items
+    double max_error_ = 0, max_length_ = 0;  // of |y - s Y| / s and of |y| / s
 };
 
-// What a pass over one block does, by what the processor can; chosen once.
+// Items whose codes, 128 + Y, stand one after another, d bytes each. Behind the last one, three more items and 64 bytes
+// may be read.
+struct Lines {
+    const uint8_t* codes;
+    const float* scales;
+    size_t d;
+};
+
+// What passes over coarse factors do, by what the processor can; chosen once.
 struct BlockPass {
     // Coarse sums of the block's items are 128 sum(Q) + Q.Y; adds `start`, times the items' scales gives `upper`.
     // Sets bit i of masks[q] where upper >= threshold; `upper` of a query is written where its mask is not zero, or was
     // not zero before.
     using Run = void (*)(const uint8_t* block, const float* scales, size_t quads, const int8_t* const* queries,
                          const float* starts, const float* thresholds, size_t n, uint64_t* masks, float* upper);
+    // The bounds scale * (sum + start) of n <= scan_block items, those at places[0 .. n) or, where that is null, the n
+    // from `first` on; the query is padded with noughts to whole 64 bytes. Returns the bits of those >= threshold.
+    using Line = uint64_t (*)(const Lines& items, size_t first, const uint32_t* places, size_t n, const int8_t* query,
+                              float start, float threshold, float* bounds);
     const char* name;
     Run run;
-    int query_limit;  // largest magnitude of Q that the instructions bear
+    Line line;
+    int query_limit;  // largest magnitude of Q that `run` bears; `line` bears 127
 };
 
 const BlockPass& block_pass();
