@@ -250,12 +250,12 @@ def test_bad_usage_ends_with_2_and_an_empty_stdout(
     assert err
 
 
-def test_a_later_format_is_named_as_not_available(
+def test_an_unknown_format_is_refused_with_those_there_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, _, err = run(capsys, monkeypatch, "evaluate", "--format", "baskets", "--json")
+    code, _, err = run(capsys, monkeypatch, "evaluate", "--format", "bags", "--json")
     assert code == 2
-    assert "baskets is not available in this version" in err
+    assert "got 'bags', expected interactions, sessions, sequences, baskets" in err
 
 
 def test_a_score_that_is_not_finite_ends_with_1(

@@ -10,12 +10,13 @@ import typer
 from headrace.errors import ConfigError
 from headrace_training.commands.output import put
 from headrace_training.evaluate import evaluate_artifact, evaluate_files
+from headrace_training.evaluate_baskets import evaluate_baskets
 from headrace_training.evaluate_log import evaluate_log_metrics
 from headrace_training.evaluate_sequences import evaluate_sequences
 from headrace_training.evaluate_sessions import evaluate_sessions
 from headrace_training.values import parse_moment
 
-FORMATS = ("interactions", "sessions", "sequences")
+FORMATS = ("interactions", "sessions", "sequences", "baskets")
 
 
 def evaluate(
@@ -24,7 +25,7 @@ def evaluate(
     artifact: Annotated[Path | None, typer.Option(help="Measure this version or store instead of fitting.")] = None,
     log: Annotated[Path | None, typer.Option(help="Folder of an event log, instead of files.")] = None,
     split_time: Annotated[str, typer.Option(help="With --log: train is before, test from here on (UTC).")] = "",
-    format: Annotated[str, typer.Option(help="interactions, sessions or sequences.")] = "interactions",
+    format: Annotated[str, typer.Option(help="interactions, sessions, sequences or baskets.")] = "interactions",
     model: Annotated[str, typer.Option(help="auto, or one of those that the format has.")] = "auto",
     k: Annotated[int, typer.Option(help="Length of the ranking.")] = 20,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
@@ -33,15 +34,11 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Rank all items for each test user and measure recall and ndcg."""
-    if format == "baskets":
-        raise ConfigError(
-            "--format", got=format, expected=", ".join(FORMATS), hint="baskets is not available in this version"
-        )
     if format not in FORMATS:
         raise ConfigError("--format", got=format, expected=", ".join(FORMATS))
     if format != "interactions":
         _refuse(f"--format {format}", log=log, artifact=artifact, parameters=parameters, split_time=split_time or None)
-        put(_next_item_report(format, train, test, model=model, k=k, seed=seed, save=save), json)
+        put(_next_report(format, train, test, model=model, k=k, seed=seed, save=save), json)
         return
     if log is not None:
         _refuse("--log", train=train, test=test, artifact=artifact)
@@ -69,12 +66,16 @@ def evaluate(
     put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save, parameters=parameters), json)
 
 
-def _next_item_report(format: str, train: Path | None, test: Path | None, **options: Any) -> dict[str, Any]:
+def _next_report(format: str, train: Path | None, test: Path | None, **options: Any) -> dict[str, Any]:
     if train is None:
         raise ConfigError("--train", got=None, expected="a file", hint=f"give the {format} with --train")
     if format == "sequences":
         _refuse("--format sequences, whose last items are the test", test=test)
         return evaluate_sequences(train, **options)
+    if format == "baskets":
+        if test is None:
+            raise ConfigError("--test", got=None, expected="a file", hint="give the baskets that follow with --test")
+        return evaluate_baskets(train, test, **options)
     if test is None:
         raise ConfigError("--test", got=None, expected="a file", hint="give lines of 'item item … | item' with --test")
     return evaluate_sessions(train, test, **options)

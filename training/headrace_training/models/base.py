@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from headrace.types import Float32, Float64, Int32
+from headrace_training.baskets import Baskets
 from headrace_training.kernels.gram import largest_of_product
 from headrace_training.kernels.product import Rows, multiply_rows
 from headrace_training.parallel import in_threads
@@ -52,6 +53,14 @@ class NextItemModel(Scorer[Sequences, Sequences], Protocol):
 
     fit    : sessions, or what each person took, in time order.
     scores : of prefixes in the same item indices; a row does not depend on the others.
+    """
+
+
+class BasketModel(Scorer[Baskets, Int32], Protocol):
+    """Scores all items as parts of the next baskets of people of the history that it was fitted on.
+
+    fit    : what people took at each visit, in time order.
+    scores : of people, int32 rows of that history; items taken before are among those scored.
     """
 
 
