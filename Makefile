@@ -47,6 +47,7 @@ fuzz fuzz-nightly:
 
 accuracy: setup
 	$(BIN)/python benchmarks/bench_evaluate.py
+	$(BIN)/python benchmarks/bench_sequences.py
 
 crash: setup
 	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from headrace.errors import ConfigError, DataError
 from headrace_training.evaluate_sequences import evaluate_sequences
 from headrace_training.evaluate_sessions import evaluate_sessions
 from headrace_training.models import spectral
 from headrace_training.models.transitions import TransitionModel, TransitionSettings
-from headrace_training.nextitem import NEXT_ITEM_MODELS, gains, rank_prefixes, select_next_item
+from headrace_training.nextitem import NEXT_ITEM_MODELS, gains, make_next_item, rank_prefixes, select_next_item
+from headrace_training.problems import sequences_problem, sessions_problem
 from headrace_training.sequences import Sequences
+from headrace_training.space import Choice, space_of
 from headrace_training.validation import choose_settings, hold_out_sessions
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
@@ -132,8 +135,8 @@ def test_neighbours_are_alike_with_and_without_the_extension(monkeypatch: pytest
 @pytest.mark.parametrize("rows", [["a"], ["a", "b"], ["a a"], ["a b"], ["a a a", "b"]])
 def test_the_smallest_data_is_fitted(rows: list[str]) -> None:
     train = rows_of(*rows)
-    for name, make in NEXT_ITEM_MODELS.items():
-        model = make(0)
+    for name in NEXT_ITEM_MODELS:
+        model = make_next_item(name, 0)
         model.fit(train)
         scores = model.scores(train)
         assert scores.shape == (len(rows), train.n_items), name
@@ -170,6 +173,72 @@ def test_gains_of_a_hit_a_miss_and_an_unseen_target() -> None:
     assert hit.tolist() == [1.0, 0.0, 0.0]
     assert reciprocal == pytest.approx([1 / 3, 0, 0])
     assert ndcg == pytest.approx([0.5, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("transitions", {"max_lag": 2.5}),
+        ("transitions", {"repeat": -1}),
+        ("transitions", {"repeat": float("nan")}),
+        ("transitions", {"spectral": float("inf")}),
+        ("transitions", {"backward": True}),
+        ("transitions", {"lags": 3}),
+        ("popularity", {"repeat": 1}),
+        ("magic", {}),
+    ],
+)
+def test_parameters_that_are_none_are_refused(name: str, parameters: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        make_next_item(name, 0, parameters)
+
+
+def test_weights_of_zero_leave_popularity() -> None:
+    zero = dict.fromkeys(("lag_power", "backward", "age_power", "repeat", "spectral", "n_factors", "n_neighbours"), 0)
+    model = make_next_item("transitions", 0, {**zero, "max_lag": 0})
+    train = rows_of("a b", "b c", "b")
+    model.fit(train)
+    ranked = rank_prefixes(model, train, 3, masked=False)
+    assert ranked.tolist() == [[1, 0, 2]] * 3
+
+
+def test_a_search_tries_what_the_format_can_tell(tmp_path: Path) -> None:
+    lines = [" ".join(f"i{(row * 3 + step) % 12}" for step in range(5)) for row in range(80)]
+    (tmp_path / "sessions.txt").write_text("\n".join(lines))
+    (tmp_path / "people.txt").write_text("\n".join(f"u{row} {line}" for row, line in enumerate(lines)))
+    of_sessions = sessions_problem(tmp_path / "sessions.txt", "auto", 5, 0)
+    of_people = sequences_problem(tmp_path / "people.txt", "auto", 5, 0)
+    assert set(of_sessions.spaces["transitions"]) - set(of_people.spaces["transitions"]) == {
+        "half_life",
+        "repeat",
+        "repeat_decay",
+    }
+    for problem in (of_sessions, of_people):
+        assert 0 < problem.measure("transitions", {"spectral": 0.0, "n_factors": 4}) <= 1
+    (tmp_path / "few.txt").write_text("a b\nb c\n")
+    with pytest.raises(DataError, match="questions to validate on"):
+        sessions_problem(tmp_path / "few.txt", "auto", 5, 0)
+    with pytest.raises(ConfigError):
+        sessions_problem(tmp_path / "sessions.txt", "popularity", 5, 0)
+
+
+def test_defaults_lie_in_the_searched_space() -> None:
+    parameters = make_next_item("transitions", 0).parameters
+    for name, span in space_of(TransitionModel).items():
+        value = parameters[name]
+        assert value in span.options if isinstance(span, Choice) else span.low <= value <= span.high, name
+
+
+def test_parameters_of_a_file_are_used(tmp_path: Path) -> None:
+    (tmp_path / "sessions.txt").write_text("a b\nb c\n")
+    (tmp_path / "lines.txt").write_text("a | b\n")
+    (tmp_path / "best.json").write_text('{"model": "transitions", "parameters": {"repeat": 2.5}}')
+    files = (tmp_path / "sessions.txt", tmp_path / "lines.txt")
+    report = evaluate_sessions(*files, parameters=tmp_path / "best.json")
+    assert report["parameters"]["repeat"] == 2.5
+    assert report["test_openings"] == 1
+    with pytest.raises(ConfigError):
+        evaluate_sessions(*files, parameters=tmp_path / "best.json", model="popularity")
 
 
 @pytest.mark.parametrize("name", [*NEXT_ITEM_MODELS, "auto"])

@@ -13,6 +13,7 @@ from headrace_training.nextitem import (
     check_next_item_options,
     fit_next_item,
     gains,
+    given_next_item,
     rank_prefixes,
     relevant_items,
     report_fields,
@@ -25,19 +26,27 @@ from headrace_training.validation import hold_out_last
 
 
 def evaluate_sequences(
-    path: Path, *, model: str = "auto", k: int = 20, seed: int = 0, save: Path | None = None
+    path: Path,
+    *,
+    model: str = "auto",
+    k: int = 20,
+    seed: int = 0,
+    save: Path | None = None,
+    parameters: Path | None = None,
 ) -> dict[str, Any]:
     """Fit on all but the last two items of each person, choose by the last but one, measure on the last.
 
-    All items of the file are ranked but those that the person had before. Raises DataError, ConfigError.
+    All items of the file are ranked but those that the person had before. parameters is a file of
+    `headrace-train search`, which then says the model too. Raises DataError, ConfigError.
     """
     check_next_item_options(model, k, seed)
+    given = given_next_item(model, parameters, seed)
     names, people = read_people(path)
     train = people.without_last(2)
     say(f"train: {len(people)} people, {people.n_items} items, {len(train.items)} places from {path}")
-    chosen, seconds = fit_next_item(model, train, lambda: hold_out_last(people, train, k, seed), seed)
+    chosen, seconds = fit_next_item(given or model, train, lambda: hold_out_last(people, train, k, seed), seed)
     start = time.perf_counter()
-    opened = note_opening(f"{path.resolve()}, last items", chosen.name, save)
+    opened = note_opening(f"{path.resolve()}, last items", chosen.name, save or parameters)
     questions = last_items(people)
     repeated = count_repeated(questions)
     if repeated:

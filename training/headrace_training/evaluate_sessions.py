@@ -14,6 +14,7 @@ from headrace_training.nextitem import (
     check_next_item_options,
     fit_next_item,
     gains,
+    given_next_item,
     rank_prefixes,
     relevant_items,
     report_fields,
@@ -26,21 +27,29 @@ from headrace_training.validation import hold_out_sessions
 
 
 def evaluate_sessions(
-    train_path: Path, test_path: Path, *, model: str = "auto", k: int = 20, seed: int = 0, save: Path | None = None
+    train_path: Path,
+    test_path: Path,
+    *,
+    model: str = "auto",
+    k: int = 20,
+    seed: int = 0,
+    save: Path | None = None,
+    parameters: Path | None = None,
 ) -> dict[str, Any]:
     """Select and fit on the sessions of one file, measure on the lines of another; the fields of the contract.
 
     Prefix items stay candidates; each line is answered alone. The test file is opened once, after the model is frozen.
-    Raises DataError, ConfigError.
+    parameters is a file of `headrace-train search`, which then says the model too. Raises DataError, ConfigError.
     """
     check_next_item_options(model, k, seed)
+    given = given_next_item(model, parameters, seed)
     if not test_path.exists():
         raise DataError(f"{test_path} does not exist", hint="give the test file with --test")
     train = read_sessions(train_path)
     say(f"train: {len(train)} sessions, {train.n_items} items, {len(train.items)} places from {train_path}")
-    chosen, seconds = fit_next_item(model, train, lambda: hold_out_sessions(train, k, seed), seed)
+    chosen, seconds = fit_next_item(given or model, train, lambda: hold_out_sessions(train, k, seed), seed)
     start = time.perf_counter()
-    opened = note_opening(str(test_path.resolve()), chosen.name, save)
+    opened = note_opening(str(test_path.resolve()), chosen.name, save or parameters)
     questions = read_questions(test_path, train.item_ids)
     ranked = rank_prefixes(chosen, questions.prefixes, k, masked=False)
     hit, reciprocal, _ = gains(ranked, questions.targets)

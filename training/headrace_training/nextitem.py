@@ -6,6 +6,8 @@ import math
 import resource
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +15,18 @@ import scipy.sparse as sp
 
 from headrace.errors import ConfigError, HeadraceError
 from headrace.types import Float64, Int32
-from headrace_training.models.base import NextItemModel
+from headrace_training.models.base import NextItemModel, Parameters
 from headrace_training.models.nextpopularity import NextPopularityModel
 from headrace_training.models.transitions import TransitionModel, TransitionSettings
 from headrace_training.progress import say, track
 from headrace_training.ranking import BLOCK_CELLS, top_k
+from headrace_training.search import read_parameters
 from headrace_training.sequences import Questions, Sequences
 from headrace_training.validation import Validation, choose_settings
 
-NEXT_ITEM_MODELS: Mapping[str, Callable[[int], NextItemModel]] = {
-    "transitions": lambda seed: TransitionModel(TransitionSettings(seed=seed)),
-    "popularity": lambda seed: NextPopularityModel(),
+NEXT_ITEM_MODELS: Mapping[str, type[NextItemModel]] = {
+    "transitions": TransitionModel,
+    "popularity": NextPopularityModel,
 }
 
 MIN_QUESTIONS = 20
@@ -40,12 +43,47 @@ def check_next_item_options(model: str, k: int, seed: int) -> None:
         raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
 
 
+def make_next_item(name: str, seed: int, parameters: Parameters | None = None) -> NextItemModel:
+    """A model with its default parameters but for those given; ConfigError for a name or a value that is none."""
+    if name not in NEXT_ITEM_MODELS:
+        raise ConfigError("model", got=name, expected=", ".join(NEXT_ITEM_MODELS))
+    if name == "popularity":
+        known: dict[str, Any] = {}
+    else:
+        known = {field.name: field.default for field in fields(TransitionSettings)}
+    for key, value in (parameters or {}).items():
+        kind = int if isinstance(known.get(key), int) else (int, float)
+        if key not in known or not isinstance(value, kind) or isinstance(value, bool) or not 0 <= value < math.inf:
+            expected = f"numbers from 0 for {', '.join(known)}" if known else "no parameters"
+            raise ConfigError(f"parameter {key} of {name}", got=value, expected=expected)
+    if name == "popularity":
+        return NextPopularityModel()
+    changed: dict[str, Any] = {"seed": seed, **(parameters or {})}
+    return TransitionModel(TransitionSettings(**changed))
+
+
+def given_next_item(name: str, parameters: Path | None, seed: int) -> NextItemModel | None:
+    """The model of a parameters file, not fitted; None without one. ConfigError when another model was named."""
+    if parameters is None:
+        return None
+    found, values = read_parameters(parameters)
+    if name not in ("auto", found):
+        raise ConfigError("--model", got=name, expected=found, hint=f"{parameters} holds parameters of {found}")
+    return make_next_item(found, seed, values)
+
+
 def fit_next_item(
-    name: str, train: Sequences, hold_out: Callable[[], Validation], seed: int
+    asked: str | NextItemModel, train: Sequences, hold_out: Callable[[], Validation], seed: int
 ) -> tuple[NextItemModel, dict[str, float]]:
-    """Choose settings when asked to, fit on all of train; returns the model, select_seconds and fit_seconds."""
+    """Choose settings when asked to, fit on all of train; returns the model, select_seconds and fit_seconds.
+
+    asked : "auto", the name of a model, or a model.
+    """
     start = time.perf_counter()
-    model = select_next_item(hold_out(), seed) if name == "auto" else NEXT_ITEM_MODELS[name](seed)
+    if not isinstance(asked, str):
+        model = asked
+    else:
+        model = select_next_item(hold_out(), seed) if asked == "auto" else make_next_item(asked, seed)
     selected = time.perf_counter()
     say(f"fitting {model.name} on all of train")
     model.fit(train)
@@ -56,7 +94,7 @@ def select_next_item(validation: Validation, seed: int) -> NextItemModel:
     """Transitions with the best settings found, or popularity where that answers better; not fitted yet."""
     if len(validation.questions) < MIN_QUESTIONS:
         say(f"  {len(validation.questions)} questions to validate on, fewer than {MIN_QUESTIONS}: defaults are taken")
-        return NEXT_ITEM_MODELS["transitions"](seed)
+        return make_next_item("transitions", seed)
     say(f"  selecting on {len(validation.questions)} questions held out of {len(validation.train)} rows")
     popularity = NextPopularityModel()
     popularity.fit(validation.train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ class Sequences:
         lengths = np.maximum(self.lengths - n, 0)
         indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         return Sequences(self.item_ids, indptr, self.items[_spread(self.indptr[:-1], lengths)])
+
+    def digest(self) -> str:
+        """SHA-256 of the rows, by the indices of their items."""
+        return hashlib.sha256(self.indptr.tobytes() + self.items.tobytes()).hexdigest()
 
     def matrix(self) -> sp.csr_matrix:
         """How often each row holds each item; (n, n_items) float32."""

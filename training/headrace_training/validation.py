@@ -9,9 +9,9 @@ import numpy as np
 
 from headrace.types import Int32
 from headrace_training.kernels.transitions import places_of
+from headrace_training.models.servable import Servable
 from headrace_training.models.transitions import (
     Parts,
-    Servable,
     TransitionSettings,
     answer,
     assemble,
@@ -64,6 +64,10 @@ class Validation:
     masked: bool
     ordered: bool
 
+    def matters(self, setting: str) -> bool:
+        """Whether a setting can be chosen here: repeats only if not masked, ageing only if rows are in time order."""
+        return not (setting in ("repeat", "repeat_decay") and self.masked) and (setting != "half_life" or self.ordered)
+
     def ndcg(self, servable: Servable) -> float:
         """Mean over questions of 1 / log2(rank + 1), 0 beyond rank k."""
         places = np.concatenate([np.zeros(0, dtype=np.int32), *self._places(servable)])
@@ -108,7 +112,7 @@ def choose_settings(validation: Validation, start: TransitionSettings) -> tuple[
     parts = _fit_parts(validation.train, settings)
     best = validation.ndcg(assemble(parts, settings))
     for name, values in STEPS:
-        if not _matters(name, validation, settings):
+        if not (validation.matters(name) and _has_effect(name, settings)):
             continue
         if name == "spectral":
             parts = replace(parts, spectral=spectral_matrix(validation.train, settings))
@@ -127,9 +131,6 @@ def _fit_parts(train: Sequences, settings: TransitionSettings) -> Parts:
     return Parts(popularity_of(train), transition_matrix(count_pairs(train, settings), settings), None)
 
 
-def _matters(name: str, validation: Validation, settings: TransitionSettings) -> bool:
-    """Whether a setting can change the answers."""
-    if name in ("repeat", "repeat_decay") and validation.masked:
-        return False
-    needs = {"repeat_decay": settings.repeat > 0, "spectral_age_power": settings.spectral > 0}
-    return needs.get(name, True) and (name != "half_life" or validation.ordered)
+def _has_effect(name: str, settings: TransitionSettings) -> bool:
+    """Whether a setting can change the answers, given the others."""
+    return {"repeat_decay": settings.repeat > 0, "spectral_age_power": settings.spectral > 0}.get(name, True)

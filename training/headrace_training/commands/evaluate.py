@@ -37,8 +37,9 @@ def evaluate(
     if format not in FORMATS:
         raise ConfigError("--format", got=format, expected=", ".join(FORMATS))
     if format != "interactions":
-        _refuse(f"--format {format}", log=log, artifact=artifact, parameters=parameters, split_time=split_time or None)
-        put(_next_report(format, train, test, model=model, k=k, seed=seed, save=save), json)
+        _refuse(f"--format {format}", log=log, artifact=artifact, split_time=split_time or None)
+        options: dict[str, Any] = {"model": model, "k": k, "seed": seed, "save": save}
+        put(_next_report(format, train, test, parameters, **options), json)
         return
     if log is not None:
         _refuse("--log", train=train, test=test, artifact=artifact)
@@ -66,19 +67,22 @@ def evaluate(
     put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save, parameters=parameters), json)
 
 
-def _next_report(format: str, train: Path | None, test: Path | None, **options: Any) -> dict[str, Any]:
+def _next_report(
+    format: str, train: Path | None, test: Path | None, parameters: Path | None, **options: Any
+) -> dict[str, Any]:
     if train is None:
         raise ConfigError("--train", got=None, expected="a file", hint=f"give the {format} with --train")
     if format == "sequences":
         _refuse("--format sequences, whose last items are the test", test=test)
-        return evaluate_sequences(train, **options)
+        return evaluate_sequences(train, parameters=parameters, **options)
     if format == "baskets":
+        _refuse("--format baskets", parameters=parameters)
         if test is None:
             raise ConfigError("--test", got=None, expected="a file", hint="give the baskets that follow with --test")
         return evaluate_baskets(train, test, **options)
     if test is None:
         raise ConfigError("--test", got=None, expected="a file", hint="give lines of 'item item … | item' with --test")
-    return evaluate_sessions(train, test, **options)
+    return evaluate_sessions(train, test, parameters=parameters, **options)
 
 
 def _refuse(with_option: str, **others: Path | str | None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from headrace.errors import ConfigError, DataError
 from headrace_training.commands.output import put
-from headrace_training.problems import interactions_problem
+from headrace_training.problems import interactions_problem, sequences_problem, sessions_problem
 from headrace_training.search import BEST
 from headrace_training.search import search as run_search
 
@@ -20,7 +20,7 @@ def search(
     study: Annotated[Path, typer.Option(help="Folder of the search; the same one again resumes it.")],
     minutes: Annotated[float | None, typer.Option(help="Time of this call.")] = None,
     trials: Annotated[int | None, typer.Option(help="Trials of the study, those of earlier calls included.")] = None,
-    format: Annotated[str, typer.Option(help="interactions.")] = "interactions",
+    format: Annotated[str, typer.Option(help="interactions, sessions or sequences.")] = "interactions",
     model: Annotated[str, typer.Option(help="A model, or auto for all that have parameters to search.")] = "auto",
     k: Annotated[int, typer.Option(help="Length of the ranking.")] = 20,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
@@ -56,4 +56,8 @@ def search(
 
 
 MAX_MINUTES = 100_000
-PROBLEMS = {"interactions": interactions_problem}
+PROBLEMS = {
+    "interactions": interactions_problem,
+    "sessions": sessions_problem,
+    "sequences": sequences_problem,
+}

@@ -11,6 +11,7 @@ from headrace.types import Float32, Float64, Int32
 from headrace_training.baskets import Baskets
 from headrace_training.kernels.gram import largest_of_product
 from headrace_training.kernels.product import Rows, multiply_rows
+from headrace_training.models.servable import Servable
 from headrace_training.parallel import in_threads
 from headrace_training.sequences import Sequences
 
@@ -54,6 +55,10 @@ class NextItemModel(Scorer[Sequences, Sequences], Protocol):
     fit    : sessions, or what each person took, in time order.
     scores : of prefixes in the same item indices; a row does not depend on the others.
     """
+
+    def servable(self) -> Servable:
+        """What the fitted model answers with."""
+        ...
 
 
 class BasketModel(Scorer[Baskets, Int32], Protocol):

@@ -6,7 +6,8 @@ import numpy as np
 
 from headrace.types import Float32
 from headrace_training.models.base import Parameters
-from headrace_training.models.transitions import Servable, answer, popularity_of
+from headrace_training.models.servable import Servable
+from headrace_training.models.transitions import answer, popularity_of
 from headrace_training.sequences import Sequences
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,41 +11,16 @@ import scipy.sparse as sp
 from headrace.types import Float32
 from headrace_training.kernels.transitions import add_repeats, add_transitions, list_pairs
 from headrace_training.models.base import Parameters, as_rows, degree_power, degrees
+from headrace_training.models.servable import Layer, Servable
 from headrace_training.models.spectral import nearest_items, spectral_factors
 from headrace_training.sequences import Sequences
+from headrace_training.space import Choice, Real, Space, Whole
 
 MAX_AGES = 20
 """Older places of a prefix are not looked at."""
 
 POPULARITY_SCALE = 1e-6
 """Of the popularity that orders what no transition reaches."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One item-item matrix and how much each latest item of a prefix draws on it.
-
-    matrix  : (n_items, n_items) float32 CSR, from the prefix item's row to the scored item's column.
-    weights : (ages,) float32, of the last item first.
-    """
-
-    matrix: sp.csr_matrix
-    weights: Float32
-
-
-@dataclass(frozen=True)
-class Servable:
-    """All that an answer needs.
-
-    The score of item j is the sum over layers and over the distinct items i of the prefix, each at its last place, of
-    weights[age of i] * matrix[i, j]; plus repeats[age] for every place where the prefix holds j; plus popularity[j].
-
-    repeats : (ages,) float32.   popularity : (n_items,) float32, too small to change the order of what is reached.
-    """
-
-    layers: tuple[Layer, ...]
-    repeats: Float32
-    popularity: Float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +65,21 @@ class TransitionModel:
     """Directed transitions with weights by distance, age and recency, beside neighbours in a spectral item space."""
 
     name = "transitions"
+    space: ClassVar[Space] = {
+        "max_lag": Whole(1, 30, log=True),
+        "lag_power": Real(0.0, 2.0),
+        "half_life": Choice((0.0, 0.1, 0.25, 0.5, 1.0)),
+        "backward": Real(0.0, 1.0),
+        "from_exponent": Real(0.0, 1.0),
+        "to_exponent": Real(0.0, 0.6),
+        "shrink": Real(0.0, 100.0),
+        "age_power": Real(0.0, 3.0),
+        "repeat": Real(0.0, 3.0),
+        "repeat_decay": Real(0.3, 1.0),
+        "spectral": Real(0.0, 1.5),
+        "spectral_age_power": Real(0.0, 3.0),
+        "n_factors": Whole(32, 256, log=True),
+    }
 
     def __init__(self, settings: TransitionSettings | None = None) -> None:
         self.settings = settings or TransitionSettings()
