@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from headrace.types import Float32, Int32
-from headrace_training.models import BlendModel, GraphModel, IalsModel, Model, PopularityModel
-from headrace_training.models.graph import add_scaled
+from headrace_training.mixture import Mixture, choose, collect
+from headrace_training.models import BlendModel, GraphModel, IalsModel, LinearModel, Model, PopularityModel
+from headrace_training.models.linear import MAX_EXACT_ITEMS
 from headrace_training.progress import say
-from headrace_training.ranking import BLOCK_CELLS, accuracy, mask, top_k
+from headrace_training.ranking import Accuracy, accuracy, rank_users
 from headrace_training.split import hold_out
 
 MIN_USERS = 20
@@ -23,27 +23,32 @@ MAX_USERS = 2500
 MAX_PAIRS = 5_000_000
 """Trials use a sample of the users when there are more pairs than this."""
 
-USER_EXPONENTS = (0.25, 0.5)
-ITEM_EXPONENTS = ((0.5, 0.5), (0.6, 0.4), (0.5, 0.3), (0.4, 0.4))
-IALS: tuple[dict[str, float], ...] = (
+Values = Mapping[str, Any]
+Moves = Sequence[tuple[str, Sequence[float]]]
+
+GRAPHS: tuple[Values, ...] = (
+    {"user_exponent": 0.25, "from_exponent": 0.6, "to_exponent": 0.3},
+    {"user_exponent": 0.25, "from_exponent": 0.5, "to_exponent": 0.5},
+    {"user_exponent": 0.5, "from_exponent": 0.5, "to_exponent": 0.5},
+)
+LINEAR_MOVES: Moves = (("penalty", (40.0, 400.0)), ("to_exponent", (0.0, 0.25)), ("user_exponent", (0.0,)))
+IALS: tuple[Values, ...] = (
     {"alpha": 300.0, "regularization": 30.0, "user_exponent": 0.25, "item_exponent": 0.4},
     {"alpha": 100.0, "regularization": 30.0, "user_exponent": 0.25, "item_exponent": 0.25},
     {"alpha": 40.0, "regularization": 10.0, "user_exponent": 0.0, "item_exponent": 0.0},
 )
-BLEND_WEIGHTS = (0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 @dataclass
 class Trials:
-    """Validation recall@k of everything tried, best first when printed."""
+    """Validation recall@k of everything tried."""
 
     k: int
     scores: dict[str, float] = field(default_factory=dict)
 
-    def add(self, name: str, recall: float) -> float:
+    def add(self, name: str, recall: float, ndcg: float) -> None:
         self.scores[name] = recall
-        say(f"  {name}: validation recall@{self.k} {recall:.4f}")
-        return recall
+        say(f"  {name}: validation recall@{self.k} {recall:.4f}, ndcg@{self.k} {ndcg:.4f}")
 
 
 class Validation:
@@ -61,76 +66,93 @@ class Validation:
 
     def recall(self, model: Model) -> float:
         """Mean recall@k of a fitted model."""
-        return self.recalls([model], lambda scores: scores)[0]
+        return self.measure(model).means[0]
 
-    def recalls(self, models: list[Model], mix: Callable[[list[Float32]], Iterable[Float32]]) -> list[float]:
-        """Mean recall@k of each mixture of the models' scores."""
-        parts = []
-        for block in self._blocks():
-            held = self.held[block]
-            n_held = np.diff(held.indptr)
-            mixtures = mix([model.scores(block) for model in models])
-            ranked = (top_k(mask(scores, self.train[block]), self.k) for scores in mixtures)
-            parts.append([accuracy(best, held, n_held).recall for best in ranked])
-        return [float(np.concatenate(column).mean()) for column in zip(*parts, strict=True)]
+    def measure(self, model: Model) -> Accuracy:
+        """Accuracy of a fitted model."""
+        held = self.held[self.users]
+        return accuracy(rank_users(model, self.users, self.k, self.train), held, np.diff(held.indptr))
 
-    def _blocks(self) -> Iterator[Int32]:
-        step = max(1, BLOCK_CELLS // max(1, self.train.shape[1]))
-        for start in range(0, len(self.users), step):
-            yield self.users[start : start + step]
+
+@dataclass
+class Selection:
+    """Trials under way: every model is fitted on the validation's training part and measured on the rest."""
+
+    validation: Validation
+    trials: Trials
+
+    def try_model(self, model: Model, name: str) -> float:
+        """Fit and measure; returns the mean of recall@k and ndcg@k."""
+        model.fit(self.validation.train)
+        recall, ndcg = self.validation.measure(model).means
+        self.trials.add(name, recall, ndcg)
+        return (recall + ndcg) / 2
+
+    def best_of(self, maker: Callable[..., Model], settings: Iterable[Values]) -> tuple[Model, float]:
+        """The best of some settings."""
+        found = []
+        for values in settings:
+            model = maker(**values)
+            found.append((model, self.try_model(model, _describe(model, values))))
+        return max(found, key=lambda pair: pair[1])
+
+    def climb(self, maker: Callable[..., Model], moves: Moves) -> tuple[Model, float]:
+        """The best found when one parameter after the other is tried at some values, the rest being the best so far."""
+        values: Values = {}
+        best = self.best_of(maker, [values])
+        for name, options in moves:
+            found = self.best_of(maker, [{**values, name: option} for option in options])
+            if found[1] > best[1]:
+                best = found
+                values = {**values, name: found[0].parameters[name]}
+        return best
+
+    def blend(self, members: Mapping[str, Model], seed: int) -> Model:
+        """The best of the fitted models and their mixtures."""
+        validation = self.validation
+        models = list(members.values())
+        candidates = collect(models, validation.train, validation.held, validation.users)
+        mixture = choose(candidates, validation.k, [name == "ials" for name in members])
+        weights = {name: float(weight) for name, weight in zip(members, mixture.weights, strict=True) if weight}
+        if len(weights) == 1:
+            return members[next(iter(weights))]
+        shares = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+        self.trials.add(f"blend of {shares}", *mixture.accuracy(candidates, validation.k))
+        return make_blend(members, mixture, seed)
+
+
+def make_blend(members: Mapping[str, Any], mixture: Mixture, seed: int) -> BlendModel:
+    """The model of a mixture, its largest weight 1."""
+    size = float(np.abs(mixture.weights).max())
+    shares = zip(members, mixture.weights, strict=True)
+    weights: dict[str, Any] = {f"{name}_weight": float(weight) / size for name, weight in shares}
+    return BlendModel(**weights, length_exponent=float(mixture.exponents.max()), **members, seed=seed)
 
 
 def select_model(train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, seed: int) -> tuple[Model, Trials]:
-    """The model with the best validation recall@k, not fitted yet, and what was tried."""
+    """The model with the best validation recall@k and ndcg@k, to be fitted anew, and what was tried."""
     trials = Trials(k)
     validation = Validation(train, latest, k, seed)
     if len(validation.users) < MIN_USERS:
         say(f"  {len(validation.users)} users to validate on, fewer than {MIN_USERS}: popularity is taken")
         return PopularityModel(), trials
     say(f"  selecting on {len(validation.users)} users and {validation.held.nnz} held-out pairs")
+    selection = Selection(validation, trials)
     popularity = PopularityModel()
-    popularity.fit(validation.train)
-    best: tuple[float, Model] = (trials.add("popularity", validation.recall(popularity)), popularity)
-    graph, recall = _best_graph(validation, trials, seed)
-    best = max(best, (recall, graph), key=lambda pair: pair[0])
-    for parameters in IALS:
-        ials = _ials(parameters, seed)
-        ials.fit(validation.train)
-        name = f"ials alpha {ials.trainer.alpha:g} exponents {ials.user_exponent:g}, {ials.item_exponent:g}"
-        recalls = validation.recalls([graph, ials], _blends)
-        found: list[tuple[float, Model]] = [(trials.add(name, recalls[0]), ials)]
-        for weight, value in zip(BLEND_WEIGHTS, recalls[1:], strict=True):
-            blend = BlendModel(ials_weight=weight, graph=graph, ials=ials)
-            found.append((trials.add(f"blend of graph and {weight:g} {name}", value), blend))
-        best = max(best, *found, key=lambda pair: pair[0])
-    return best[1], trials
+    floor = selection.try_model(popularity, popularity.name)
+    moves = LINEAR_MOVES
+    if train.shape[1] <= MAX_EXACT_ITEMS:
+        moves = (("n_neighbours", (0,)), *moves)
+    found = {
+        "linear": selection.climb(LinearModel, moves),
+        "graph": selection.best_of(lambda **values: GraphModel(**values, low_pass=0.0, seed=seed), GRAPHS),
+        "ials": selection.best_of(lambda **values: IalsModel(**values, seed=seed), IALS),
+    }
+    if max(quality for _, quality in found.values()) <= floor:
+        return popularity, trials
+    return selection.blend({name: model for name, (model, _) in found.items()}, seed), trials
 
 
-def _ials(parameters: dict[str, float], seed: int) -> IalsModel:
-    return IalsModel(
-        alpha=parameters["alpha"],
-        regularization=parameters["regularization"],
-        user_exponent=parameters["user_exponent"],
-        item_exponent=parameters["item_exponent"],
-        seed=seed,
-    )
-
-
-def _best_graph(validation: Validation, trials: Trials, seed: int) -> tuple[GraphModel, float]:
-    best = None
-    for user_exponent, (from_exponent, to_exponent) in product(USER_EXPONENTS, ITEM_EXPONENTS):
-        model = GraphModel(user_exponent, from_exponent, to_exponent, low_pass=0.0, seed=seed)
-        model.fit(validation.train)
-        name = f"graph exponents {user_exponent:g}, {from_exponent:g}, {to_exponent:g}"
-        recall = trials.add(name, validation.recall(model))
-        if best is None or recall > best[1]:
-            best = (model, recall)
-    assert best is not None
-    return best
-
-
-def _blends(scores: list[Float32]) -> Iterator[Float32]:
-    graph, ials = scores
-    yield ials.copy()
-    for weight in BLEND_WEIGHTS:
-        yield add_scaled(graph.copy(), ials.copy(), weight)
+def _describe(model: Model, values: Values) -> str:
+    settings = ", ".join(f"{name} {value:g}" for name, value in values.items())
+    return f"{model.name} {settings}" if settings else model.name

@@ -44,7 +44,7 @@ class GraphModel:
     def __init__(
         self,
         user_exponent: float = 0.25,
-        from_exponent: float = 0.5,
+        from_exponent: float = 0.6,
         to_exponent: float = 0.3,
         low_pass: float = 0.2,
         n_factors: int = 256,
@@ -59,7 +59,7 @@ class GraphModel:
         self.max_neighbours = max_neighbours
         self.seed = seed
         self._train = sp.csr_matrix((0, 0), dtype=np.float32)
-        self._filter = sp.csr_matrix((0, 0), dtype=np.float32)
+        self.item_item = sp.csr_matrix((0, 0), dtype=np.float32)
         self._down = self._up = np.empty((0, 0), dtype=np.float32)
 
     @property
@@ -85,7 +85,7 @@ class GraphModel:
         left = (degree_power(item_degrees, self.from_exponent) @ train.T).tocsr()
         left = left @ degree_power(user_degrees, 2 * self.user_exponent)
         right = (train @ degree_power(item_degrees, self.to_exponent)).tocsr()
-        self._filter = largest_product(left, right, self.max_neighbours)
+        self.item_item = largest_product(left, right, self.max_neighbours)
         rank = min(self.n_factors, min(train.shape) - 1)
         if self.low_pass and rank > 0:
             self._fit_low_pass(train, rank)
@@ -100,14 +100,19 @@ class GraphModel:
         self._up = (powers.astype(np.float32)[:, None] * vectors).T.copy()
 
     def product(self) -> SparseProduct | None:
-        return None if self._up.size else SparseProduct(self._train, self._filter)
+        return None if self._up.size else SparseProduct(self._train, self.item_item)
 
     def scores(self, users: Int32) -> Float32:
         rows = self._train[users]
-        linear = dense_product(rows, self._filter)
+        linear = dense_product(rows, self.item_item)
         if not self._up.size:
             return linear
-        return add_scaled(linear, np.asarray(rows @ self._down, dtype=np.float32) @ self._up, self.low_pass)
+        low = np.asarray(rows @ self._down, dtype=np.float32) @ self._up
+        for block, weight in ((linear, 1.0), (low, self.low_pass)):
+            spread = block.std(axis=1, keepdims=True)
+            block *= np.where(spread > 0, weight / np.maximum(spread, 1e-30), 0.0).astype(np.float32)
+        linear += low
+        return linear
 
 
 def leading_vectors(matrix: sp.csr_matrix, rank: int, seed: int, n_iterations: int = 6) -> Float32:
@@ -124,12 +129,3 @@ def leading_vectors(matrix: sp.csr_matrix, rank: int, seed: int, n_iterations: i
     projected = matrix @ basis
     values, rotation = np.linalg.eigh((projected.T @ projected).astype(np.float64))
     return np.ascontiguousarray(basis @ rotation[:, np.argsort(-values)[:rank]].astype(np.float32))
-
-
-def add_scaled(base: Float32, other: Float32, weight: float) -> Float32:
-    """base + weight * other with each row scaled to standard deviation 1; written into ``base``."""
-    for block, factor in ((base, 1.0), (other, weight)):
-        spread = block.std(axis=1, keepdims=True)
-        block *= np.where(spread > 0, factor / np.maximum(spread, 1e-30), 0.0).astype(np.float32)
-    base += other
-    return base
