@@ -93,6 +93,7 @@ class Retriever:
         rows: npt.NDArray[np.int32],
         scores: npt.NDArray[np.float32],
         exact: npt.NDArray[np.int8],
+        probes: int = 0,
     ) -> None: ...
     @property
     def n_bytes(self) -> int: ...

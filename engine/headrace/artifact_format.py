@@ -62,7 +62,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metrics: dict[str, float]
     parameters: dict[str, str | int | float | bool | None]
     libraries: dict[str, str]
-    index_type: Literal["exact", "hnsw", "ivf"] = "exact"
+    index_type: Literal["exact", "lists", "hnsw", "ivf"] = "exact"
+    index_probes: int = 0
+    """Lists that a search scans at least, of index type "lists"."""
     repeat_policy: Literal["allow", "exclude_purchased"]
     repeat_rate: float
     """Share of purchases of an item that its buyer had bought before."""
@@ -131,11 +133,17 @@ OPTIONAL_ARRAYS: dict[str, ArraySpec] = {
     f"{kind}_link_{part}": ArraySpec(dtype, (size or f"{kind}_links",))
     for kind in ("item", "session")
     for part, (dtype, size) in _LINKS.items()
-} | {"session_decay": ArraySpec("<f4", ("lags",))}
-"""Arrays of the blend, since format version 2. All of one kind are there or none; those that are not are empty.
+} | {
+    "session_decay": ArraySpec("<f4", ("lags",)),
+    "index_centres": ArraySpec("<f4", ("lists", "factors")),
+    "index_lists": ArraySpec("<i4", ("items",)),
+}
+"""Arrays of the blend and of the index, since format version 2. All of one kind are there or none; those that are not
+are empty.
 
 item_link_* : links from an item of a history to others. session_link_* : from an item of the session to what comes
-next. session_decay : what the latest item of the session weighs, the one before it, and so on.
+next. session_decay : what the latest item of the session weighs, the one before it, and so on. index_centres,
+index_lists : of index type "lists", the centres and which of them each item belongs to.
 """
 
 OFFSETS = {
@@ -198,7 +206,7 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> Non
         "exchanges": len(manifest.landscape_exchanges),
         "week_hours": 168,
     }
-    wanted = ARRAYS | {name: OPTIONAL_ARRAYS[name] for name in _blend_arrays(arrays, manifest)}
+    wanted = ARRAYS | {name: OPTIONAL_ARRAYS[name] for name in _optional_arrays(arrays, manifest)}
     for name, spec in wanted.items():
         array = arrays.get(name)
         if array is None:
@@ -219,12 +227,16 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> Non
             raise ArtifactError(f"array {name}", got=int(offsets[-1]), expected=f"0 to {len(arrays[target])}")
 
 
-def _blend_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> list[str]:
+def _optional_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> list[str]:
     """Names of the optional arrays that this artifact must have."""
-    weights = {"item": manifest.blend.item_weight, "session": manifest.blend.session_weight}
-    kinds = [
-        kind for kind, weight in weights.items() if weight or any(name.startswith(f"{kind}_link") for name in arrays)
-    ]
+    needed = {
+        "item_link": manifest.blend.item_weight != 0,
+        "session_": manifest.blend.session_weight != 0,
+        "index_": manifest.index_type == "lists",
+    }
+    if needed["index_"] and manifest.index_probes < 1:
+        raise ArtifactError("manifest: index_probes", got=manifest.index_probes, expected="1 or more")
+    kinds = [kind for kind, must in needed.items() if must or any(name.startswith(kind) for name in arrays)]
     return [name for name in OPTIONAL_ARRAYS if name.startswith(tuple(kinds))]
 
 

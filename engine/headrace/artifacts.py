@@ -74,7 +74,7 @@ class Artifact:
     """One version, its arrays mapped from disk and read-only; see artifact_format for dtypes and shapes.
 
     History rows are distinct (user, item, event type); times are those of the last such event. Neighbours are best
-    first. ``index_path`` is the Faiss file, None when search is exact.
+    first. ``index_path`` is the file of a Faiss index, None when there is none.
     """
 
     path: Path
@@ -109,6 +109,8 @@ class Artifact:
     session_link_items: Int32 = field(default_factory=_no_items)
     session_link_weights: Float32 = field(default_factory=_no_weights)
     session_decay: Float32 = field(default_factory=_no_weights)
+    index_centres: Float32 = field(default_factory=_no_weights)
+    index_lists: Int32 = field(default_factory=_no_items)
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = True) -> Artifact:
@@ -127,7 +129,8 @@ class Artifact:
         except ArtifactError as error:
             raise ArtifactCorruptError(f"{path}: {error}", hint="train again or roll back") from error
         index_path = path / INDEX
-        if (manifest.index_type != "exact") != index_path.exists():
+        has_file = manifest.index_type in ("hnsw", "ivf")
+        if has_file != index_path.exists():
             raise ArtifactCorruptError(
                 f"{index_path}: the index type is {manifest.index_type!r}, which does not fit the files present"
             )
@@ -137,7 +140,7 @@ class Artifact:
             path=path,
             version=manifest.version,
             manifest=manifest,
-            index_path=index_path if manifest.index_type != "exact" else None,
+            index_path=index_path if has_file else None,
             user_ids=_id_table(arrays, "user"),
             item_ids=_id_table(arrays, "item"),
             **stored,
@@ -202,7 +205,7 @@ class ArtifactWriter:
 
     @property
     def index_path(self) -> Path:
-        """Where an approximate index belongs, to be written before :meth:`finish`."""
+        """Where a Faiss index belongs, to be written before :meth:`finish`."""
         return self.folder / INDEX
 
     def finish(self, manifest: Manifest) -> Path:

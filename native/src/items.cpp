@@ -113,7 +113,7 @@ void Items::search_added(const float* const* queries, const Bars* bars, size_t n
                 best[q].offer({score(factors, queries[q], d()) + added, static_cast<int32_t>(row)});
         });
     }
-    added_->scan->search(queries, others.data(), n, best, {nullptr, beside.filter, nullptr});
+    added_->scan->search(queries, others.data(), n, best, {nullptr, beside.filter});
 }
 
 }  // namespace headrace

@@ -166,8 +166,9 @@ void Lists::round_query(Query& query) const {
 
 void Lists::search(const float* const* queries, const Bars* bars, size_t n, Best* best, const Beside& beside) const {
     const Filter* filter = beside.filter;
+    const size_t probes = beside.probes ? beside.probes : probes_;
     // a filter that lets no more by than the probed lists hold is scanned itself, a wide one looked at last
-    const bool narrow = filter && filter->count <= n_items() / n_lists() * probes_;
+    const bool narrow = filter && filter->count <= n_items() / n_lists() * probes;
     const bool wide = filter && !narrow && filter->count * wide_share >= n_items();
     for (size_t q = 0; q < n; ++q) {
         Bars others = bars[q];
@@ -178,7 +179,7 @@ void Lists::search(const float* const* queries, const Bars* bars, size_t n, Best
         if (narrow) {
             scan_filter(query, *filter);
         } else {
-            scan_lists(query, wide ? nullptr : filter);
+            scan_lists(query, probes, wide ? nullptr : filter);
         }
         settle(query, best[q]);
         if (beside.additions) {
@@ -191,7 +192,7 @@ void Lists::search(const float* const* queries, const Bars* bars, size_t n, Best
     }
 }
 
-void Lists::scan_lists(Query& query, const Filter* filter) const {
+void Lists::scan_lists(Query& query, size_t probes, const Filter* filter) const {
     std::vector<float> offsets(n_lists());
     score_columns(columns_.data(), n_lists(), d_, query.exact, offsets.data());
     std::vector<Centre> centres;
@@ -199,7 +200,7 @@ void Lists::scan_lists(Query& query, const Filter* filter) const {
     for (size_t list = 0; list < n_lists(); ++list) centres.push_back({offsets[list], static_cast<int32_t>(list)});
     std::make_heap(centres.begin(), centres.end(), later);
     size_t n_scanned = 0;
-    while (!centres.empty() && !query.enough(n_scanned, probes_)) {
+    while (!centres.empty() && !query.enough(n_scanned, probes)) {
         std::pop_heap(centres.begin(), centres.end(), later);
         scan_list(query, filter, static_cast<size_t>(centres.back().list), centres.back().score);
         centres.pop_back();

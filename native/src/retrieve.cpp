@@ -86,7 +86,7 @@ class Group {
             some_additions.push_back(std::move(additions_[i]));
         }
         items_.search(some_queries.data(), some_bars.data(), some_best.size(), some_best.data(),
-                      {some_additions.data(), nullptr, exact.data()});
+                      {some_additions.data(), nullptr, 0, exact.data()});
         size_t next = 0;
         for (size_t i = 0; i < n_; ++i) {
             if (best[i].capacity()) {
@@ -148,7 +148,7 @@ class Group {
             if (factors && bars.allow(row))
                 best.offer({score(factors, query, items_.d()) + added, static_cast<int32_t>(row)});
         });
-        items_.search_added(&query, &bars, 1, &best, {&additions, nullptr, nullptr});
+        items_.search_added(&query, &bars, 1, &best, {&additions});
     }
 
     void write(size_t i, const Bars& bars, Best& best) const {

@@ -145,7 +145,7 @@ Retriever without_items(const Retriever& self, In<int32_t> rows) {
 
 // The best rows of each query, -1 and 0 behind the last.
 void search_items(const Retriever& self, InTable<float> vectors, std::optional<In<uint64_t>> filter,
-                  OutTable<int32_t> rows, OutTable<float> scores, Out<int8_t> exact) {
+                  OutTable<int32_t> rows, OutTable<float> scores, Out<int8_t> exact, size_t probes) {
     size_t n = vectors.shape(0), k = rows.shape(1), d = self.items.d();
     check(vectors.shape(1) >= d && rows.shape(0) == n && scores.shape(0) == n && scores.shape(1) == k);
     check(exact.shape(0) == n && (!filter || filter->shape(0) * 64 >= self.items.n_base()));
@@ -162,7 +162,7 @@ void search_items(const Retriever& self, InTable<float> vectors, std::optional<I
     std::vector<const float*> queries;
     for (size_t q = 0; q < n; ++q) queries.push_back(vectors.data() + q * vectors.shape(1));
     self.items.search(queries.data(), bars.data(), n, best.data(),
-                      {nullptr, only ? &*only : nullptr, exact.data()});
+                      {nullptr, only ? &*only : nullptr, probes, exact.data()});
     for (size_t q = 0; q < n; ++q) {
         const std::vector<Scored>& found = best[q].sorted();
         for (size_t i = 0; i < k; ++i) {
@@ -234,7 +234,7 @@ void bind_scan(nb::module_& m) {
         .def("with_items", &with_items, "rows"_a.noconvert(), "factors"_a.noconvert())
         .def("without_items", &without_items, "rows"_a.noconvert())
         .def("search", &search_items, "vectors"_a.noconvert(), "filter"_a.none().noconvert(), "rows"_a.noconvert(),
-             "scores"_a.noconvert(), "exact"_a.noconvert())
+             "scores"_a.noconvert(), "exact"_a.noconvert(), "probes"_a = 0)
         .def_prop_ro("n_bytes", [](const Retriever& self) { return self.items.bytes(); })
         .def_prop_ro("n_added", [](const Retriever& self) { return self.items.n_added(); })
         .def("retrieve", &retrieve_slates, "vectors"_a.noconvert(), "warm"_a.noconvert(), "limits"_a.noconvert(),

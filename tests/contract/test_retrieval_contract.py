@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import faiss
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from headrace.events.items import CatalogItem
 from headrace.events.log import EventLog
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Answer, Query, Recommender
+from headrace_training.clusters import k_means, nearest
 
 EXACT, APPROXIMATE, POPULAR = 1, 2, 3
 N_ITEMS, D = 2000, 16
@@ -33,13 +35,20 @@ def build_index(kind: str, factors: np.ndarray) -> Any:
     return index
 
 
-@pytest.fixture(params=["exact", "hnsw", "ivf"])
+@pytest.fixture(params=["exact", "lists", "hnsw", "ivf"])
 def artifact(request: pytest.FixtureRequest, factories: ModuleType, tmp_path: Path) -> Artifact:
     made: Artifact = factories.make_artifact(
         n_items=N_ITEMS, d=D, history=20, index_type=request.param, repeat_policy="exclude_purchased"
     )
     if request.param == "exact":
         return made
+    if request.param == "lists":
+        factors = np.array(made.item_factors)
+        centres = k_means(factors, 16)
+        manifest = msgspec.structs.replace(made.manifest, index_probes=8)
+        return dataclasses.replace(
+            made, manifest=manifest, index_centres=centres, index_lists=nearest(factors, centres)
+        )
     path = tmp_path / "index.faiss"
     faiss.write_index(build_index(request.param, np.array(made.item_factors)), str(path))
     return dataclasses.replace(made, index_path=path)
@@ -57,13 +66,15 @@ def ask(recommender: Recommender, queries: list[Query]) -> list[Answer]:
 
 
 def exact_twin(recommender: Recommender) -> Recommender:
-    artifact = dataclasses.replace(recommender.model.artifact, index_path=None)
+    artifact = recommender.model.artifact
+    manifest = msgspec.structs.replace(artifact.manifest, index_type="exact")
+    artifact = dataclasses.replace(artifact, index_path=None, manifest=manifest)
     return Recommender(Model(artifact, recommender.log), recommender.log)
 
 
 def test_the_tier_says_how_the_answer_was_made(recommender: Recommender, artifact: Artifact) -> None:
     known, stranger = ask(recommender, [Query("u1"), Query("nobody")])
-    assert known.tier == (EXACT if artifact.index_path is None else APPROXIMATE)
+    assert known.tier == (EXACT if artifact.manifest.index_type == "exact" else APPROXIMATE)
     assert stranger.tier == POPULAR
 
 
@@ -105,3 +116,37 @@ def test_an_answer_does_not_depend_on_its_companions(recommender: Recommender) -
     for query, together in zip(queries, ask(recommender, queries), strict=True):
         (alone,) = ask(recommender, [query])
         assert (alone.rows, alone.scores, alone.tier) == (together.rows, together.scores, together.tier)
+
+
+def test_items_that_come_and_go_do_so_whatever_the_index(recommender: Recommender, artifact: Artifact) -> None:
+    live, best = recommender.model.live, ask(recommender, [Query("u1", limit=20)])[0]
+    vector = recommender.model.artifact.item_factors[best.rows[0]]
+    live.remove(np.array(best.rows[:5], dtype=np.int32))
+    after = ask(recommender, [Query("u1", limit=N_ITEMS)])[0]
+    assert not set(best.rows[:5]) & set(after.rows)
+    popular = ask(recommender, [Query("nobody", limit=N_ITEMS)])[0]
+    assert not set(best.rows[:5]) & set(popular.rows)
+    assert len(popular.rows) == N_ITEMS - 5
+    live.add(np.array([best.rows[4]], dtype=np.int32), 3 * vector[None])
+    (again,) = ask(recommender, [Query("u1", limit=20)])
+    assert again.rows[0] == best.rows[4]
+    assert again.rows[1:3] == best.rows[5:7]
+    assert again.tier == (EXACT if artifact.manifest.index_type == "exact" else APPROXIMATE)
+
+
+def test_a_new_item_with_factors_ranks_among_the_others(recommender: Recommender, log: EventLog) -> None:
+    log.upsert_items([CatalogItem("new", False, 0, 0, 0, {}), CatalogItem("newer", False, 0, 0, 0, {})])
+    recommender.catch_up()
+    best = ask(recommender, [Query("u1", limit=20)])[0]
+    row = recommender.model.items.rows.find("newer")
+    recommender.model.live.add(
+        np.array([row], dtype=np.int32), recommender.model.artifact.item_factors[best.rows[3]][None]
+    )
+    (answer,) = ask(recommender, [Query("u1", limit=20)])
+    assert answer.scores[4] == answer.scores[3]
+    assert answer.item_ids[4] == "newer"
+    assert answer.rows[:4] == best.rows[:4]
+    everything = ask(recommender, [Query("u1", limit=N_ITEMS + 9, exclude_purchased=False)])[0]
+    assert len(set(everything.rows)) == len(everything.rows) == N_ITEMS + 2
+    recommender.model.live.add(np.array([row + 100], dtype=np.int32), np.ones((1, D), np.float32))
+    ask(recommender, [Query("u1", limit=20)])  # a row that the item table does not know yet is not shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from pathlib import Path
@@ -40,7 +41,7 @@ from headrace_training.slate import NO_REPEAT, choose_repeat, served_metrics
 DAY_MS = 86_400_000
 ALPHAS = (1.0, 2.0, 5.0, 20.0)
 REPEATS_ALLOWED_FROM = 0.2
-LIBRARIES = ("headrace", "numpy", "scipy", "implicit", "faiss-cpu")
+LIBRARIES = ("headrace", "numpy", "scipy", "implicit")
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,13 @@ class Fitter:
         say(f"learning from all {len(self.events.times_ms)} events")
         final = self.moment(self.slices.end_ms)
         say("choosing the search index")
-        index = choose_index(final.item_factors, final.user_factors)
+        n_threads = len(os.sched_getaffinity(0))
+        index = choose_index(final.item_factors, final.user_factors, seed=self.settings.seed, n_threads=n_threads)
         metrics["index_recall@20"] = index.recall
         with store.writer(name) as writer:
             self._add_arrays(writer, final, model)
-            if index.index is not None:
-                import faiss
-
-                faiss.write_index(index.index, str(writer.index_path))
+            if index.lists is not None:
+                writer.add(index_centres=index.lists.centres, index_lists=index.lists.lists)
             return writer.finish(self._manifest(name, metrics, model, index, rate, policy))
 
     def choose(self) -> None:
@@ -252,13 +252,14 @@ class Fitter:
                 "seed": settings.seed,
                 "half_life_days": settings.half_life_days,
                 "recent_days": settings.recent_days,
-                "index_query_ms": index.query_ms,
+                **index.parameters(),
                 "landscape": "observed"
                 if self.landscape
                 else f"log-normal, median {settings.assumed_median_cpm:g} CPM, sigma {settings.assumed_sigma:g}",
             },
             libraries={library: library_version(library) for library in LIBRARIES},
             index_type=index.kind,
+            index_probes=index.lists.probes if index.lists else 0,
             repeat_policy="allow" if policy == "allow" else "exclude_purchased",
             repeat_rate=rate,
             event_weights=self.weights,

@@ -13,6 +13,7 @@ from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
 from headrace.kernels.history import Merged, fold_in_input
 from headrace.recommend.embeddings import Embeddings
+from headrace.recommend.index import Lists, LiveIndex, native_lists
 from headrace.state.items import ItemTable
 from headrace.state.users import MAX_HISTORY, UserState
 from headrace.types import Float32, Int32, Int64
@@ -25,7 +26,7 @@ class Model:
     """A snapshot that never changes, but for the log's events and catalog, which its items and users follow.
 
     artifact : the arrays, mapped. log : the log that items and users follow.
-    Attributes: ``retriever`` for search, ``gram`` for fold_in, ``embeddings`` of people's histories,
+    Attributes: ``live`` for search, ``gram`` for fold_in, ``embeddings`` of people's histories,
     ``inverse_norms`` (n_items,) float32 of the items' factors, 0 for an item without any, ``index`` the Faiss index or
     None, ``items``, ``users``.
     """
@@ -34,7 +35,7 @@ class Model:
         self.artifact = artifact
         self.version = artifact.version
         self.n_items = len(artifact.item_ids)
-        self.retriever = make_retriever(artifact)
+        self.live = LiveIndex(make_retriever(artifact), artifact.item_factors.shape[1])
         self.gram = _padded_gram(artifact)
         self.embeddings = Embeddings(self.gram, np.asarray(artifact.item_factors))
         self.index = _read_index(artifact)
@@ -43,6 +44,11 @@ class Model:
         self.users = UserState(artifact, log, self.items, max_history=max_history)
         self.inverse_norms = _inverse_norms(artifact)
         self.users.catch_up()
+
+    @property
+    def retriever(self) -> Retriever:
+        """The search over the items of this moment."""
+        return self.live.searcher
 
     def fold_in_input(self, merged: Merged) -> tuple[Int64, Int32, Float32]:
         """Row pointers, item rows and confidences of the people's histories as far as the artifact knows the items."""
@@ -71,7 +77,14 @@ def make_retriever(artifact: Artifact) -> Retriever:
         manifest.repeat_days,
         partial(release, artifact.item_factors),
         _blend(artifact),
+        _lists(artifact),
     )
+
+
+def _lists(artifact: Artifact) -> tuple[Float32, Int32, int, bool] | None:
+    if artifact.manifest.index_type != "lists":
+        return None
+    return native_lists(Lists(artifact.index_centres, artifact.index_lists, artifact.manifest.index_probes))
 
 
 def _blend(artifact: Artifact) -> Blend | None:

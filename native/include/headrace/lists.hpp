@@ -54,7 +54,7 @@ class Lists final : public Search {
     void measure_spread(const float* centres);
     void round_item(size_t row, const float* centre);
     void round_query(Query& query) const;
-    void scan_lists(Query& query, const Filter* filter) const;
+    void scan_lists(Query& query, size_t probes, const Filter* filter) const;
     void scan_list(Query& query, const Filter* filter, size_t list, float offset) const;
     void scan_filter(Query& query, const Filter& filter) const;
     void scan_rows(Query& query, const int32_t* rows, size_t n, const float* offsets) const;

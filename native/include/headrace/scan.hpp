@@ -91,6 +91,7 @@ Bytes allocate(size_t bytes);
 struct Beside {
     const Additions* additions = nullptr;  // one a query, what is added to the scores of some rows
     const Filter* filter = nullptr;        // of all queries; not together with additions
+    size_t probes = 0;                     // lists that are scanned at least, where there are any; 0: as usual
     int8_t* exact = nullptr;               // (n,), set to 0 where items of the best may have been missed, else left alone
 };
 
