@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,17 +57,10 @@ GUARDED_METRICS = ("recall@20", "coverage@20")
 _SPECS = ARRAYS | OPTIONAL_ARRAYS
 
 
-def _no_pointers() -> Int64:
-    """For the field of an optional array that is not there; so are the next two."""
-    return np.empty(0, dtype=np.int64)
-
-
-def _no_items() -> Int32:
-    return np.empty(0, dtype=np.int32)
-
-
-def _no_weights() -> Float32:
-    return np.empty(0, dtype=np.float32)
+# for the fields of optional arrays that are not there
+_NO_POINTERS: Any = partial(np.empty, 0, np.int64)
+_NO_ITEMS: Any = partial(np.empty, 0, np.int32)
+_NO_WEIGHTS: Any = partial(np.empty, 0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,15 +96,15 @@ class Artifact:
     landscape_edges_cpm: Int64
     landscape_counts: Float64
     traffic_profile: Float64
-    item_link_indptr: Int64 = field(default_factory=_no_pointers)
-    item_link_items: Int32 = field(default_factory=_no_items)
-    item_link_weights: Float32 = field(default_factory=_no_weights)
-    session_link_indptr: Int64 = field(default_factory=_no_pointers)
-    session_link_items: Int32 = field(default_factory=_no_items)
-    session_link_weights: Float32 = field(default_factory=_no_weights)
-    session_decay: Float32 = field(default_factory=_no_weights)
-    index_centres: Float32 = field(default_factory=_no_weights)
-    index_lists: Int32 = field(default_factory=_no_items)
+    item_link_indptr: Int64 = field(default_factory=_NO_POINTERS)
+    item_link_items: Int32 = field(default_factory=_NO_ITEMS)
+    item_link_weights: Float32 = field(default_factory=_NO_WEIGHTS)
+    session_link_indptr: Int64 = field(default_factory=_NO_POINTERS)
+    session_link_items: Int32 = field(default_factory=_NO_ITEMS)
+    session_link_weights: Float32 = field(default_factory=_NO_WEIGHTS)
+    session_decay: Float32 = field(default_factory=_NO_WEIGHTS)
+    index_centres: Float32 = field(default_factory=_NO_WEIGHTS)
+    index_lists: Int32 = field(default_factory=_NO_ITEMS)
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = True) -> Artifact:

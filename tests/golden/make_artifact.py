@@ -48,6 +48,8 @@ def golden_arrays() -> dict[str, np.ndarray]:
         "session_link_items": np.array([3, 0]),
         "session_link_weights": np.array([0.75, 0.5]),
         "session_decay": np.array([1.0, 0.5]),
+        "index_centres": np.array([[1.0, 0.0], [0.0, 1.0]]),
+        "index_lists": np.array([0, 1, 1, 0]),
     }
 
 
@@ -66,6 +68,8 @@ def golden_manifest() -> Manifest:
         metrics={"recall@20": 0.5, "ndcg@20": 0.25, "coverage@20": 1.0},
         parameters={"model": "ials", "iterations": 15, "seed": 0},
         libraries={"headrace": "0.1.0"},
+        index_type="lists",
+        index_probes=1,
         repeat_policy="allow",
         repeat_rate=0.25,
         repeat_boost=0.5,
