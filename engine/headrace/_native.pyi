@@ -173,6 +173,43 @@ def rank_products(
     items: npt.NDArray[np.int32],
     scores: npt.NDArray[np.float32],
 ) -> bool: ...
+def gather(
+    known_indptr: npt.NDArray[np.int64],
+    known_rows: npt.NDArray[np.int32],
+    known_types: npt.NDArray[np.int8],
+    known_weights: npt.NDArray[np.float32],
+    known_times_ms: npt.NDArray[np.int64],
+    start: npt.NDArray[np.int64],
+    length: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.int32],
+    types: npt.NDArray[np.int8],
+    counts: npt.NDArray[np.float32],
+    times_ms: npt.NDArray[np.int64],
+    users: npt.NDArray[np.int32],
+    slots: npt.NDArray[np.int32],
+    type_weights: npt.NDArray[np.float32],
+    where: npt.NDArray[np.int32],
+    indptr: npt.NDArray[np.int64],
+    out_rows: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.float32],
+    n_bought: npt.NDArray[np.float32],
+    last_ms: npt.NDArray[np.int64],
+    last_bought_ms: npt.NDArray[np.int64],
+    n_events: npt.NDArray[np.float32],
+    last_event_ms: npt.NDArray[np.int64],
+) -> None: ...
+def fold_in_input(
+    indptr: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.float32],
+    last_ms: npt.NDArray[np.int64],
+    n_items: int,
+    alpha: float,
+    max_history: int,
+    out_indptr: npt.NDArray[np.int64],
+    out_rows: npt.NDArray[np.int32],
+    confidences: npt.NDArray[np.float32],
+) -> None: ...
 def scan_passes() -> list[str]: ...
 def use_scan_pass(name: str) -> None: ...
 

@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "headrace/embeddings.hpp"
 #include "headrace/foldin.hpp"
+#include "headrace/history.hpp"
 #include "headrace/retrieve.hpp"
 #include "headrace/slate_codec.hpp"
 
@@ -119,9 +120,41 @@ void threads_share_embeddings() {
     CHECK(embeddings.n_folded() >= 5);
 }
 
+// A purchase in the artifact, then another and a return in the log; an item that fold-in does not know.
+void histories_merge_and_the_latest_count() {
+    const std::vector<int64_t> indptr{0, 2}, times{5, 7}, fresh_times{9, 11, 12}, start{0};
+    const std::vector<int32_t> rows{1, 4}, fresh_rows{1, 1, 0}, length{3}, users{-1, 0}, slots{-1, 0};
+    const std::vector<int8_t> types{3, 1}, fresh_types{3, 4, 1};
+    const std::vector<float> weights{4.0f, 0.5f}, counts{1.0f, 2.0f, 3.0f}, unit{0.0f, 0.25f, 0.0f, 2.0f, 0.0f};
+    std::vector<int32_t> where(5, -1), out_rows(5);
+    std::vector<int64_t> out_indptr(3), last(5), bought(5), last_event(2);
+    std::vector<float> out_weights(5), n_bought(5), n_events(2);
+    gather({indptr.data(), {rows.data(), types.data(), weights.data(), times.data()}},
+           {start.data(), length.data(), {fresh_rows.data(), fresh_types.data(), counts.data(), fresh_times.data()}},
+           users.data(), slots.data(), 2, unit.data(), where.data(),
+           {out_indptr.data(), out_rows.data(), out_weights.data(), n_bought.data(), last.data(), bought.data(),
+            n_events.data(), last_event.data()});
+    CHECK((out_indptr == std::vector<int64_t>{0, 0, 3}));
+    CHECK(out_rows[0] == 1 && out_rows[1] == 4 && out_rows[2] == 0);
+    CHECK(n_bought[0] == 1.0f && out_weights[0] == 2.0f && last[0] == 11 && bought[0] == 9);
+    CHECK(out_weights[1] == 0.5f && out_weights[2] == 0.75f && n_events[1] == 8.0f && last_event[1] == 12);
+    CHECK(std::count(where.begin(), where.end(), -1) == 5);
+
+    for (size_t max_history : {0, 1, 2, 3}) {
+        std::vector<int64_t> used(3);
+        std::vector<int32_t> used_rows(3);
+        std::vector<float> confidences(3);
+        fold_in_input({out_indptr.data(), out_rows.data(), out_weights.data(), last.data()}, 2, 4, 10.0f, max_history,
+                      used.data(), used_rows.data(), confidences.data());
+        CHECK(used[1] == 0 && used[2] == static_cast<int64_t>(std::min<size_t>(max_history, 2)));
+        if (max_history == 1) CHECK(used_rows[0] == 0 && confidences[0] == 7.5f);
+    }
+}
+
 }  // namespace
 
 int main() {
+    histories_merge_and_the_latest_count();
     threads_share_embeddings();
     for (const BlockPass& pass : block_passes())
         for (size_t n_items : {0, 1, 63, 64, 65, 700})

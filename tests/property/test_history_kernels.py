@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace import _native
 from headrace.kernels import history as kernels
 from headrace.reference import history as reference
 from headrace.state.users import new_arena
@@ -93,7 +95,9 @@ def merged_of(csr: kernels.Csr, arena: kernels.Arena, users: list[int], slots: l
         np.zeros(n, dtype=np.int64),
     )
     where = np.full(N_ROWS, -1, dtype=np.int32)
-    kernels.gather(csr, arena, np.array(users, dtype=np.int32), np.array(slots, dtype=np.int32), WEIGHTS, where, out)
+    asked = (np.array(users, dtype=np.int32), np.array(slots, dtype=np.int32))
+    fresh = (arena.start, arena.length, arena.rows, arena.types, arena.counts, arena.times_ms)
+    _native.gather(*csr, *fresh, *asked, WEIGHTS, where, *out)
     assert (where == -1).all()
     return out
 
@@ -108,7 +112,8 @@ def test_merged_histories_and_fold_in_input(
     merged = merged_of(csr, arena, users, slots)
     size = len(merged.rows)
     indptr, rows, confidences = np.zeros(6, np.int64), np.zeros(size, np.int32), np.zeros(size, np.float32)
-    kernels.fold_in_input(merged, N_ROWS - 2, np.float32(8.0), max_history, indptr, rows, confidences)
+    columns = (merged.indptr, merged.rows, merged.weights, merged.last_ms)
+    _native.fold_in_input(*columns, N_ROWS - 2, 8.0, max_history, indptr, rows, confidences)
     wanted = np.array([1, 0, 1, 1, 1], dtype=np.int8)
     bought_indptr, bought = np.zeros(6, np.int64), np.zeros(size, np.int32)
     kernels.purchased_rows(merged, wanted, bought_indptr, bought)
@@ -133,3 +138,19 @@ def test_merged_histories_and_fold_in_input(
         assert pairs == reference.fold_in_input(person, N_ROWS - 2, 8.0, max_history)
         mine = bought[bought_indptr[i] : bought_indptr[i + 1]].tolist()
         assert mine == ([row for row, item in person.items.items() if item.n_bought > 0] if wanted[i] else [])
+
+
+def test_histories_that_do_not_fit_are_refused() -> None:
+    csr, _ = artifact_part([(0, 1, 3, 5)])
+    arena = filled([(0, 2, 3, 5)], 500)
+    wrong = (
+        (csr, arena, [2], [-1]),
+        (csr, arena, [-1], [4]),
+        (csr._replace(rows=csr.rows + N_ROWS), arena, [0], [-1]),
+        (csr._replace(types=csr.types - 100), arena, [0], [-1]),
+        (csr._replace(weights=csr.weights[:0]), arena, [0], [-1]),
+        (csr, arena._replace(start=arena.start + 10**6), [-1], [0]),
+    )
+    for known, fresh, users, slots in wrong:
+        with pytest.raises(ValueError, match="do not fit"):
+            merged_of(known, fresh, users, slots)

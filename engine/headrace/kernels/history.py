@@ -1,4 +1,4 @@
-"""What people did since the artifact, and both together, as arrays.
+"""What people did since the artifact, as arrays; both together are merged natively, by native/src/history.cpp.
 
 A person has one *slot*: a stretch of the arena with one entry for each distinct (item row, event type), in order of
 first appearance. Rows are those of the artifact's items, then of items that it does not know.
@@ -152,56 +152,12 @@ def repack(arena: Arena, out: Arena) -> None:
     out.tail[0] = target
 
 
-_Entries = tuple[Int32, Int8, Float32, Int64]
-"""Rows, types, counts or weights, times."""
-
-
-@njit(nogil=True, cache=True)
-def _merge(
-    out: Merged, person: int, where: Int32, entry: int, source: _Entries, type_weights: Float32, weighed: bool
-) -> int:
-    """Add entries to a person's own, which end before ``entry``; returns where they end now.
-
-    weighed : whether the source has weights, as the artifact does, or counts, as the arena does.
-    """
-    # Fields by name in the loop would count references to their arrays there, at ten times the cost.
-    rows, weights, n_bought, last_ms, last_bought_ms = out[1:6]
-    source_rows, types, values, times_ms = source
-    n_events, last_event_ms = out.n_events[person], out.last_event_ms[person]
-    for p in range(source_rows.shape[0]):
-        row, kind, time_ms = source_rows[p], types[p], times_ms[p]
-        if weighed:
-            weight = abs(values[p])
-            unit = type_weights[_PURCHASE] if kind == _RETURN else type_weights[kind]
-            count = weight / unit if unit > 0.0 else np.float32(0.0)
-        else:
-            count = values[p]
-            weight = count * type_weights[kind]
-        position = where[row]
-        if position < 0:
-            position = where[row] = entry
-            entry += 1
-            rows[position] = row
-            weights[position] = n_bought[position] = 0.0
-            last_ms[position] = last_bought_ms[position] = 0
-        last_ms[position] = max(last_ms[position], time_ms)
-        last_event_ms = max(last_event_ms, time_ms)
-        if kind == _RETURN:
-            n_bought[position] -= count
-            continue
-        n_events += count
-        if kind == _PURCHASE:
-            n_bought[position] += count
-            last_bought_ms[position] = max(last_bought_ms[position], time_ms)
-        else:
-            weights[position] += weight
-    out.n_events[person], out.last_event_ms[person] = n_events, last_event_ms
-    return entry
-
-
 @njit(nogil=True, cache=True)
 def n_entries(indptr: Int64, length: Int32, user_idx: Int32, slots: Int32) -> int:
-    """Entries of n people in the artifact's histories and in the arena together; arguments as for :func:`gather`."""
+    """Entries of n people in the artifact's histories and in the arena together.
+
+    indptr, length : of :class:`Csr` and :class:`Arena`. user_idx, slots : (n,) int32, -1 for none.
+    """
     total = 0
     for person in range(user_idx.shape[0]):
         if user_idx[person] >= 0:
@@ -209,42 +165,6 @@ def n_entries(indptr: Int64, length: Int32, user_idx: Int32, slots: Int32) -> in
         if slots[person] >= 0:
             total += length[slots[person]]
     return total
-
-
-@njit(nogil=True, cache=True)
-def gather(
-    history: Csr, arena: Arena, user_idx: Int32, slots: Int32, type_weights: Float32, where: Int32, out: Merged
-) -> None:
-    """Merge what the artifact and the arena know of n people.
-
-    A return takes one purchase of the item back, whichever of them came first; purchases less returns weigh
-    ``type_weights[PURCHASE]`` each, never less than nothing.
-
-    user_idx, slots : (n,) int32, -1 for none. type_weights : (n_types,) float32, weight of one event.
-    where : (n_rows,) int32, all -1, and again so afterwards. out : see Merged, with room for all entries.
-    """
-    rows, weights, n_bought = out.rows, out.weights, out.n_bought
-    entry = 0
-    out.indptr[0] = 0
-    for person in range(user_idx.shape[0]):
-        out.n_events[person] = 0.0
-        out.last_event_ms[person] = 0
-        first = entry
-        user, slot = user_idx[person], slots[person]
-        if user >= 0:
-            a, z = history.indptr[user], history.indptr[user + 1]
-            known = (history.rows[a:z], history.types[a:z], history.weights[a:z], history.times_ms[a:z])
-            entry = _merge(out, person, where, entry, known, type_weights, True)
-        if slot >= 0:
-            a, z = arena.start[slot], arena.start[slot] + arena.length[slot]
-            fresh = (arena.rows[a:z], arena.types[a:z], arena.counts[a:z], arena.times_ms[a:z])
-            entry = _merge(out, person, where, entry, fresh, type_weights, False)
-        for p in range(first, entry):
-            where[rows[p]] = -1
-            # counts of the artifact are quotients of float32: what a full return leaves may differ from nothing
-            n_bought[p] = n_bought[p] if n_bought[p] > 1e-3 else np.float32(0.0)
-            weights[p] += n_bought[p] * type_weights[_PURCHASE]
-        out.indptr[person + 1] = entry
 
 
 @njit(nogil=True, cache=True)
@@ -277,46 +197,6 @@ def add_session(merged: Merged, indptr: Int64, rows: Int32, weight: float, now_m
             out.last_event_ms[person] = max(out.last_event_ms[person], time_ms)
             out.n_events[person] += np.float32(1.0)
         out.indptr[person + 1] = entry
-
-
-@njit(nogil=True, cache=True)
-def _oldest_kept(times_ms: Int64, keep: int) -> tuple[int, int]:
-    """The keep-th latest time, and how many entries of just that time are to be kept."""
-    ordered = np.sort(times_ms)
-    bound = ordered[ordered.shape[0] - keep]
-    n_later = 0
-    for time_ms in times_ms:
-        n_later += time_ms > bound
-    return bound, keep - n_later
-
-
-@njit(nogil=True, cache=True)
-def fold_in_input(
-    merged: Merged, n_items: int, alpha: float, max_history: int, indptr: Int64, rows: Int32, confidences: Float32
-) -> None:
-    """Confidences for fold-in: items that the artifact knows with a positive weight, at most the latest max_history.
-
-    indptr : (n + 1,) int64; rows, confidences : int32, float32 of merged.rows's size; all are output.
-    """
-    entry = 0
-    indptr[0] = 0
-    for person in range(merged.indptr.shape[0] - 1):
-        first, last = merged.indptr[person], merged.indptr[person + 1]
-        bound, n_at_bound = np.int64(-1), 0
-        if last - first > max_history:
-            bound, n_at_bound = _oldest_kept(merged.last_ms[first:last], max_history)
-        for p in range(first, last):
-            if merged.last_ms[p] < bound:
-                continue
-            if merged.last_ms[p] == bound:
-                n_at_bound -= 1
-                if n_at_bound < 0:
-                    continue
-            if merged.rows[p] < n_items and merged.weights[p] > 0.0:
-                rows[entry] = merged.rows[p]
-                confidences[entry] = np.float32(alpha) * merged.weights[p]
-                entry += 1
-        indptr[person + 1] = entry
 
 
 @njit(nogil=True, cache=True)

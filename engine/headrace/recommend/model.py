@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace._native import FOLD_LANES, Blend, Links, Retriever, fold_in
+from headrace._native import FOLD_LANES, Blend, Links, Retriever, fold_in, fold_in_input
 from headrace.artifact_format import release
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
-from headrace.kernels.history import Merged, fold_in_input
+from headrace.kernels.history import Merged
 from headrace.recommend.embeddings import Embeddings
 from headrace.recommend.index import Lists, LiveIndex, native_lists
 from headrace.state.items import ItemTable
@@ -53,10 +53,12 @@ class Model:
     def fold_in_input(self, merged: Merged) -> tuple[Int64, Int32, Float32]:
         """Row pointers, item rows and confidences of the people's histories as far as the artifact knows the items."""
         n, size = len(merged.n_events), len(merged.rows)
-        indptr, rows = np.zeros(n + 1, dtype=np.int64), np.empty(size, dtype=np.int32)
+        indptr, rows = np.empty(n + 1, dtype=np.int64), np.empty(size, dtype=np.int32)
         confidences = np.empty(size, dtype=np.float32)
-        alpha = np.float32(self.artifact.manifest.alpha)
-        fold_in_input(merged, self.n_items, alpha, self.users.max_history, indptr, rows, confidences)
+        fold_in_input(
+            merged.indptr, merged.rows, merged.weights, merged.last_ms, self.n_items, self.artifact.manifest.alpha,
+            self.users.max_history, indptr, rows, confidences,
+        )  # fmt: skip
         return indptr, rows, confidences
 
     def fold_in(self, indptr: Int64, rows: Int32, confidences: Float32) -> Float32:

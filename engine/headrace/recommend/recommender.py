@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from headrace.recommend.similar import similar
 from headrace.recommend.slates import Shown, SlateRecorder
 from headrace.recommend.warm import warm
 from headrace.state.users import People
+from headrace.types import Int32, Int64
 
 _log = logging.getLogger("headrace.recommend")
 
@@ -242,12 +244,10 @@ def _requests(model: Model, queries: Sequence[Query]) -> Requests:
     session = [_rows_of(model, query.session_item_ids, model.items.n_rows) for query in queries]
     purchased = [query.exclude_purchased for query in queries]
     wanted = Wanted(
-        limits=np.array([query.limit for query in queries], dtype=np.int32),
-        exclude_purchased=np.array([model.exclude_purchased if p is None else p for p in purchased], dtype=np.int8),
-        excluded_indptr=np.cumsum([0, *map(len, excluded)], dtype=np.int64),
-        excluded_rows=np.array([row for rows in excluded for row in rows], dtype=np.int32),
-        session_indptr=np.cumsum([0, *map(len, session)], dtype=np.int64),
-        session_rows=np.array([row for rows in session for row in rows], dtype=np.int32),
+        np.array([query.limit for query in queries], dtype=np.int32),
+        np.array([model.exclude_purchased if p is None else p for p in purchased], dtype=np.int8),
+        *_in_columns(excluded),
+        *_in_columns(session),
     )
     return Requests(
         [subject_name(query.user_id, query.anonymous_id) for query in queries],
@@ -255,6 +255,11 @@ def _requests(model: Model, queries: Sequence[Query]) -> Requests:
         [query.min_sequence for query in queries],
         wanted,
     )
+
+
+def _in_columns(parts: list[list[int]]) -> tuple[Int64, Int32]:
+    indptr = np.array([0, *accumulate(map(len, parts))], dtype=np.int64)
+    return indptr, np.array([row for rows in parts for row in rows], dtype=np.int32)
 
 
 def _not_yet(min_sequence: int, people: People) -> PreconditionError:

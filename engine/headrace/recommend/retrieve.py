@@ -13,6 +13,9 @@ from headrace.types import Float32, Int8, Int32, Int64
 EXACT, APPROXIMATE, POPULAR = 1, 2, 3
 """Tiers, numbered as in recommender.proto."""
 
+_TIERS = {tier: np.array([POPULAR, tier], dtype=np.int32) for tier in (EXACT, APPROXIMATE, POPULAR)}
+"""Of a person who is not warm, and of one who is."""
+
 _ASKS = (4, 64)
 """Candidates asked of an approximate index, as a multiple of what is wanted; then every item is scored."""
 
@@ -87,7 +90,7 @@ class _Task:
             rows=np.empty((n, k), dtype=np.int32),
             scores=np.empty((n, k), dtype=np.float32),
             counts=np.empty(n, dtype=np.int32),
-            tiers=np.where(warm, np.int32(tier), np.int32(POPULAR)),
+            tiers=_TIERS[tier][warm],
         )
         reached, exact = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int8)
         pointers = slice(part.start, part.stop + 1)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace._native import gather
 from headrace.artifacts import Artifact
 from headrace.events.columns import EventColumns
 from headrace.events.identity import erasure_mark
 from headrace.events.log import EventLog
 from headrace.events.schema import ERASE, LOGIN, PURCHASE, RETURN, TYPE_NAMES, VIEW
-from headrace.kernels.history import Arena, Csr, Merged, add_session, append_events, gather, n_entries, repack
+from headrace.kernels.history import Arena, Csr, Merged, add_session, append_events, n_entries, repack
 from headrace.state.items import ItemTable
 from headrace.types import Float32, Int8, Int32, Int64, UInt32
 
@@ -262,8 +263,15 @@ class UserState:
         """Histories from the artifact's users and an arena's slots, -1 for none; the caller holds the lock."""
         if len(self._where) < self.items.n_rows:
             self._where = np.full(2 * self.items.n_rows, -1, dtype=np.int32)
-        out = _merged(len(users), n_entries(self._history.indptr, arena.length, users, slots))
-        gather(self._history, arena, users, slots, self.type_weights, self._where, out)
+        known = self._history
+        out = _merged(len(users), n_entries(known.indptr, arena.length, users, slots))
+        gather(
+            known.indptr, known.rows, known.types, known.weights, known.times_ms,
+            arena.start, arena.length, arena.rows, arena.types, arena.counts, arena.times_ms,
+            users, slots, self.type_weights, self._where,
+            out.indptr, out.rows, out.weights, out.n_bought, out.last_ms, out.last_bought_ms,
+            out.n_events, out.last_event_ms,
+        )  # fmt: skip
         return out
 
 
