@@ -97,7 +97,9 @@ def fit() -> dict[str, object]:
     heading(2, "Train and publish")
     prices = OUT / "auctions.csv"
     np.savetxt(prices, market.market_prices(20_000, seed=1) / 1e6, fmt="%.6f", header="price_cpm", comments="")
-    train("fit", "--log", OUT / "log", "--store", OUT / "store", "--auctions", prices)
+    fitted = train("fit", "--log", OUT / "log", "--store", OUT / "store", "--auctions", prices)
+    if fitted["report"]:
+        say(f"   what was tried, learned and measured: {os.path.relpath(str(fitted['report']))}")
     published = train("publish", "--store", OUT / "store")
     say(f"   published {published['current']}")
     return train("show", "--store", OUT / "store")

@@ -20,6 +20,7 @@ from headrace_training.memory import require_for_file, require_for_fit
 from headrace_training.metrics import Catalogue, Outcome, item_age_days
 from headrace_training.models import MODELS, Model, PopularityModel, make_model
 from headrace_training.models.artifact import ArtifactModel
+from headrace_training.models.ials import IalsTrainer
 from headrace_training.openings import note_opening
 from headrace_training.progress import say
 from headrace_training.ranking import Accuracy, accuracy, rank_users
@@ -169,7 +170,7 @@ def evaluate_files(
     pairs = read_pairs(train_path)
     train = pairs.matrix()
     say(f"train: {train.shape[0]} users, {train.shape[1]} items, {train.nnz} pairs from {train_path}")
-    chosen, seconds = fit_model(given or model, train, latest_times(pairs, train), k, seed)
+    chosen, seconds = fit_model(given or model, train, latest_times(pairs, train), k, seed, watch=save is not None)
     ages = None if pairs.times_ms is None else item_age_days(pairs.items, pairs.times_ms, train.shape[1])
     catalogue = Catalogue(item_ids=pairs.item_ids, taken=train, age_days=ages)
     opened = note_opening(str(test_path.resolve()), chosen.name, save or parameters)
@@ -214,23 +215,37 @@ def given_model(name: str, parameters: Path | None, seed: int) -> Model | None:
     return make_model(found, seed, values)
 
 
-def fit_model(
-    asked: str | Model, train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, seed: int
-) -> tuple[Model, dict[str, float]]:
-    """Select when asked to, fit on all of train; returns the model and select_seconds and fit_seconds.
+def watch_losses(model: Model) -> list[float]:
+    """A list that gets the loss after each epoch of the iALS in the model; it stays empty where there is none."""
+    losses: list[float] = []
+    trainer = getattr(getattr(model, "ials", model), "trainer", None)
+    if isinstance(trainer, IalsTrainer):
+        trainer.watch = lambda als: losses.append(als.loss())
+    return losses
 
-    asked : "auto", a model's name, or a model that is not fitted yet.
+
+def fit_model(
+    asked: str | Model, train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, seed: int, *, watch: bool = False
+) -> tuple[Model, Report]:
+    """Select when asked to, fit on all of train; returns the model, select_seconds and fit_seconds, and for `auto` what
+    was tried: `selection`, validation recall@k by name.
+
+    asked : "auto", a model's name, or a model that is not fitted yet.   watch : take the loss after each epoch too.
     """
     start = time.perf_counter()
+    tried: Report = {}
     if asked == "auto":
-        model = select_model(train, latest, k, seed)[0]
+        model, trials = select_model(train, latest, k, seed)
+        tried = {"selection": trials.scores}
     else:
         model = make_model(asked, seed) if isinstance(asked, str) else asked
     selected = time.perf_counter()
     require_for_fit(model, train)
     say(f"fitting {model.name} on all of train")
+    losses = watch_losses(model) if watch else []
     model.fit(train)
-    return model, {"fit_seconds": time.perf_counter() - selected, "select_seconds": selected - start}
+    tried |= {"curves": {"loss": losses}} if losses else {}
+    return model, {"fit_seconds": time.perf_counter() - selected, "select_seconds": selected - start} | tried
 
 
 def _measure_file(

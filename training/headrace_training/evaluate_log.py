@@ -139,7 +139,7 @@ def evaluate_log_metrics(
         split = split_log(log, split_ms, FitSettings(seed=seed))
     finally:
         log.store.close()
-    chosen, seconds = fit_model(given or model, split.train, split.latest, k, seed)
+    chosen, seconds = fit_model(given or model, split.train, split.latest, k, seed, watch=save is not None)
     opened = note_opening(f"{folder.resolve()} from {split_ms} ms", chosen.name, save or parameters)
     start = time.perf_counter()
     found, outcome = measure_outcome(chosen, split.train, split.test_set(split.train), k)

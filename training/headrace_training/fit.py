@@ -33,8 +33,16 @@ from headrace_training.index import IndexChoice, choose_index
 from headrace_training.landscape import assumed_landscape, observed_landscape, price_edges, traffic_profile
 from headrace_training.models.ials import IalsTrainer, Trainer
 from headrace_training.neighbours import neighbour_arrays
-from headrace_training.probability import Moment, ProbabilityModel, calibration_report, draw_sample, fit_probability
+from headrace_training.probability import (
+    Moment,
+    ProbabilityModel,
+    calibration_report,
+    draw_sample,
+    fit_probability,
+    reliability,
+)
 from headrace_training.progress import say
+from headrace_training.report import FitTrace
 from headrace_training.settings import FitSettings
 from headrace_training.slate import NO_REPEAT, choose_repeat, served_metrics
 
@@ -85,6 +93,7 @@ class Fitter:
         self.alpha = settings.alpha
         self.repeat = NO_REPEAT
         self.rng = np.random.default_rng(settings.seed)
+        self.trace = FitTrace()
 
     def run(self, store: ArtifactStore, name: str = "") -> Path:
         """Learn everything and write one version; returns its directory. ArtifactError if it cannot be."""
@@ -97,9 +106,9 @@ class Fitter:
             policy = "allow" if rate >= REPEATS_ALLOWED_FROM else "exclude_purchased"
         model, metrics = self._probability()
         validation = self.moment(self.slices.calibration_ms)
-        metrics |= calibration_report(
-            model, draw_sample(validation, self._bought(self.slices.calibration_ms), self.rng)
-        )
+        held_out = draw_sample(validation, self._bought(self.slices.calibration_ms), self.rng)
+        metrics |= calibration_report(model, held_out)
+        self.trace.reliability = reliability(model, held_out)
         metrics |= served_metrics(
             validation, self._wanted(self.slices.calibration_ms), self.repeat, exclude=policy == "exclude_purchased"
         )
@@ -126,6 +135,7 @@ class Fitter:
             recall = served_metrics(moment, wanted, NO_REPEAT, exclude=False)["recall@20"]
             say(f"  alpha {alpha:g}: recall@20 {recall:.4f} on the slice before the last")
             found.append((recall, alpha, moment))
+            self.trace.tried[f"factors, alpha {alpha:g}: recall@20"] = recall
         _, self.alpha, moment = max(found, key=lambda entry: entry[0])
         self.repeat = choose_repeat(moment, wanted)
         say(f"  repeats: lifted by {self.repeat.boost:g} over {self.repeat.days:g} days")

@@ -202,16 +202,31 @@ def calibration_report(model: ProbabilityModel, sample: Sample, n_bins: int = 10
     The error is the mean over bins of |mean probability - share bought|, bins of equal expected purchases, weighted by
     pairs; relative_error is the same in purchases over the actual ones.
     """
+    bins, p, w, y = _bins(model, sample, n_bins)
+    gaps = np.abs(np.bincount(bins, weights=w * p) - np.bincount(bins, weights=w * y))
+    actual = float((w * y).sum())
+    return {
+        "calibration_expected_purchases": float((w * p).sum()),
+        "calibration_actual_purchases": actual,
+        "calibration_ece": float(gaps.sum() / w.sum()),
+        "calibration_relative_error": float(gaps.sum() / max(actual, 1.0)),
+    }
+
+
+def reliability(model: ProbabilityModel, sample: Sample, n_bins: int = 10) -> list[tuple[float, float]]:
+    """(mean probability, share that bought) of bins of equal expected purchases, ascending; empty bins left out."""
+    bins, p, w, y = _bins(model, sample, n_bins)
+    weight, expected, actual = (np.bincount(bins, weights=values) for values in (w, w * p, w * y))
+    there = weight > 0
+    pairs = zip((expected[there] / weight[there]).tolist(), (actual[there] / weight[there]).tolist(), strict=True)
+    return list(pairs)
+
+
+def _bins(model: ProbabilityModel, sample: Sample, n_bins: int) -> tuple[Int64, Float64, Float64, Float64]:
+    """The bin of each row, its probability, weight and label, by ascending probability."""
     p = model.predict(sample.features)
     order = np.argsort(p, kind="stable")
     p, w, y = p[order], sample.weights[order], sample.labels[order]
     expected = np.cumsum(w * p)
     bins = np.minimum((expected / max(expected[-1], 1e-12) * n_bins).astype(np.int64), n_bins - 1)
-    gaps = np.abs(np.bincount(bins, weights=w * p) - np.bincount(bins, weights=w * y))
-    actual = float((w * y).sum())
-    return {
-        "calibration_expected_purchases": float(expected[-1]),
-        "calibration_actual_purchases": actual,
-        "calibration_ece": float(gaps.sum() / w.sum()),
-        "calibration_relative_error": float(gaps.sum() / max(actual, 1.0)),
-    }
+    return bins, p, w, y

@@ -42,7 +42,10 @@ def complete(
     asked = {"format": format, "k": outcome.k, "seed": seed, "test_digest": outcome.digest}
     report = report | summarize(outcome, catalogue, seed) | asked
     if save is not None:
+        from headrace_training.report import report_evaluation  # no plots without a run to keep
+
         save_run(save, report, outcome, catalogue)
+        report_evaluation(save, report, outcome, catalogue)
     return report
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from headrace.artifact_format import read_manifest
@@ -14,6 +15,7 @@ from headrace_training.commands.output import put
 from headrace_training.fit import Fitter, new_version
 from headrace_training.ingest import open_log
 from headrace_training.memory import require_for_factors
+from headrace_training.report import report_fit
 from headrace_training.settings import FitSettings, read_settings
 
 Whole = Annotated[int | None, typer.Option()]
@@ -53,10 +55,14 @@ def fit(
     finally:
         event_log.store.close()
     require_for_factors(len(events.user_names), len(events.item_ids), len(events.times_ms), settings.n_factors)
-    path = Fitter(events, settings, now_ms=now_ms, auctions=auctions).run(target, name)
+    fitter = Fitter(events, settings, now_ms=now_ms, auctions=auctions)
+    path = fitter.run(target, name)
     if publish:
         target.publish(path.name)
     manifest = read_manifest(path)
+    page = store / "reports" / f"{manifest.version}.html"
+    learned = [np.load(path / f"calibration_{axis}.npy") for axis in "xy"]
+    report_fit(page, manifest, (learned[0], learned[1]), fitter.trace)
     put(
         {
             "version": manifest.version,
@@ -69,6 +75,7 @@ def fit(
             "repeat_policy": manifest.repeat_policy,
             "landscape": manifest.landscape_source,
             "metrics": manifest.metrics,
+            "report": str(page) if page.exists() else "",
         },
         json,
     )

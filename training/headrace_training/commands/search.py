@@ -11,6 +11,7 @@ import typer
 from headrace.errors import ConfigError, DataError
 from headrace_training.commands.output import put
 from headrace_training.problems import interactions_problem, sequences_problem, sessions_problem
+from headrace_training.report import PAGE, report_search
 from headrace_training.search import BEST
 from headrace_training.search import search as run_search
 
@@ -40,6 +41,8 @@ def search(
     start = time.perf_counter()
     problem = PROBLEMS[format](train, model, k, seed)
     best, tried = run_search(problem, study, minutes=minutes, n_trials=trials, seed=seed)
+    page = study / PAGE
+    report_search(study, problem, tried, best)
     put(
         {
             "model": best.model,
@@ -50,6 +53,7 @@ def search(
             "search_seconds": time.perf_counter() - start,
             "test_files_opened": 0,
             "parameters_file": str(study / BEST),
+            "report": str(page) if page.exists() else "",
         },
         json,
     )
