@@ -15,7 +15,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidRequestError,
 )
-from headrace_training.commands import compare, evaluate, fit, ingest, search, store
+from headrace_training.commands import compare, evaluate, fit, ingest, offpolicy, search, store
 
 BAD_INPUT = (ArtifactError, ConfigError, DataError, InvalidRequestError)
 """Errors for which the command ends with 2; ArtifactRejectedError is no matter of input."""
@@ -37,6 +37,7 @@ app.command("rollback")(store.rollback)
 app.command("evaluate")(evaluate.evaluate)
 app.command("search")(search.search)
 app.command("compare")(compare.compare)
+app.command("offpolicy")(offpolicy.offpolicy)
 
 
 def main() -> None:
