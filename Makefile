@@ -48,6 +48,8 @@ fuzz fuzz-nightly:
 accuracy: setup
 	$(BIN)/python benchmarks/bench_evaluate.py
 	$(BIN)/python benchmarks/bench_sequences.py
+	$(BIN)/python benchmarks/bench_baskets.py
+	$(BIN)/python benchmarks/bench_offpolicy.py
 
 crash: setup
 	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py
