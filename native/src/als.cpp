@@ -10,6 +10,7 @@ constexpr size_t stretch = 256;       // rows whose products are summed in float
 constexpr size_t most_parts = 16;     // double sums of the Gram matrix that are held at once
 constexpr size_t turned_at_once = 64;
 constexpr size_t solved_at_once = 32;
+constexpr size_t fetched_ahead = 24576;  // floats of the next row's items, at most
 
 size_t tiles(size_t n, size_t size) { return (n + size - 1) / size; }
 

@@ -2,6 +2,7 @@
 // `tall` rows by `wide` lanes are the sums that stay in registers; the includer says how many this set has.
 
 constexpr size_t panel = wide * als_lanes;
+constexpr size_t together = 4;  // items of a row that are scored side by side
 
 inline Quarter quarter(const Lanes& sums) {
     Half low, high;
@@ -80,51 +81,63 @@ inline float dot(const float* a, const float* b, size_t width) {
     return total(sums);
 }
 
-// out += sum f y with f = a + (c - 1) b y.v over the row's items y, and a = c, b = -1 (`first`) or a = 0, b = 1.
+// Items whose factors are fetched while a row is worked on: those of the next.
+struct Ahead {
+    size_t at, end;
+};
+
+inline void fetch(const Observed& observed, const float* fixed, size_t width, Ahead& ahead) {
+    for (size_t i = 0; i < together && ahead.at < ahead.end; ++i, ++ahead.at) {
+        const float* y = fixed + static_cast<size_t>(observed.columns[ahead.at]) * width;
+        for (size_t j = 0; j < width; j += als_lanes) __builtin_prefetch(y + j);
+    }
+}
+
+// out += sum f y over the row's items y, with f = (c - 1) y.v or, `first`, c - (c - 1) y.v: right side less left.
 template <bool first>
-inline void add_items(const Observed& observed, size_t row, const float* fixed, size_t width, const float* v,
-                      float* out) {
-    constexpr size_t together = 4;
+[[gnu::always_inline]] inline void add_items(const Observed& observed, size_t row, const float* fixed, size_t width,
+                                             const float* v, float* out, Ahead& ahead) {
     const auto begin = static_cast<size_t>(observed.indptr[row]), end = static_cast<size_t>(observed.indptr[row + 1]);
     for (size_t at = begin; at < end; at += together) {
         const float* y[together];
         for (size_t i = 0; i < together; ++i)
             y[i] = fixed + static_cast<size_t>(observed.columns[std::min(at + i, end - 1)]) * width;
+        fetch(observed, fixed, width, ahead);
         Lanes s0{}, s1{}, s2{}, s3{};
         for (size_t j = 0; j < width; j += als_lanes) {
             const Lanes other = lanes(v + j);
             s0 += lanes(y[0] + j) * other, s1 += lanes(y[1] + j) * other;
             s2 += lanes(y[2] + j) * other, s3 += lanes(y[3] + j) * other;
         }
-        const Quarter scores = totals(s0, s1, s2, s3);
-        Quarter c{1.0f, 1.0f, 1.0f, 1.0f};
-        if (at + together <= end)
+        // copies, since what has an address is kept in memory
+        const Lanes t0 = s0, t1 = s1, t2 = s2, t3 = s3;
+        const Quarter scores = totals(t0, t1, t2, t3);
+        Quarter c{}, more{};  // of the items that there are not: zero, so that they add nothing
+        if (at + together <= end) {
             std::memcpy(&c, observed.confidences + at, sizeof c);
-        else
-            for (size_t i = 0; at + i < end; ++i) c[i] = observed.confidences[at + i];
-        Quarter factors = first ? c - (c - 1.0f) * scores : (c - 1.0f) * scores;
-        if (first)
-            for (size_t i = end - at; i < together; ++i) factors[i] = 0.0f;
+            more = c - 1.0f;
+        } else {
+            for (size_t i = 0; at + i < end; ++i) c[i] = observed.confidences[at + i], more[i] = c[i] - 1.0f;
+        }
+        const Quarter factors = first ? c - more * scores : more * scores;
         for (size_t j = 0; j < width; j += als_lanes)
             lanes(out + j) += (lanes(y[0] + j) * factors[0] + lanes(y[1] + j) * factors[1]) +
                               (lanes(y[2] + j) * factors[2] + lanes(y[3] + j) * factors[3]);
     }
 }
 
-// `space` holds four times `width`.
-void solve(const Observed& observed, size_t row, const float* fixed, size_t width, const float* spectrum, float ridge,
-           size_t steps, float* x, float* space) {
-    if (observed.indptr[row] == observed.indptr[row + 1]) {
-        std::fill(x, x + width, 0.0f);
-        return;
-    }
+[[gnu::always_inline]] inline void solve_row(const Observed& observed, size_t row, const float* fixed, size_t width,
+                                             const float* spectrum, float ridge, size_t steps, float* x, float* space) {
     float *r = space, *p = space + width, *q = space + 2 * width, *inverse = space + 3 * width;
     for (size_t j = 0; j < width; j += als_lanes) {
         const Lanes diagonal = lanes(spectrum + j) + ridge;
         lanes(r + j) = -diagonal * lanes(x + j);
         lanes(inverse + j) = 1.0f / diagonal;
     }
-    add_items<true>(observed, row, fixed, width, x, r);
+    Ahead ahead{static_cast<size_t>(observed.indptr[row + 1]), 0};
+    if (row + 1 < observed.n_rows)
+        ahead.end = std::min(static_cast<size_t>(observed.indptr[row + 2]), ahead.at + fetched_ahead / width);
+    add_items<true>(observed, row, fixed, width, x, r, ahead);
     Lanes lengths{};
     for (size_t j = 0; j < width; j += als_lanes) {
         lanes(p + j) = lanes(r + j) * lanes(inverse + j);
@@ -132,13 +145,14 @@ void solve(const Observed& observed, size_t row, const float* fixed, size_t widt
     }
     float length = total(lengths);
     const float enough = length * 1e-12f;
-    for (size_t step = 0; step < steps && length > enough; ++step) {
+    for (size_t step = 1; step <= steps && length > enough; ++step) {
         for (size_t j = 0; j < width; j += als_lanes) lanes(q + j) = (lanes(spectrum + j) + ridge) * lanes(p + j);
-        add_items<false>(observed, row, fixed, width, p, q);
+        add_items<false>(observed, row, fixed, width, p, q, ahead);
         const float along = length / dot(p, q, width);
+        for (size_t j = 0; j < width; j += als_lanes) lanes(x + j) += lanes(p + j) * along;
+        if (step == steps) break;
         Lanes next{};
         for (size_t j = 0; j < width; j += als_lanes) {
-            lanes(x + j) += lanes(p + j) * along;
             lanes(r + j) -= lanes(q + j) * along;
             next += lanes(r + j) * lanes(r + j) * lanes(inverse + j);
         }
@@ -149,9 +163,25 @@ void solve(const Observed& observed, size_t row, const float* fixed, size_t widt
     }
 }
 
+// `space` holds four times `width`. The widths that are used most are known to the compiler, which unrolls their loops.
+void solve(const Observed& observed, size_t row, const float* fixed, size_t width, const float* spectrum, float ridge,
+           size_t steps, float* x, float* space) {
+    if (observed.indptr[row] == observed.indptr[row + 1])
+        std::fill(x, x + width, 0.0f);
+    else if (width == 64)
+        solve_row(observed, row, fixed, 64, spectrum, ridge, steps, x, space);
+    else if (width == 128)
+        solve_row(observed, row, fixed, 128, spectrum, ridge, steps, x, space);
+    else if (width == 256)
+        solve_row(observed, row, fixed, 256, spectrum, ridge, steps, x, space);
+    else
+        solve_row(observed, row, fixed, width, spectrum, ridge, steps, x, space);
+}
+
 double loss(const Observed& observed, size_t row, const float* fixed, size_t width, const float* x) {
+    const auto begin = static_cast<size_t>(observed.indptr[row]), end = static_cast<size_t>(observed.indptr[row + 1]);
     double sum = 0;
-    for (auto at = static_cast<size_t>(observed.indptr[row]); at < static_cast<size_t>(observed.indptr[row + 1]); ++at) {
+    for (size_t at = begin; at < end; ++at) {
         const double score = dot(fixed + static_cast<size_t>(observed.columns[at]) * width, x, width);
         sum += static_cast<double>(observed.confidences[at]) * (1 - score) * (1 - score) - score * score;
     }

@@ -6,7 +6,7 @@
 // diagonal: then a product with the system costs what a row's own items cost, not width^2, and its diagonal is a good
 // preconditioner.
 //
-// Tables of factors are (n, width), row by row, with width a multiple of als_lanes and zeros beyond the d that are meant.
+// Tables of factors are (n, width), row by row, with width a multiple of als_lanes and zeros beyond the d meant.
 // All work is cut into tiles that do not depend on the number of threads, and sums are taken in their order: equal
 // input gives equal bits on one machine.
 #pragma once
