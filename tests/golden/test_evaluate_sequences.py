@@ -59,10 +59,10 @@ def test_hit_rate_and_ndcg_are_means_over_people_with_items(evaluate: Any) -> No
 
 
 def test_the_model_learns_from_all_but_the_last_two(evaluate: Any) -> None:
-    # learnt are x y, x y, q z and x y z. u9 is left with p and q, of which q was learnt from; with the last items
-    # learnt too p and q would be equal, and p the lower. The others are given z, z and x before their targets.
-    people = "u1 x y p r\nu2 x y q p\nu3 q z p r\nu9 x y z r q\n"
-    assert evaluate("--k", 1, people=people)["hit_rate@1"] == 1 / 4
+    # learnt are x y, x y, q z and twice x y z. The last two people are left with p and q, of which q was learnt from;
+    # with the last items but one learnt too p and q would be equal, and p the lower. The others get z, z and x first.
+    people = "u1 x y p r\nu2 x y q p\nu3 q z p r\nu8 x y z r q\nu9 x y z r q\n"
+    assert evaluate("--k", 1, people=people)["hit_rate@1"] == 2 / 5
 
 
 def test_the_last_but_one_is_validated_on(tmp_path: Path) -> None:
