@@ -18,11 +18,11 @@ from headrace.types import Float64, Int32
 from headrace_training.models.base import NextItemModel, Parameters
 from headrace_training.models.nextpopularity import NextPopularityModel
 from headrace_training.models.transitions import TransitionModel, TransitionSettings
-from headrace_training.progress import say, track
-from headrace_training.ranking import BLOCK_CELLS, top_k
+from headrace_training.progress import say
+from headrace_training.ranking import top_k
 from headrace_training.search import read_parameters
 from headrace_training.sequences import Questions, Sequences
-from headrace_training.validation import Validation, choose_settings
+from headrace_training.validation import Validation, choose_settings, score_blocks
 
 NEXT_ITEM_MODELS: Mapping[str, type[NextItemModel]] = {
     "transitions": TransitionModel,
@@ -106,16 +106,9 @@ def select_next_item(validation: Validation, seed: int) -> NextItemModel:
 
 def rank_prefixes(model: NextItemModel, prefixes: Sequences, k: int, masked: bool) -> Int32:
     """The k best items after each prefix, what it holds left out when ``masked``; (n, k) int32, -1 for none."""
-    step = max(1, BLOCK_CELLS // max(1, model.n_items))
-    parts = [np.empty((0, k), dtype=np.int32)]
-    starts = range(0, len(prefixes), step)
-    for start in track(starts, "ranking", total=len(starts)):
-        block = prefixes.part(start, min(start + step, len(prefixes)))
-        scores = model.scores(block)
-        if masked:
-            scores[np.repeat(np.arange(len(block)), block.lengths), block.items] = -np.inf
-        parts.append(top_k(scores, k))
-    return np.concatenate(parts)
+    say(f"  ranking {model.n_items} items after {len(prefixes)} prefixes")
+    parts = score_blocks(model.scores, prefixes, masked, lambda start, scores: top_k(scores, k))
+    return np.concatenate([np.empty((0, k), dtype=np.int32), *parts])
 
 
 def gains(ranked: Int32, targets: Int32) -> tuple[Float64, Float64, Float64]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from headrace.types import Int32
+from headrace.types import Float32, Int32
 from headrace_training.kernels.transitions import places_of
 from headrace_training.models.servable import Servable
 from headrace_training.models.transitions import (
@@ -20,6 +22,7 @@ from headrace_training.models.transitions import (
     spectral_matrix,
     transition_matrix,
 )
+from headrace_training.parallel import in_threads
 from headrace_training.progress import say
 from headrace_training.ranking import BLOCK_CELLS
 from headrace_training.sequences import Questions, Sequences, sample_questions
@@ -70,21 +73,38 @@ class Validation:
 
     def ndcg(self, servable: Servable) -> float:
         """Mean over questions of 1 / log2(rank + 1), 0 beyond rank k."""
-        places = np.concatenate([np.zeros(0, dtype=np.int32), *self._places(servable)])
+        targets = self.questions.targets
+
+        def places_from(start: int, scores: Float32) -> Int32:
+            found = np.empty(len(scores), dtype=np.int32)
+            places_of(scores, targets[start : start + len(scores)], found)
+            return found
+
+        parts = score_blocks(partial(answer, servable), self.questions.prefixes, self.masked, places_from)
+        places = np.concatenate([np.zeros(0, dtype=np.int32), *parts])
         return float(np.where(places < self.k, 1.0 / np.log2(places + 2.0), 0.0).mean())
 
-    def _places(self, servable: Servable) -> list[Int32]:
-        step = max(1, BLOCK_CELLS // max(1, self.train.n_items))
-        found = []
-        for start in range(0, len(self.questions), step):
-            prefixes = self.questions.prefixes.part(start, min(start + step, len(self.questions)))
-            scores = answer(servable, prefixes)
-            if self.masked:
-                scores[np.repeat(np.arange(len(prefixes)), prefixes.lengths), prefixes.items] = -np.inf
-            places = np.empty(len(prefixes), dtype=np.int32)
-            places_of(scores, self.questions.targets[start : start + step], places)
-            found.append(places)
-        return found
+
+def score_blocks(
+    score: Callable[[Sequences], Float32],
+    prefixes: Sequences,
+    masked: bool,
+    work: Callable[[int, Float32], Int32],
+) -> list[Int32]:
+    """``work`` of the first row and the scores of each block of prefixes, in their order, on all cores.
+
+    A block has about BLOCK_CELLS scores; with ``masked``, those of what the prefix holds are -inf.
+    """
+    step = max(1, BLOCK_CELLS // max(1, prefixes.n_items))
+
+    def block(start: int) -> Int32:
+        part = prefixes.part(start, min(start + step, len(prefixes)))
+        scores = score(part)
+        if masked:
+            scores[np.repeat(np.arange(len(part)), part.lengths), part.items] = -np.inf
+        return work(start, scores)
+
+    return in_threads(block, range(0, len(prefixes), step))
 
 
 def hold_out_sessions(train: Sequences, k: int, seed: int) -> Validation:
