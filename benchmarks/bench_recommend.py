@@ -8,7 +8,8 @@ scores that tie within rounding. Targets: one query at most half of implicit's `
 all users at least twice as fast as implicit with at most 64 MB beside inputs and outputs.
 
 Then `Recommend` from bytes to bytes over 100,000 items (fold-in, filter, lift of repeats, k = 20), by calls in a batch,
-for people asked for the first time and again: CPU a call is the median over its rounds divided by the batch. And the
+for people asked for the first time and again, over factors alone and with the blend (histories of 30 items, 100 links
+an item): CPU a call is the median over its rounds divided by the batch. And the
 exact scan against Faiss at 100,000 and 1,000,000 items, one query and 32 at once, recall@20 printed for each.
 """
 
@@ -26,11 +27,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from headrace._native import Retriever
+from headrace.artifact_format import BlendTerms
 from headrace.artifacts import Artifact
 from headrace.events.log import EventLog
 from headrace.events.store import Store
@@ -42,6 +45,7 @@ from headrace.service.recommender import RecommenderService
 from headrace.v1 import recommender_pb2 as pb
 
 N_USERS, N_ITEMS, D, HISTORY, K = 4_096, 20_000, 64, 50, 10
+BLEND_HISTORY, N_LINKS = 30, 100
 N_ASKING = 400
 """People who ask one by one, each for the first time, so that nothing of them is remembered."""
 
@@ -210,21 +214,39 @@ def test_all_users(
     benchmark.pedantic(run[contender], rounds=5, iterations=1)
 
 
-@pytest.fixture(scope="module")
-def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecommenderService]:
+@pytest.fixture(scope="module", params=["factors", "blend"])
+def big(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RecommenderService]:
     store = Store(tmp_path_factory.mktemp("big") / "log.sqlite")
     log = EventLog(store)
-    made = load_factories().make_artifact(20_000, 100_000, D, history=HISTORY, repeat_boost=1.0, repeat_days=60.0)
-    built = Recommender(Model(made, log), log)
+    made = load_factories().make_artifact(20_000, 100_000, D, history=BLEND_HISTORY, repeat_boost=1.0, repeat_days=60.0)
+    built = Recommender(Model(blended(made) if request.param == "blend" else made, log), log)
     built.warm()
     yield RecommenderService(built)
     store.close()
 
 
+def blended(artifact: Artifact) -> Artifact:
+    """The same with 100 links an item to popular and less popular ones, and as many transitions."""
+    n_items = len(artifact.item_ids)
+    rng = np.random.default_rng(3)
+    items = (n_items * rng.power(0.3, n_items * N_LINKS)).astype(np.int32)
+    parts = {"indptr": np.arange(n_items + 1) * N_LINKS, "items": items, "weights": rng.random(len(items), np.float32)}
+    arrays: dict[str, Any] = {
+        f"{kind}_link_{name}": part for kind in ("item", "session") for name, part in parts.items()
+    }
+    terms = BlendTerms(item_weight=0.02, power=0.5, half_life_days=30.0, length_power=0.5, session_weight=0.02)
+    decay = np.array([1.0, 0.5, 0.25], np.float32)
+    return dataclasses.replace(
+        artifact, manifest=msgspec.structs.replace(artifact.manifest, blend=terms), session_decay=decay, **arrays
+    )
+
+
 @pytest.mark.parametrize("asked", ["again", "first time"])
 @pytest.mark.parametrize("n_calls", [1, 8, 32])
 @pytest.mark.benchmark(group="Recommend, 100,000 items: one batch", timer=time.process_time)
-def test_calls(n_calls: int, asked: str, benchmark: Any, big: RecommenderService) -> None:
+def test_calls(
+    n_calls: int, asked: str, benchmark: Any, big: RecommenderService, request: pytest.FixtureRequest
+) -> None:
     first = {1: 0, 8: 4_000, 32: 10_000}[n_calls]  # so that no run meets another's people
     users = iter(range(first, 20_000))
     known = itertools.cycle(range(first, first + 640))
@@ -239,7 +261,8 @@ def test_calls(n_calls: int, asked: str, benchmark: Any, big: RecommenderService
             assert all(isinstance(answer, bytes) for answer in big.recommend(batch()))
     benchmark.pedantic(big.recommend, setup=lambda: ((batch(),), {}), rounds=200)
     benchmark.extra_info["us_a_call"] = round(benchmark.stats.stats.median * 1e6 / n_calls, 1)
-    print(f"{n_calls} calls, asked {asked}: {benchmark.extra_info['us_a_call']} us a call")
+    took = benchmark.extra_info["us_a_call"]
+    print(f"{request.node.callspec.params['big']}, {n_calls} calls, asked {asked}: {took} us a call")
 
 
 SEARCHES = ["headrace", "IndexFlatIP", "SQ8", "HNSW32"]

@@ -95,29 +95,28 @@ void add_session(const SessionPart& part, const Past& past, size_t n_items, Adde
 
 }  // namespace
 
-std::vector<float>& Adder::sums() {
-    thread_local std::vector<float> kept;
-    return kept;
-}
-
 Adder::Adder(size_t n_items) : blocks_((n_items + 63) / 64, 0) {
-    if (sums().size() < n_items) sums().resize(n_items, 0.0f);
+    thread_local std::vector<float> sums;
+    if (sums.size() < n_items) sums.resize(n_items, 0.0f);
+    sums_ = sums.data();
 }
 
 Additions Adder::take() {
-    size_t n = 0;
-    for (uint64_t block : blocks_) n += static_cast<size_t>(__builtin_popcountll(block));
-    if (!n) return {};
-    Additions taken{blocks_, std::vector<float>(n)};
+    if (!n_added_) return {};
+    Additions taken;
+    taken.values.resize(std::min(n_added_, blocks_.size() * 64));
     float* out = taken.values.data();
     for (size_t block = 0; block < blocks_.size(); ++block) {
         for (uint64_t left = blocks_[block]; left; left &= left - 1) {
-            float& sum = sums()[block * 64 + static_cast<size_t>(__builtin_ctzll(left))];
+            float& sum = sums_[block * 64 + static_cast<size_t>(__builtin_ctzll(left))];
             *out++ = sum;
             sum = 0.0f;
         }
-        blocks_[block] = 0;
     }
+    taken.values.resize(static_cast<size_t>(out - taken.values.data()));
+    taken.blocks.assign(blocks_.size(), 0);
+    taken.blocks.swap(blocks_);
+    n_added_ = 0;
     return taken;
 }
 

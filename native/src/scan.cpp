@@ -96,7 +96,8 @@ struct Scan::Query {
     const Bars* bars;
     Best* best;
     const Additions* additions = nullptr;
-    size_t next = 0;  // of the additions' values
+    std::vector<float> raised;  // the additions' values in steps of the unit, and the next of them
+    size_t next = 0;
     size_t k;
     std::vector<int8_t> rounded;
     float unit;   // worth of one step of t Q.Y
@@ -109,6 +110,7 @@ struct Scan::Query {
 
     void add(float upper, float lower, int32_t place, float added = 0.0f);
     uint64_t added_to(size_t block) const { return additions ? additions->blocks[block] : 0; }
+    void raise();
     void look_at_added(uint64_t lanes, size_t first_row, const float* uppers, const float* scales);
     void prune();
 };
@@ -134,15 +136,24 @@ void Scan::Query::add(float upper, float lower, int32_t place, float added) {
     if (candidates.size() >= prune_at) prune();
 }
 
+// The additions in steps of the unit, rounded up.
+void Scan::Query::raise() {
+    const float inverse = 1.0f / unit;
+    raised.resize(additions->values.size());
+    for (size_t i = 0; i < raised.size(); ++i) {
+        float steps = std::min(most_added, std::max(-most_added, additions->values[i] * inverse));
+        raised[i] = steps + added_rounding * std::fabs(steps);
+    }
+}
+
 // The items of a block that something is added to, which moves their bounds.
 void Scan::Query::look_at_added(uint64_t lanes, size_t first_row, const float* uppers, const float* scales) {
-    for (; lanes; lanes &= lanes - 1) {
+    for (; lanes; lanes &= lanes - 1, ++next) {
         auto lane = static_cast<size_t>(__builtin_ctzll(lanes));
-        float added = additions->values[next++];
-        float steps = std::min(most_added, std::max(-most_added, added / unit));
-        float margin = added_rounding * std::fabs(steps), upper = uppers[lane] + steps + margin;
+        float upper = uppers[lane] + raised[next];
         if (upper < threshold || !bars->allow(first_row + lane)) continue;
-        add(upper, upper - 2 * margin - width * scales[lane], static_cast<int32_t>(first_row + lane), added);
+        float lower = upper - 3 * added_rounding * std::fabs(raised[next]) - width * scales[lane];
+        add(upper, lower, static_cast<int32_t>(first_row + lane), additions->values[next]);
     }
 }
 
@@ -216,6 +227,7 @@ void Scan::search(const float* const* queries, const Bars* bars, size_t n, Best*
         query.width = static_cast<float>(2.0 * bound);
         if (!query.k) query.threshold = std::numeric_limits<float>::infinity();
         query.lowers.reserve(query.k);
+        if (query.additions) query.raise();
     }
     collect(rounded.data(), n, filter);
     for (Query& query : rounded) settle(query);

@@ -35,7 +35,7 @@ from headrace_training.neighbours import shrunk_cosine
 from headrace_training.openings import note_opening
 from headrace_training.results import complete
 from headrace_training.settings import FitSettings
-from headrace_training.slate import FactorModel, repeat_matrix
+from headrace_training.slate import FactorModel, served_model
 
 FOREVER_MS = 2**62
 
@@ -160,10 +160,10 @@ def evaluate_log(
 ) -> dict[str, dict[str, float]]:
     """The model that `fit` would serve, trained on the log before a moment, beside three baselines.
 
-    Returns for each of ``served`` (``ials`` with repeats lifted), ``ials``, ``copurchase``, ``popularity`` and
-    ``personal_repeat`` the means over users of ``recall@k`` and ``ndcg@k`` for all items, and ``new_recall@k`` and
-    ``new_ndcg@k`` for items that the person had not bought before; for ``users`` how many were averaged. Raises
-    DataError when a side of the split is empty.
+    Returns for each of ``served`` (what `fit` chooses: ``ials`` with repeats lifted, and links), ``ials``,
+    ``copurchase``, ``popularity`` and ``personal_repeat`` the means over users of ``recall@k`` and ``ndcg@k`` for all
+    items, and ``new_recall@k`` and ``new_ndcg@k`` for items that the person had not bought before; for ``users`` how
+    many were averaged. Raises DataError when a side of the split is empty.
     """
     settings = settings or FitSettings()
     split = split_log(log, split_ms, settings)
@@ -189,6 +189,7 @@ def _contenders(split: LogSplit, settings: FitSettings) -> list[Model]:
     fitter = Fitter(split.events, settings, now_ms=0)
     fitter.choose()
     moment = fitter.moment(fitter.slices.end_ms)
+    extras = fitter.extras(moment)
     popularity = np.bincount(split.train.indices, minlength=split.train.shape[1]).astype(np.float32)
     groups = daily_groups(split.events, settings.weights(), FOREVER_MS)
     neighbours = shrunk_cosine(groups, settings.neighbours, 10.0)
@@ -196,7 +197,7 @@ def _contenders(split: LogSplit, settings: FitSettings) -> list[Model]:
     present.data = np.ones_like(present.data)
     nobody = sp.csr_matrix(split.train.shape, dtype=np.float32)
     return [
-        FactorModel(moment.user_factors, moment.item_factors, repeat_matrix(moment, fitter.repeat), "served"),
+        served_model(moment, extras),
         FactorModel(moment.user_factors, moment.item_factors),
         FixedModel("copurchase", present, neighbours, popularity),
         FixedModel("popularity", nobody, None, popularity),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as library_version
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import scipy.sparse as sp
 
@@ -16,14 +17,14 @@ from headrace.artifacts import ArtifactStore, ArtifactWriter
 from headrace.errors import DataError
 from headrace.events.columns import TrainingColumns
 from headrace.ids import IdTable
-from headrace.kernels.foldin import PANEL, fold_in
-from headrace.types import Bool, Float32, Float64
+from headrace.types import Bool, Float64
+from headrace_training.choice import Choice, Choosers, choose_extras
 from headrace_training.history import (
     PURCHASE,
     RETURN,
-    History,
     build_history,
     daily_groups,
+    fold_in_all,
     popular_order,
     recent_popularity,
     repeat_rate,
@@ -31,6 +32,7 @@ from headrace_training.history import (
 )
 from headrace_training.index import IndexChoice, choose_index
 from headrace_training.landscape import assumed_landscape, observed_landscape, price_edges, traffic_profile
+from headrace_training.links import item_links, link_arrays, links_an_item
 from headrace_training.models.ials import IalsTrainer, Trainer
 from headrace_training.neighbours import neighbour_arrays
 from headrace_training.probability import (
@@ -43,8 +45,9 @@ from headrace_training.probability import (
 )
 from headrace_training.progress import say
 from headrace_training.report import FitTrace
+from headrace_training.session_choice import DECAY, MINUTES, SessionChoice, choose_session, transitions
 from headrace_training.settings import FitSettings
-from headrace_training.slate import NO_REPEAT, choose_repeat, served_metrics
+from headrace_training.slate import NO_EXTRAS, Extras, FactorModel, served_metrics, served_model
 
 DAY_MS = 86_400_000
 ALPHAS = (1.0, 2.0, 5.0, 20.0)
@@ -91,7 +94,9 @@ class Fitter:
         self.slices = make_slices(events, settings.horizon_days)
         self.landscape = observed_landscape(auctions) if auctions else None
         self.alpha = settings.alpha
-        self.repeat = NO_REPEAT
+        self.choice = Choice()
+        self.session = SessionChoice()
+        self.n_links = links_an_item(len(events.item_ids), settings.links)
         self.rng = np.random.default_rng(settings.seed)
         self.trace = FitTrace()
 
@@ -109,9 +114,7 @@ class Fitter:
         held_out = draw_sample(validation, self._bought(self.slices.calibration_ms), self.rng)
         metrics |= calibration_report(model, held_out)
         self.trace.reliability = reliability(model, held_out)
-        metrics |= served_metrics(
-            validation, self._wanted(self.slices.calibration_ms), self.repeat, exclude=policy == "exclude_purchased"
-        )
+        metrics |= self._served_metrics(validation, exclude=policy == "exclude_purchased")
         say(f"learning from all {len(self.events.times_ms)} events")
         final = self.moment(self.slices.end_ms)
         say("choosing the search index")
@@ -125,20 +128,61 @@ class Fitter:
             return writer.finish(self._manifest(name, metrics, model, index, rate, policy))
 
     def choose(self) -> None:
-        """Take the alpha, unless the settings give one, and the lift of repeats that rank best on the slice before the
-        validation."""
+        """Take the alpha, unless the settings give one, and what is added to the factors' scores, by what ranks best on
+        the slice before the validation."""
         wanted = self._wanted(self.slices.labels_ms)
         found: list[tuple[float, float, Moment]] = []
         for alpha in (self.settings.alpha,) if self.settings.alpha else ALPHAS:
             self.alpha = alpha
             moment = self.moment(self.slices.labels_ms)
-            recall = served_metrics(moment, wanted, NO_REPEAT, exclude=False)["recall@20"]
+            recall = served_metrics(moment, wanted, NO_EXTRAS, exclude=False)["recall@20"]
             say(f"  alpha {alpha:g}: recall@20 {recall:.4f} on the slice before the last")
             found.append((recall, alpha, moment))
             self.trace.tried[f"factors, alpha {alpha:g}: recall@20"] = recall
         _, self.alpha, moment = max(found, key=lambda entry: entry[0])
-        self.repeat = choose_repeat(moment, wanted)
-        say(f"  repeats: lifted by {self.repeat.boost:g} over {self.repeat.days:g} days")
+        self.choice = choose_extras(
+            Choosers(moment, wanted),
+            (lambda kind: self._links(kind, moment)) if self.settings.blend == "auto" else None,
+        )
+        repeat = self.choice.served.repeat
+        say(f"  repeats: lifted by {repeat.boost:g} over {repeat.days:g} days")
+        if self.settings.blend == "auto":
+            self.session = self._choose_session(moment)
+
+    def _links(self, kind: str, moment: Moment) -> sp.csr_matrix:
+        groups = daily_groups(self.events, self.weights, moment.now_ms)
+        return item_links(kind, moment.history.served(moment.purchase_weight)[0], groups, self.n_links)
+
+    def extras(self, moment: Moment) -> Extras:
+        """What is served beside the factors, with links learned from what was known at the moment."""
+        if not self.choice.kind:
+            return self.choice.served
+        return replace(self.choice.served, links=self._links(self.choice.kind, moment))
+
+    def _choose_session(self, moment: Moment) -> SessionChoice:
+        extras = self.choice.served
+
+        def served(events: TrainingColumns) -> FactorModel:
+            return served_model(self.moment(self.slices.end_ms, factors=moment, events=events), extras)
+
+        slices = self.slices
+        return choose_session(
+            self.events, self._weighed(), slices.labels_ms, slices.calibration_ms, served, self.n_links
+        )
+
+    def _served_metrics(self, validation: Moment, *, exclude: bool) -> dict[str, float]:
+        """Of what is served and, as ``factors_…``, of what would be without the blend."""
+        wanted = self._wanted(self.slices.calibration_ms)
+        plain = served_metrics(validation, wanted, self.choice.plain, exclude=exclude)
+        extras = self.extras(validation)
+        served = plain if extras.links is None else served_metrics(validation, wanted, extras, exclude=exclude)
+        ndcg = {f"chosen_{name}_ndcg@20": value for name, value in self.choice.ndcg.items()}
+        return (
+            served
+            | ndcg
+            | self.session.hits
+            | {f"factors_{name}": plain[name] for name in ("recall@20", "ndcg@20", "coverage@20")}
+        )
 
     def _probability(self) -> tuple[ProbabilityModel, dict[str, float]]:
         slices = self.slices
@@ -152,9 +196,12 @@ class Fitter:
             "calibration_purchases": float(calibrating.labels.sum()),
         }
 
-    def moment(self, until_ms: int, factors: Moment | None = None) -> Moment:
-        """State at a moment, with factors learned from everything before it, or the item factors of an earlier one."""
-        history = build_history(self.events, self.weights, until_ms)
+    def moment(self, until_ms: int, factors: Moment | None = None, events: TrainingColumns | None = None) -> Moment:
+        """State at a moment, with factors learned from everything before it, or the item factors of an earlier one.
+
+        events : what is known of people then, if it is not the log's.
+        """
+        history = build_history(events or self.events, self.weights, until_ms)
         if factors is None:
             trainer: Trainer = IalsTrainer(
                 self.settings.n_factors,
@@ -176,6 +223,7 @@ class Fitter:
             ),
             item_factors=items,
             popularity=recent_popularity(self.events, self.weights, since, until_ms),
+            purchase_weight=self.weights["purchase"],
         )
 
     def _decay(self, until_ms: int) -> Float64 | None:
@@ -193,7 +241,12 @@ class Fitter:
         types = self.events.types
         if (types == PURCHASE).any():
             return self._bought(since_ms)
-        return self._later(since_ms, (types != RETURN) & (type_weights(self.weights)[types] > 0))
+        return self._later(since_ms, self._weighed())
+
+    def _weighed(self) -> Bool:
+        """Which events are of a weighted type, returns left out; (n_events,)."""
+        types = self.events.types
+        return np.asarray((types != RETURN) & (type_weights(self.weights)[types] > 0))
 
     def _later(self, since_ms: int, chosen: Bool) -> sp.csr_matrix:
         events = self.events
@@ -234,6 +287,12 @@ class Fitter:
             landscape_counts=counts,
             traffic_profile=traffic_profile(self.events.times_ms),
         )
+        extras = self.extras(final)
+        if extras.links is not None:
+            writer.add(**link_arrays("item", extras.links))
+        if self.session.weight:
+            links = transitions(self.events, self._weighed(), self.n_links)
+            writer.add(**link_arrays("session", links), session_decay=DECAY)
 
     def _manifest(
         self,
@@ -257,7 +316,7 @@ class Fitter:
             n_factors=settings.n_factors,
             metrics=metrics,
             parameters={
-                "model": "ials",
+                "model": "ials" if not self.choice.kind else f"blend with {self.choice.kind} links",
                 "iterations": settings.iterations,
                 "seed": settings.seed,
                 "half_life_days": settings.half_life_days,
@@ -275,8 +334,11 @@ class Fitter:
             event_weights=self.weights,
             alpha=self.alpha,
             regularization=settings.regularization,
-            repeat_boost=self.repeat.boost,
-            repeat_days=self.repeat.days,
+            repeat_boost=self.choice.served.repeat.boost,
+            repeat_days=self.choice.served.repeat.days,
+            blend=msgspec.structs.replace(
+                self.choice.served.terms, session_weight=self.session.weight, session_minutes=MINUTES
+            ),
             probability_bias=model.bias,
             horizon_days=self.slices.horizon_days,
             landscape_exchanges=self.landscape[0] if self.landscape else [""],
@@ -291,27 +353,6 @@ def check_events(events: TrainingColumns, settings: FitSettings) -> None:
         raise DataError("the log holds no event of a weighted type", hint="ingest purchases or views first")
     if len(np.unique(events.item_idx[used])) < 2 or len(np.unique(events.times_ms)) < 8:
         raise DataError("the log is too small", got=f"{int(used.sum())} events", expected="two items and eight moments")
-
-
-def fold_in_all(
-    history: History, items: Float32, alpha: float, regularization: float, purchase_weight: float
-) -> Float32:
-    """Factors of all users by the serving kernel; (n_users, d) float32, zeros without a history."""
-    d = items.shape[1]
-    width = -(-d // PANEL) * PANEL
-    confidence = history.confidence(purchase_weight)
-    gram = np.eye(width, dtype=np.float32)
-    gram[:d, :d] = items.T @ items + regularization * np.eye(d, dtype=np.float32)
-    out = np.zeros((history.n_users, width), dtype=np.float32)
-    fold_in(
-        gram,
-        np.ascontiguousarray(items),
-        confidence.indptr.astype(np.int64),
-        confidence.indices.astype(np.int32),
-        (confidence.data * np.float32(alpha)).astype(np.float32),
-        out,
-    )
-    return np.ascontiguousarray(out[:, :d])
 
 
 def new_version(store: ArtifactStore, now_ms: int) -> str:

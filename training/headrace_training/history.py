@@ -8,6 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from headrace.events.columns import TrainingColumns
+from headrace.kernels.foldin import PANEL, fold_in
+from headrace.state.users import MAX_HISTORY
 from headrace.types import Float32, Float64, Int8, Int32, Int64
 from headrace_training.mapping import EVENT_TYPES
 
@@ -56,6 +58,32 @@ class History:
         matrix.eliminate_zeros()  # of what has aged to less than a float32, too
         matrix.sort_indices()
         return matrix
+
+    def taken(self) -> sp.csr_matrix:
+        """Sums of stored weights; (n_users, n_items) float32 without stored zeros."""
+        matrix = self._matrix(self.weights.astype(np.float64))
+        matrix.eliminate_zeros()
+        return matrix.astype(np.float32)
+
+    def served(self, purchase_weight: float) -> tuple[sp.csr_matrix, Int64]:
+        """Confidence weights of the latest items of each person, as many as serving uses, and each one's last time.
+
+        Returns (n_users, n_items) float32 CSR and int64 ms beside its stored values.
+        """
+        weights = self.confidence(purchase_weight)
+        keys = self.users * self.n_items + self.items
+        starts = np.flatnonzero(np.diff(keys, prepend=-1))
+        users = np.repeat(np.arange(self.n_users), np.diff(weights.indptr))
+        stored = users * self.n_items + weights.indices
+        latest = np.maximum.reduceat(self.times_ms, starts) if len(starts) else self.times_ms
+        last_ms = latest[np.searchsorted(keys[starts], stored)]
+        order = np.lexsort((np.arange(len(users)), -last_ms, users))
+        place = np.empty(len(users), dtype=np.int64)
+        place[order] = np.arange(len(users)) - weights.indptr[users[order]]
+        kept = place < MAX_HISTORY
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(users[kept], minlength=self.n_users))])
+        shape = (self.n_users, self.n_items)
+        return sp.csr_matrix((weights.data[kept], weights.indices[kept], indptr), shape=shape), last_ms[kept]
 
     def last_purchase_ms(self) -> sp.csr_matrix:
         """Time of the last purchase of each bought item; (n_users, n_items) int64."""
@@ -164,3 +192,24 @@ def daily_groups(events: TrainingColumns, event_weights: dict[str, float], until
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
+
+
+def fold_in_all(
+    history: History, items: Float32, alpha: float, regularization: float, purchase_weight: float
+) -> Float32:
+    """Factors of all users by the serving kernel; (n_users, d) float32, zeros without a history."""
+    d = items.shape[1]
+    width = -(-d // PANEL) * PANEL
+    confidence = history.served(purchase_weight)[0]
+    gram = np.eye(width, dtype=np.float32)
+    gram[:d, :d] = items.T @ items + regularization * np.eye(d, dtype=np.float32)
+    out = np.zeros((history.n_users, width), dtype=np.float32)
+    fold_in(
+        gram,
+        np.ascontiguousarray(items),
+        confidence.indptr.astype(np.int64),
+        confidence.indices.astype(np.int32),
+        (confidence.data * np.float32(alpha)).astype(np.float32),
+        out,
+    )
+    return np.ascontiguousarray(out[:, :d])

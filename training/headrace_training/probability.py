@@ -51,13 +51,14 @@ class ProbabilityModel:
 
 @dataclass(frozen=True)
 class Moment:
-    """What is known at a moment: histories, factors (users (n, d), items (m, d)) and popularity (m,)."""
+    """What is known at a moment: histories, a purchase's weight, factors (users (n, d), items (m, d)), popularity."""
 
     now_ms: int
     history: History
     user_factors: Float32
     item_factors: Float32
     popularity: Float32
+    purchase_weight: float
 
 
 def draw_sample(moment: Moment, bought_later: sp.csr_matrix, rng: np.random.Generator) -> Sample:

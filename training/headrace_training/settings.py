@@ -39,6 +39,10 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Default for serving; auto allows repeats when at least a fifth of the purchases are repeats."""
     neighbours: int = 50
     """Co-purchase neighbours kept an item, at most 50."""
+    blend: Literal["auto", "off"] = "auto"
+    """What is served beside the factors: auto adds links between items where the slice before the last gains by it."""
+    links: int = 100
+    """Links kept an item for that, fewer above 200,000 items."""
     assumed_median_cpm: float = 4.0
     """Without auctions: median market price of the assumed landscape, currency units per thousand impressions."""
     assumed_sigma: float = 0.6
@@ -55,6 +59,7 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "horizon_days": (0.01, 365),
             "recent_days": (0.01, 36_500),
             "neighbours": (1, 50),
+            "links": (1, 1000),
             "assumed_median_cpm": (0.01, 1000),
             "assumed_sigma": (0.01, 5),
         }

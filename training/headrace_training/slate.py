@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
+from headrace.artifact_format import BlendTerms
 from headrace.types import Float32, Int32
-from headrace_training.models.base import Parameters
+from headrace_training.history import History
+from headrace_training.models.base import Parameters, dense_product
 from headrace_training.models.product import FactorProduct
 from headrace_training.probability import Moment
 from headrace_training.ranking import accuracy, rank_users
@@ -25,20 +28,42 @@ class Repeat(NamedTuple):
 
 
 NO_REPEAT = Repeat()
-MAX_CHOOSERS = 500
-"""People on whom the lift is chosen."""
-REPEATS = (NO_REPEAT, *(Repeat(boost, days) for days in (60.0, 120.0) for boost in (0.4, 0.8, 1.6)))
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What serving adds to the factors' scores, but for sessions, which are over when slates are measured."""
+
+    repeat: Repeat = NO_REPEAT
+    terms: BlendTerms = field(default_factory=BlendTerms)
+    links: sp.csr_matrix | None = None
+
+
+NO_EXTRAS = Extras()
 
 
 class FactorModel:
-    """Products of given factors, with the lifts of what was bought before, if any; see headrace.kernels.repeats."""
+    """Products of given factors plus, where they are given, ``sources @ links`` and lifts of single items.
+
+    sources : (n_users, n_items), what each entry of a history is worth; see :func:`item_sources`.
+    links : (n_items, n_items). lifts : (n_users, n_items). All float32 CSR.
+    """
 
     def __init__(
-        self, user_factors: Float32, item_factors: Float32, lifts: sp.csr_matrix | None = None, name: str = "ials"
+        self,
+        user_factors: Float32,
+        item_factors: Float32,
+        *,
+        sources: sp.csr_matrix | None = None,
+        links: sp.csr_matrix | None = None,
+        lifts: sp.csr_matrix | None = None,
+        name: str = "ials",
     ) -> None:
         self.name = name
         self.user_factors = user_factors
         self.item_factors = item_factors
+        self.sources = sources
+        self.links = links
         self.lifts = lifts
 
     @property
@@ -53,11 +78,40 @@ class FactorModel:
         raise TypeError("the factors are given")
 
     def product(self) -> FactorProduct | None:
-        return FactorProduct(self.user_factors, self.item_factors) if self.lifts is None else None
+        plain = self.lifts is None and self.links is None
+        return FactorProduct(self.user_factors, self.item_factors) if plain else None
 
     def scores(self, users: Int32) -> Float32:
         scores = np.asarray(self.user_factors[users] @ self.item_factors.T, dtype=np.float32)
+        if self.sources is not None and self.links is not None:
+            scores += dense_product(self.sources[users], self.links)
         return scores if self.lifts is None else add_sparse(scores, self.lifts[users])
+
+
+def served_model(moment: Moment, extras: Extras, name: str = "served") -> FactorModel:
+    """What the server would answer from at the moment."""
+    links = extras.links if extras.terms.item_weight else None
+    return FactorModel(
+        moment.user_factors,
+        moment.item_factors,
+        sources=None if links is None else item_sources(moment.history, moment.purchase_weight, extras.terms),
+        links=links,
+        lifts=repeat_matrix(moment, extras.repeat),
+        name=name,
+    )
+
+
+def item_sources(history: History, purchase_weight: float, terms: BlendTerms) -> sp.csr_matrix:
+    """What multiplies each item's links for each person, as native/include/headrace/blend.hpp has it; float32 CSR."""
+    sources, last_ms = history.served(purchase_weight)
+    users = np.repeat(np.arange(sources.shape[0]), np.diff(sources.indptr))
+    values = sources.data.astype(np.float64) ** terms.power
+    if terms.half_life_days:
+        age_days = (history.person_totals()[1][users] - last_ms) / DAY_MS
+        values *= 0.5 ** (age_days / terms.half_life_days)
+    totals = np.bincount(users, weights=values, minlength=sources.shape[0])[users]
+    sources.data = (terms.item_weight * values / totals**terms.length_power).astype(np.float32)
+    return sources
 
 
 def add_sparse(scores: Float32, rows: sp.csr_matrix) -> Float32:
@@ -81,18 +135,7 @@ def repeat_matrix(moment: Moment, repeat: Repeat) -> sp.csr_matrix | None:
     return lifts.astype(np.float32)
 
 
-def choose_repeat(moment: Moment, bought_later: sp.csr_matrix) -> Repeat:
-    """The lift that ranks best on what was bought later, among a few; none when nothing is gained by one."""
-    buyers = np.flatnonzero(np.diff(bought_later.indptr))
-    some = np.zeros(bought_later.shape[0], dtype=np.float32)
-    some[buyers[:: max(1, len(buyers) // MAX_CHOOSERS)]] = 1.0
-    sample = (sp.diags(some) @ bought_later).tocsr()
-    sample.eliminate_zeros()
-    found = {repeat: served_metrics(moment, sample, repeat, exclude=False)["ndcg@20"] for repeat in REPEATS}
-    return max(REPEATS, key=lambda repeat: found[repeat])
-
-
-def served_metrics(moment: Moment, bought_later: sp.csr_matrix, repeat: Repeat, *, exclude: bool) -> dict[str, float]:
+def served_metrics(moment: Moment, bought_later: sp.csr_matrix, extras: Extras, *, exclude: bool) -> dict[str, float]:
     """recall@20, ndcg@20 and coverage@20 (share of the items that were in some slate) on what was bought later.
 
     exclude : items that the person bought before are neither shown nor looked for. Zeros when nobody with a history
@@ -108,8 +151,7 @@ def served_metrics(moment: Moment, bought_later: sp.csr_matrix, repeat: Repeat, 
     users = np.flatnonzero(known & (np.diff(wanted.indptr) > 0)).astype(np.int32)
     if not len(users):
         return {f"recall@{K}": 0.0, f"ndcg@{K}": 0.0, f"coverage@{K}": 0.0, "validation_users": 0.0}
-    model = FactorModel(moment.user_factors, moment.item_factors, repeat_matrix(moment, repeat))
-    ranked = rank_users(model, users, K, past if exclude else None)
+    ranked = rank_users(served_model(moment, extras), users, K, past if exclude else None)
     recall, ndcg = accuracy(ranked, wanted[users], np.diff(wanted[users].indptr)).means
-    coverage = len(np.unique(ranked[ranked >= 0])) / model.n_items
+    coverage = len(np.unique(ranked[ranked >= 0])) / moment.history.n_items
     return {f"recall@{K}": recall, f"ndcg@{K}": ndcg, f"coverage@{K}": coverage, "validation_users": float(len(users))}

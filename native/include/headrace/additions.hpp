@@ -24,20 +24,23 @@ struct Additions {
     bool has(size_t row) const { return !blocks.empty() && (blocks[row / 64] >> (row % 64) & 1); }
 };
 
-// Sums up one person's additions at a time; a thread keeps the dense vector, all nought between persons.
+// Sums up one person's additions at a time. The dense vector is the thread's, which keeps it, all nought between
+// persons; so an adder stays on the thread that made it, and is the only one there.
 class Adder {
   public:
     explicit Adder(size_t n_items);
     void add(size_t row, float value) {
         blocks_[row / 64] |= uint64_t{1} << (row % 64);
-        sums()[row] += value;
+        sums_[row] += value;
+        ++n_added_;
     }
     // What was added since the last call, each row's values in the order in which they came.
     Additions take();
 
   private:
-    static std::vector<float>& sums();
+    float* sums_;
     std::vector<uint64_t> blocks_;
+    size_t n_added_ = 0;
 };
 
 }  // namespace headrace
