@@ -139,6 +139,8 @@ def test_a_recommendation_says_all_that_the_proto_promises(shop: Shop) -> None:
         ({"anonymous_id": "x" * 257}, "anonymous_id"),
         ({"surface": "x" * 65}, "surface"),
         ({"exclude_item_ids": ["i1"] * 10_001}, "exclude_item_ids"),
+        ({"session_item_ids": ["i1"] * 101}, "session_item_ids"),
+        ({"session_item_ids": ["i1", "x" * 257]}, "session_item_ids[1]"),
         ({"repeat_policy": 77}, "repeat_policy"),
     ],
 )
@@ -155,10 +157,19 @@ def test_limits_of_recommend_are_enforced(shop: Shop, fields: dict[str, Any], fi
         {"user_id": "ü" * 128},
         {"surface": "x" * 64},
         {"exclude_item_ids": ["i1"] * 10_000},
+        {"session_item_ids": ["i1", "ghost"] * 50},
     ],
 )
 def test_the_limits_themselves_are_allowed(shop: Shop, fields: dict[str, Any]) -> None:
     assert isinstance(shop.recommend(**fields), pb.RecommendResponse)
+
+
+def test_items_of_a_session_count_as_events_do(shop: Shop) -> None:
+    cold, told = shop.recommend_all(pb.RecommendRequest(), pb.RecommendRequest(session_item_ids=["i1", "i2"]))
+    assert cold.cold_start
+    assert not told.cold_start
+    assert ids(shop.recommend(user_id="u1", session_item_ids=["i7"])) != ids(shop.recommend(user_id="u1"))
+    assert ids(shop.shed(session_item_ids=["i7"])) == ids(cold)
 
 
 def test_a_wrong_request_fails_alone(shop: Shop) -> None:

@@ -164,8 +164,8 @@ def _blended(choosers: Choosers, plain: Tried, links_of: Callable[[str], sp.csr_
     def tried(extras: Extras, kind: str) -> Tried:
         found, terms = Tried(extras, kind, choosers.goal(extras)), extras.terms
         say(
-            f"  {kind} links x {terms.item_weight:.3g}, power {terms.power:g}, half-life {terms.half_life_days:g}, lift "
-            f"{extras.repeat.boost:g}: ndcg@20 {found.goal.everything:.4f}, new {found.goal.new:.4f}"
+            f"  {kind} links x {terms.item_weight:.3g}, power {terms.power:g}, half-life {terms.half_life_days:g}, "
+            f"lift {extras.repeat.boost:g}: ndcg@20 {found.goal.everything:.4f}, new {found.goal.new:.4f}"
         )
         return found
 
