@@ -21,6 +21,12 @@ N_ITEMS = 30
 UNITS = {"interactions": "users", "sessions": "lines", "sequences": "users", "baskets": "users"}
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take their time and are tested elsewhere."""
+    monkeypatch.setattr("headrace_training.report.can_write", lambda: False)
+
+
 def save(
     folder: Path, hit_rate: Any, *, n: int = 400, seed: int = 0, format: str = "interactions", **changes: Any
 ) -> Path:

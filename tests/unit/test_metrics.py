@@ -83,6 +83,26 @@ def test_the_slices_by_hand() -> None:
     ]
 
 
+def test_the_order_of_the_lines_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    n, n_items = 1500, 60
+    taken, history, relevant = (sp.csr_matrix((rng.random((n, n_items)) < 0.1).astype(np.float32)) for _ in range(3))
+    ranked = rng.permuted(np.tile(np.arange(n_items, dtype=np.int32), (n, 1)), axis=1)[:, :5]
+    accuracy = {"recall@5": rng.random(n), "ndcg@5": rng.random(n)}
+    catalogue = Catalogue(item_ids=[str(item) for item in range(n_items)], taken=taken, age_days=rng.random(n_items))
+    found = []
+    for order in (np.arange(n), rng.permutation(n)):
+        outcome = make(
+            names=[str(line) for line in order],
+            ranked=ranked[order],
+            relevant=relevant[order],
+            history=history[order],
+            accuracy={name: values[order] for name, values in accuracy.items()},
+        )[0]
+        found.append(summarize(outcome, catalogue, seed=0))
+    assert found[0] == found[1]
+
+
 def test_targets_know_their_ranks() -> None:
     targets = Targets.of(make()[0])
     assert targets.lines.tolist() == [0, 1, 1]

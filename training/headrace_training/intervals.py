@@ -20,10 +20,12 @@ BLOCK_CELLS = 2_000_000
 def bootstrap_means(values: Float64, seed: int, n_resamples: int = N_RESAMPLES) -> Float64:
     """Column means of resamples of the rows; columns share each resample, so they stay paired.
 
-    values : (n, m) float64, n >= 1.   Returns (n_resamples, m) float64.
+    values : (n, m) float64, n >= 1; in whatever order the rows are, the result is the same.
+    Returns (n_resamples, m) float64.
     Efron, Tibshirani, "An introduction to the bootstrap", 1993, section 6.2.
     """
     n, m = values.shape
+    values = values[np.lexsort(values.T)]
     rng = np.random.default_rng(seed)
     columns = [np.ascontiguousarray(values[:, column]) for column in range(m)]
     out = np.empty((n_resamples, m))
@@ -47,7 +49,7 @@ def sign_flip_p(differences: Float64, seed: int, n_flips: int = N_FLIPS) -> floa
     differences : (n,) float64.   Returns a number in (0, 1]; 1 when all are 0.
     Phipson, Smyth, Stat. Appl. Genet. Mol. Biol. 9(1), 2010: the sample itself counts as one flip.
     """
-    moved = differences[differences != 0]
+    moved = np.sort(differences[differences != 0])
     if not len(moved):
         return 1.0
     rng = np.random.default_rng(seed)

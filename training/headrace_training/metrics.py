@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,16 +119,17 @@ def beyond_accuracy(outcome: Outcome, catalogue: Catalogue, seed: int) -> dict[s
 
 
 def _sample(ranked: Int32, seed: int) -> Int32:
+    """Some of the lists, the same ones whatever order they come in."""
     if len(ranked) <= MAX_DIVERSITY_LINES:
         return ranked
     rows = np.random.default_rng(seed).choice(len(ranked), MAX_DIVERSITY_LINES, replace=False)
-    return ranked[np.sort(rows)]
+    return ranked[np.lexsort(ranked.T)[rows]]
 
 
 def _mean(values: Float64) -> float:
-    """Mean of the entries that are numbers; 0 when there is none."""
+    """Mean of the entries that are numbers, by an exact sum; 0 when there is none."""
     known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else 0.0
+    return math.fsum(known.tolist()) / len(known) if len(known) else 0.0
 
 
 def gini(counts: Int64) -> float:
@@ -234,7 +236,7 @@ def activity_slices(activity: Int64, accuracy: Mapping[str, Float64], unit: str,
 
 def _means(values: Mapping[str, Float64], seed: int) -> dict[str, Any]:
     means = bootstrap_means(np.column_stack(list(values.values())), seed)
-    return {name: float(of_name.mean()) for name, of_name in values.items()} | {
+    return {name: _mean(of_name) for name, of_name in values.items()} | {
         "intervals": {name: interval(means[:, column]) for column, name in enumerate(values)}
     }
 

@@ -147,4 +147,5 @@ def accuracy(ranked: Int32, relevant: sp.csr_matrix, n_relevant: Int32) -> Accur
     safe = np.maximum(ranked, 0)
     rows = np.repeat(np.arange(ranked.shape[0]), k)
     hits = np.asarray(lookup[rows, safe.ravel()]).reshape(ranked.shape) & (ranked >= 0)
-    return Accuracy(hits.sum(axis=1) / n_relevant, (hits * gains).sum(axis=1) / ideal)
+    # summed in another order than the ideal, a perfect list may come out a last digit above 1
+    return Accuracy(hits.sum(axis=1) / n_relevant, np.minimum((hits * gains).sum(axis=1) / ideal, 1.0))
