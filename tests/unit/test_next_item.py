@@ -9,10 +9,11 @@ import pytest
 import scipy.sparse as sp
 
 from headrace.errors import ConfigError, DataError
+from headrace_training import memory
 from headrace_training.evaluate_sequences import evaluate_sequences
 from headrace_training.evaluate_sessions import evaluate_sessions
 from headrace_training.models import spectral
-from headrace_training.models.transitions import TransitionModel, TransitionSettings
+from headrace_training.models.transitions import TransitionModel, TransitionSettings, number_of_pairs
 from headrace_training.nextitem import NEXT_ITEM_MODELS, gains, make_next_item, rank_prefixes, select_next_item
 from headrace_training.problems import sequences_problem, sessions_problem
 from headrace_training.sequences import Sequences
@@ -193,6 +194,16 @@ def test_parameters_that_are_none_are_refused(name: str, parameters: dict[str, f
         make_next_item(name, 0, parameters)
 
 
+def test_whole_numbers_do_for_powers() -> None:
+    train = rows_of("a b c", "b c")
+    scores = []
+    for one in (1, 1.0):
+        model = make_next_item("transitions", 0, {"lag_power": one, "age_power": one, "spectral_age_power": one})
+        model.fit(train)
+        scores.append(model.scores(train))
+    assert np.array_equal(*scores)
+
+
 def test_weights_of_zero_leave_popularity() -> None:
     zero = dict.fromkeys(("lag_power", "backward", "age_power", "repeat", "spectral", "n_factors", "n_neighbours"), 0)
     model = make_next_item("transitions", 0, {**zero, "max_lag": 0})
@@ -200,6 +211,22 @@ def test_weights_of_zero_leave_popularity() -> None:
     model.fit(train)
     ranked = rank_prefixes(model, train, 3, masked=False)
     assert ranked.tolist() == [[1, 0, 2]] * 3
+
+
+def test_a_fit_that_the_memory_cannot_hold_is_refused_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sessions.txt").write_text("a b\nb c\n")
+    (tmp_path / "lines.txt").write_text("a | b\n")
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(ConfigError, match="fitting transitions on 4 places and 3 items takes about"):
+        evaluate_sessions(tmp_path / "sessions.txt", tmp_path / "lines.txt")
+    evaluate_sessions(tmp_path / "sessions.txt", tmp_path / "lines.txt", model="popularity")
+
+
+def test_pairs_are_numbered_before_they_are_listed() -> None:
+    # a row of 5: 4 neighbours, 3 two apart; a row of 2: one pair
+    assert number_of_pairs(rows_of("a b c d e", "a", "a b"), 2) == 4 + 3 + 1
 
 
 def test_a_search_tries_what_the_format_can_tell(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from headrace.errors import ConfigError, HeadraceError
 from headrace.types import Float64, Int32
+from headrace_training.memory import require_memory
 from headrace_training.models.base import NextItemModel, Parameters
 from headrace_training.models.nextpopularity import NextPopularityModel
 from headrace_training.models.transitions import TransitionModel, TransitionSettings
@@ -80,10 +81,12 @@ def fit_next_item(
     asked : "auto", the name of a model, or a model.
     """
     start = time.perf_counter()
-    if not isinstance(asked, str):
-        model = asked
-    else:
-        model = select_next_item(hold_out(), seed) if asked == "auto" else make_next_item(asked, seed)
+    default = make_next_item("transitions" if asked == "auto" else asked, seed) if isinstance(asked, str) else asked
+    if isinstance(default, TransitionModel):
+        what = f"fitting transitions on {len(train.items)} places and {train.n_items} items"
+        hint = "take fewer n_neighbours or a smaller max_lag by --parameters, less data or a larger machine"
+        require_memory(what, default.memory_bytes(train), hint)
+    model = select_next_item(hold_out(), seed) if asked == "auto" else default
     selected = time.perf_counter()
     say(f"fitting {model.name} on all of train")
     model.fit(train)

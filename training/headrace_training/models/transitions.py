@@ -93,6 +93,11 @@ class TransitionModel:
     def n_items(self) -> int:
         return len(self._parts.popularity)
 
+    def memory_bytes(self, train: Sequences) -> int:
+        """About what fitting takes beside train: pairs and their sums, the spectral basis, the neighbours twice."""
+        of_item = 20 * self.settings.n_factors + 28 * min(self.settings.n_neighbours, train.n_items)
+        return 60 * number_of_pairs(train, self.settings.max_lag) + train.n_items * of_item
+
     def fit(self, train: Sequences) -> None:
         popularity = popularity_of(train)
         spectral = spectral_matrix(train, self.settings) if self.settings.spectral else None
@@ -137,7 +142,7 @@ def answer(servable: Servable, prefixes: Sequences) -> Float32:
 
 def age_weights(power: float) -> Float32:
     """(MAX_AGES,) float32, (age + 1) ** -power."""
-    return (np.arange(1, MAX_AGES + 1) ** -power).astype(np.float32)
+    return (np.arange(1.0, MAX_AGES + 1) ** -power).astype(np.float32)
 
 
 def popularity_of(train: Sequences) -> Float32:
@@ -151,14 +156,19 @@ def count_pairs(train: Sequences, how: TransitionSettings) -> sp.csr_matrix:
     n = len(train)
     ages = np.arange(n, 0, -1) / max(n, 1)
     row_weights = (0.5 ** (ages / how.half_life) if how.half_life else np.ones(n)).astype(np.float32)
-    lag_weights = (np.arange(1, how.max_lag + 1) ** -how.lag_power).astype(np.float32)
-    # of a row of m places, m - 1 pairs are neighbours, m - 2 are two apart, …
-    far = np.minimum(train.lengths, how.max_lag + 1)
-    total = int((far * (far - 1) // 2 + (train.lengths - far) * how.max_lag).sum())
+    lag_weights = (np.arange(1.0, how.max_lag + 1) ** -how.lag_power).astype(np.float32)
+    total = number_of_pairs(train, how.max_lag)
     before, after = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.int32)
     values = np.empty(total, dtype=np.float32)
     list_pairs(train.indptr, train.items, row_weights, lag_weights, before, after, values)
     return sp.csr_matrix((values, (before, after)), shape=(train.n_items, train.n_items))
+
+
+def number_of_pairs(train: Sequences, max_lag: int) -> int:
+    """Pairs of places of one row that are at most max_lag apart."""
+    # of a row of m places, m - 1 pairs are neighbours, m - 2 two apart, …
+    far = np.minimum(train.lengths, max_lag + 1)
+    return int((far * (far - 1) // 2 + (train.lengths - far) * max_lag).sum())
 
 
 def transition_matrix(counts: sp.csr_matrix, how: TransitionSettings) -> sp.csr_matrix:
