@@ -17,8 +17,6 @@ size_t tiles(size_t n, size_t size) { return (n + size - 1) / size; }
 using Lanes [[gnu::vector_size(sizeof(float) * als_lanes), gnu::aligned(4), gnu::may_alias]] = float;
 using Half [[gnu::vector_size(sizeof(float) * als_lanes / 2), gnu::aligned(4), gnu::may_alias]] = float;
 using Quarter [[gnu::vector_size(sizeof(float) * als_lanes / 4), gnu::aligned(4), gnu::may_alias]] = float;
-
-
 using QuarterOrder [[gnu::vector_size(sizeof(float) * als_lanes / 4)]] = int32_t;
 
 #ifdef __clang__

@@ -41,11 +41,21 @@ def test_a_weight_of_zero_or_infinity_is_refused(weight: float) -> None:
         IalsTrainer(4, 1.0, 1.0, 1, 0).factorize(train)
 
 
-def test_a_weight_that_alpha_makes_infinite_is_refused() -> None:
+@pytest.mark.parametrize("alpha", [1e3, 1e20])
+def test_a_weight_that_alpha_takes_out_of_reach_is_refused(alpha: float) -> None:
     train = ratings()
     train.data[0] = 1e30
     with pytest.raises(DataError, match="weight"):
-        IalsTrainer(4, 1e20, 1.0, 1, 0).factorize(train)
+        IalsTrainer(4, alpha, 1.0, 1, 0).factorize(train)
+
+
+def test_the_greatest_and_the_least_weights_are_learnt_from() -> None:
+    train = ratings()
+    train.data[::3], train.data[1::3] = 1e12, 1e-30
+    users, items = IalsTrainer(8, 1.0, 1.0, 5, 0).factorize(train)
+    scores = (users @ items.T)[train.nonzero()]
+    assert np.isfinite(scores).all()
+    assert np.abs(scores[::3] - 1).mean() < np.abs(scores[1::3] - 1).mean()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ STEPS = 2
 """Conjugate gradient steps a row in each half sweep. In the Gram matrix's own axes a third one changes the loss after
 equal epochs by less than a thousandth."""
 
+MOST_CONFIDENCE = 1e12
+"""Above it the squares of a row's sums leave float32."""
+
 INITIAL_DEVIATION = 0.1
 """Expected length of an item's first factors."""
 
@@ -63,7 +66,7 @@ class Als:
     recommendation benchmarks", RecSys 2022. In every half sweep both sides are turned to the axes of the fixed
     side's Gram matrix, which changes no score; there each row is solved by preconditioned conjugate gradients.
 
-    train : (n_users, n_items) weights, finite and above 0. DataError when they are not.
+    train : (n_users, n_items) weights above 0, with alpha at most 1e12. DataError when one is not.
     """
 
     def __init__(self, train: sp.csr_matrix, settings: AlsSettings) -> None:
@@ -98,9 +101,9 @@ class Als:
         observed = als_loss(
             users.indptr, users.columns, users.confidences, items.factors, users.factors, self.n_threads
         )
-        everything = float(np.vdot(self._gram(users.factors), self._gram(items.factors)))
-        lengths = (side.ridge @ np.einsum("ij,ij->i", side.factors, side.factors) for side in (users, items))
-        return observed + everything + float(sum(lengths))
+        # sums by NumPy: those of a BLAS depend on its threads
+        everything = float((self._gram(users.factors) * self._gram(items.factors)).sum())
+        return observed + everything + sum(_penalty(side) for side in (users, items))
 
     def _improve(self, free: Side, fixed: Side, n_steps: int) -> None:
         spectrum, rotation = self._axes(fixed.factors)
@@ -149,14 +152,20 @@ def padded(n_factors: int) -> int:
     return -(-n_factors // ALS_LANES) * ALS_LANES
 
 
+def _penalty(side: Side) -> float:
+    lengths = np.einsum("ij,ij->i", side.factors, side.factors)
+    return float((side.ridge * lengths).sum(dtype=np.float64))
+
+
 def _confidences(train: sp.csr_matrix, alpha: float) -> sp.csr_matrix:
     """alpha * weights in rows without repeats, (n_users, n_items) float32. Raises DataError."""
     scaled = sp.csr_matrix(train, dtype=np.float32, copy=True)
     scaled.sum_duplicates()
     with np.errstate(over="ignore", under="ignore"):
         scaled.data *= np.float32(alpha)
-    bad = ~(np.isfinite(scaled.data) & (scaled.data > 0))
+    bad = ~((scaled.data > 0) & (scaled.data <= MOST_CONFIDENCE))
     if bad.any():
         weight = float(scaled.data[np.argmax(bad)]) / alpha
-        raise DataError("weight of an interaction", got=weight, expected="a finite number above 0")
+        most = f"at most {MOST_CONFIDENCE / alpha:g}"
+        raise DataError("weight of an interaction", got=weight, expected=f"a finite number above 0, {most}")
     return scaled
