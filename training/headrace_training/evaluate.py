@@ -16,11 +16,13 @@ from headrace.artifacts import open_artifact
 from headrace.errors import ConfigError, DataError, HeadraceError
 from headrace.types import Bool, Int32
 from headrace_training.datasets import Pairs, read_pairs
+from headrace_training.items import add_items
 from headrace_training.memory import require_for_file, require_for_fit
 from headrace_training.metrics import Catalogue, Outcome, item_age_days
 from headrace_training.models import MODELS, Model, PopularityModel, make_model
 from headrace_training.models.artifact import ArtifactModel
 from headrace_training.models.ials import IalsTrainer
+from headrace_training.models.sideinfo import lean_on
 from headrace_training.openings import note_opening
 from headrace_training.progress import say
 from headrace_training.ranking import Accuracy, accuracy, rank_users
@@ -156,10 +158,12 @@ def evaluate_files(
     seed: int = 0,
     save: Path | None = None,
     parameters: Path | None = None,
+    items: Path | None = None,
 ) -> Report:
     """Select and fit on one file, measure on another; returns the fields of the contract and those of `complete`.
 
     parameters : a file of `headrace-train search`, which then says the model too.
+    items : a file of attributes; its items join the catalogue, those that nobody took too.
     The test file is opened once, after the model is frozen. Raises DataError, ConfigError.
     """
     check_options(model, k, seed)
@@ -167,15 +171,17 @@ def evaluate_files(
     if not test_path.exists():
         raise DataError(f"{test_path} does not exist", hint="give the test file with --test")
     require_for_file(train_path)
-    pairs = read_pairs(train_path)
+    pairs, known, attributes = add_items(read_pairs(train_path), items)
     train = pairs.matrix()
     say(f"train: {train.shape[0]} users, {train.shape[1]} items, {train.nnz} pairs from {train_path}")
-    chosen, seconds = fit_model(given or model, train, latest_times(pairs, train), k, seed, watch=save is not None)
+    latest = latest_times(pairs, train)
+    watch = save is not None
+    chosen, seconds = fit_model(given or model, train, latest, k, seed, watch=watch, attributes=attributes)
     ages = None if pairs.times_ms is None else item_age_days(pairs.items, pairs.times_ms, train.shape[1])
     catalogue = Catalogue(item_ids=pairs.item_ids, taken=train, age_days=ages)
     opened = note_opening(str(test_path.resolve()), chosen.name, save or parameters)
     found, outcome = _measure_file(chosen, catalogue, pairs.user_ids, test_path, k)
-    return complete(found | seconds | opened, outcome, catalogue, format="interactions", seed=seed, save=save)
+    return complete(found | seconds | opened | known, outcome, catalogue, format="interactions", seed=seed, save=save)
 
 
 def evaluate_artifact(path: Path, test_path: Path, *, k: int = 20, seed: int = 0, save: Path | None = None) -> Report:
@@ -225,12 +231,20 @@ def watch_losses(model: Model) -> list[float]:
 
 
 def fit_model(
-    asked: str | Model, train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, seed: int, *, watch: bool = False
+    asked: str | Model,
+    train: sp.csr_matrix,
+    latest: sp.csr_matrix | None,
+    k: int,
+    seed: int,
+    *,
+    watch: bool = False,
+    attributes: sp.csr_matrix | None = None,
 ) -> tuple[Model, Report]:
     """Select when asked to, fit on all of train; returns the model, select_seconds and fit_seconds, and for `auto` what
     was tried: `selection`, validation recall@k by name.
 
     asked : "auto", a model's name, or a model that is not fitted yet.   watch : take the loss after each epoch too.
+    attributes : of the items, which the model's factors then lean on.
     """
     start = time.perf_counter()
     tried: Report = {}
@@ -239,6 +253,8 @@ def fit_model(
         tried = {"selection": trials.scores}
     else:
         model = make_model(asked, seed) if isinstance(asked, str) else asked
+    if attributes is not None:
+        model = lean_on(model, attributes)
     selected = time.perf_counter()
     require_for_fit(model, train)
     say(f"fitting {model.name} on all of train")

@@ -30,6 +30,7 @@ def evaluate(
     k: Annotated[int, typer.Option(help="Length of the ranking.")] = 20,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     parameters: Annotated[Path | None, typer.Option(help="Model and parameters that `search` wrote.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Attributes of items: item_id and any other columns.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for every line's result, which `compare` reads.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -37,12 +38,12 @@ def evaluate(
     if format not in FORMATS:
         raise ConfigError("--format", got=format, expected=", ".join(FORMATS))
     if format != "interactions":
-        _refuse(f"--format {format}", log=log, artifact=artifact, split_time=split_time or None)
+        _refuse(f"--format {format}", log=log, artifact=artifact, items=items, split_time=split_time or None)
         options: dict[str, Any] = {"model": model, "k": k, "seed": seed, "save": save}
         put(_next_report(format, train, test, parameters, **options), json)
         return
     if log is not None:
-        _refuse("--log", train=train, test=test, artifact=artifact)
+        _refuse("--log", train=train, test=test, artifact=artifact, items=items)
         if not split_time:
             raise ConfigError("--split-time", got="", expected="a time", hint="say where train ends, e.g. 2017-10-01")
         split_ms = parse_moment(split_time, "--split-time")
@@ -57,14 +58,15 @@ def evaluate(
             "--test", got=None, expected="a file", hint="give --train and --test, or --log and --split-time"
         )
     if artifact is not None:
-        _refuse("--artifact", train=train, parameters=parameters)
+        _refuse("--artifact", train=train, parameters=parameters, items=items)
         put(evaluate_artifact(artifact, test, k=k, seed=seed, save=save), json)
         return
     if train is None:
         raise ConfigError(
             "--train", got=None, expected="a file", hint="give --train, or --artifact to measure a trained one"
         )
-    put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save, parameters=parameters), json)
+    given = {"parameters": parameters, "items": items}
+    put(evaluate_files(train, test, model=model, k=k, seed=seed, save=save, **given), json)
 
 
 def _next_report(
