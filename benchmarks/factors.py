@@ -23,3 +23,11 @@ def mixture(n: int, d: int = 64, *, clusters: int = 1000, seed: int = 0) -> npt.
         some *= spectrum * np.float32((1 / 3) ** 0.5)
         some += centres[rng.choice(clusters, len(some), p=sizes / sizes.sum())]
     return out
+
+
+def queries_and_items(
+    n: int, n_queries: int, d: int = 64, *, seed: int = 0
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """People's factors (n_queries, d) and items' (n, d), of one mixture: nobody's factors are an item's."""
+    both = mixture(n + n_queries, d, seed=seed)
+    return both[n:].copy(), both[:n]

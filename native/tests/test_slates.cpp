@@ -8,6 +8,7 @@
 #include "headrace/embeddings.hpp"
 #include "headrace/foldin.hpp"
 #include "headrace/history.hpp"
+#include "headrace/lists.hpp"
 #include "headrace/retrieve.hpp"
 #include "headrace/slate_codec.hpp"
 
@@ -48,6 +49,56 @@ void search_as_a_full_sort_does(const BlockPass& pass, size_t n_items, size_t d,
         CHECK(found.size() == std::min(k, n_items));
         for (size_t i = 0; i < found.size(); ++i) CHECK(found[i].row == all[i].row && found[i].score == all[i].score);
     }
+}
+
+// Every list is scanned and nothing dropped, so the answer is exact but for the order of what was estimated alike.
+void lists_hold_every_item(const BlockPass& pass, size_t n_items, size_t d) {
+    use_block_pass(pass);
+    constexpr size_t n_lists = 5;
+    std::vector<float> factors = numbers(n_items * d, 1), query = numbers(d, 2), centres = numbers(n_lists * d, 3);
+    std::vector<int32_t> lists;
+    for (size_t row = 0; row < n_items; ++row) lists.push_back(static_cast<int32_t>(row * row % n_lists));
+    Lists search(factors.data(), n_items, d, {centres.data(), n_lists, lists.data(), 1, true});
+    std::vector<uint64_t> words((n_items + 63) / 64 + 1, 0);
+    for (size_t row = 0; row < n_items; row += 3) words[row / 64] |= uint64_t{1} << row % 64;
+    Filter narrow{{words.data(), words.size() * 64}, (n_items + 2) / 3};
+    const float* vector = query.data();
+    Bars none;
+    for (const Filter* filter : {static_cast<const Filter*>(nullptr), static_cast<const Filter*>(&narrow)}) {
+        size_t wanted = filter ? filter->count : n_items;
+        Best best(wanted + 1);
+        int8_t exact = 1;
+        search.search(&vector, &none, 1, &best, {nullptr, filter, 0, &exact});
+        CHECK(best.size() == wanted && exact == 1);
+        for (const Scored& each : best.sorted())
+            CHECK(each.score == score(factors.data() + static_cast<size_t>(each.row) * d, vector, d));
+    }
+}
+
+void items_come_and_go_beside_searches() {
+    std::vector<float> factors = numbers(300 * 8, 1), query = numbers(8, 2), added = numbers(50 * 8, 4);
+    std::vector<int32_t> rows;
+    for (int32_t i = 0; i < 50; ++i) rows.push_back(10 * i);
+    const Items first(std::make_shared<Scan>(factors.data(), 300, 8));
+    const Items second = first.with(rows.data(), added.data(), 50), third = second.without(rows.data(), 25);
+    std::vector<std::thread> threads;
+    for (const Items* items : {&first, &second, &third, &second})
+        threads.emplace_back([items, &query] {
+            const float* vector = query.data();
+            Bars none;
+            for (int round = 0; round < 20; ++round) {
+                const Items changed = items->without(nullptr, 0);
+                Best best(400);
+                changed.search(&vector, &none, 1, &best);
+                for (const Scored& each : best.sorted()) {
+                    const float* at = changed.factors(static_cast<size_t>(each.row));
+                    CHECK(at && each.score == score(at, vector, 8));
+                }
+            }
+        });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(second.n_added() == 50 && third.n_added() == 25 && !third.factors(0) && second.factors(490));
+    CHECK(third.removed().has(0) && !third.removed().has(250) && third.factors(250));
 }
 
 void threads_share_a_scan() {
@@ -159,8 +210,12 @@ int main() {
     for (const BlockPass& pass : block_passes())
         for (size_t n_items : {0, 1, 63, 64, 65, 700})
             for (size_t d : {1, 4, 9, 64}) search_as_a_full_sort_does(pass, n_items, d, 6, 20);
+    for (const BlockPass& pass : block_passes())
+        for (size_t n_items : {1, 4, 65, 333})
+            for (size_t d : {1, 7, 64, 65}) lists_hold_every_item(pass, n_items, d);
     use_block_pass(block_passes().front());
     threads_share_a_scan();
+    items_come_and_go_beside_searches();
     fold_in_solves_its_system();
     rows_are_found_again();
     return 0;
