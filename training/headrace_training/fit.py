@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from importlib.metadata import version as library_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -48,6 +49,9 @@ from headrace_training.report import FitTrace
 from headrace_training.session_choice import DECAY, MINUTES, SessionChoice, choose_session, transitions
 from headrace_training.settings import FitSettings
 from headrace_training.slate import NO_EXTRAS, Extras, FactorModel, served_metrics, served_model
+
+if TYPE_CHECKING:
+    from headrace_training.als import Als  # its core may not be built
 
 DAY_MS = 86_400_000
 ALPHAS = (1.0, 2.0, 5.0, 20.0)
@@ -209,6 +213,7 @@ class Fitter:
                 self.settings.regularization,
                 self.settings.iterations,
                 self.settings.seed,
+                watch=self._note_loss if until_ms == self.slices.end_ms else None,
             )
             aged = build_history(self.events, self.weights, until_ms, self._decay(until_ms))
             items = trainer.factorize(aged.confidence(self.weights["purchase"]))[1]
@@ -225,6 +230,9 @@ class Fitter:
             popularity=recent_popularity(self.events, self.weights, since, until_ms),
             purchase_weight=self.weights["purchase"],
         )
+
+    def _note_loss(self, als: Als) -> None:
+        self.trace.curves.setdefault("loss", []).append(als.loss())
 
     def _decay(self, until_ms: int) -> Float64 | None:
         if not self.settings.half_life_days:

@@ -151,11 +151,12 @@ def report_fit(path: Path, manifest: Manifest, calibration: tuple[Float64, Float
     if not can_write():
         return
     found = manifest.metrics
-    served = {name: value for name, value in found.items() if "@" in name}
+    chosen = {name.removeprefix("chosen_"): value for name, value in found.items() if name.startswith("chosen_")}
+    served = {name: value for name, value in found.items() if name.split("@")[0] in SERVED}
     blend = msgspec.to_builtins(getattr(manifest, "blend", None)) or {}
     sections = [
         Section("Accuracy and coverage", "On the last slice, by factors that did not see it.", [_bars(served)]),
-        *_validation(fit.tried, fit.curves),
+        *_validation({**fit.tried, **chosen}, fit.curves),
         *_weights({"factors weight": 1.0, **blend} if blend else {}),
         *_calibration(calibration, fit.reliability),
         _table("Figures", found),
@@ -165,6 +166,7 @@ def report_fit(path: Path, manifest: Manifest, calibration: tuple[Float64, Float
     write_page(path, f"Version {manifest.version}", sections)
 
 
+SERVED = ("recall", "ndcg", "coverage", "factors_recall", "factors_ndcg", "factors_coverage")
 MANIFEST_FIELDS = ("n_users", "n_items", "n_factors", "alpha", "regularization", "index_type", "repeat_policy")
 
 

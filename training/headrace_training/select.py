@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from headrace_training.memory import require_for_fit
 from headrace_training.mixture import Mixture, choose, collect
 from headrace_training.models import BlendModel, GraphModel, IalsModel, LinearModel, Model, PopularityModel
 from headrace_training.models.linear import MAX_EXACT_ITEMS
@@ -83,6 +84,7 @@ class Selection:
 
     def try_model(self, model: Model, name: str) -> float:
         """Fit and measure; returns the mean of recall@k and ndcg@k."""
+        require_for_fit(model, self.validation.train)
         model.fit(self.validation.train)
         recall, ndcg = self.validation.measure(model).means
         self.trials.add(name, recall, ndcg)

@@ -100,8 +100,13 @@ class BlendModel:
         return int(self._train.shape[1])
 
     def memory_bytes(self, train: sp.csr_matrix) -> int:
-        """About what fitting takes beside train: both parts, one after the other."""
-        return sum(part.memory_bytes(train) for part in (self.graph, self.ials))
+        """At most about what fitting takes beside train: all members together."""
+        linear, graph, ials = (bool(self.weights[name]) for name in ("linear", "graph", "ials"))
+        return (
+            linear * self.linear.memory_bytes(train)
+            + graph * self.graph.memory_bytes(train)
+            + ials * self.ials.memory_bytes(train)
+        )
 
     def fit(self, train: sp.csr_matrix) -> None:
         self._train = train
