@@ -114,6 +114,8 @@ def test_auto_chooses_without_the_test_file_and_opens_it_once_at_the_end(evaluat
     second = evaluate("--model", "auto", train=train, test="i3 i4 | i1\ni2 | i9\n")
     assert first["model"] == second["model"] == "transitions"
     assert first["parameters"] == second["parameters"]
+    assert first["selection"] == second["selection"]
+    assert first["selection"]["popularity"] < max(first["selection"].values())
     lines = first["stderr"].splitlines()
     fitting = next(number for number, line in enumerate(lines) if line.startswith("fitting"))
     opening = next(number for number, line in enumerate(lines) if "first and only time" in line)

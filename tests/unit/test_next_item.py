@@ -164,7 +164,7 @@ def test_the_last_tenth_of_the_sessions_is_held_out() -> None:
 
 
 def test_too_few_questions_leave_the_defaults() -> None:
-    model = select_next_item(hold_out_sessions(rows_of("a b", "b c"), 20, 0), 3)
+    model = select_next_item(hold_out_sessions(rows_of("a b", "b c"), 20, 0), 3, {})
     assert model.parameters == TransitionModel(TransitionSettings(seed=3)).parameters
 
 

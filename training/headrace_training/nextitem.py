@@ -75,10 +75,10 @@ def given_next_item(name: str, parameters: Path | None, seed: int) -> NextItemMo
 
 def fit_next_item(
     asked: str | NextItemModel, train: Sequences, hold_out: Callable[[], Validation], seed: int
-) -> tuple[NextItemModel, dict[str, float]]:
+) -> tuple[NextItemModel, dict[str, Any]]:
     """Choose settings when asked to, fit on all of train; returns the model, select_seconds and fit_seconds.
 
-    asked : "auto", the name of a model, or a model.
+    asked : "auto", the name of a model, or a model. What was tried to choose is the field `selection`.
     """
     start = time.perf_counter()
     default = make_next_item("transitions" if asked == "auto" else asked, seed) if isinstance(asked, str) else asked
@@ -86,15 +86,20 @@ def fit_next_item(
         what = f"fitting transitions on {len(train.items)} places and {train.n_items} items"
         hint = "take fewer n_neighbours or a smaller max_lag by --parameters, less data or a larger machine"
         require_memory(what, default.memory_bytes(train), hint)
-    model = select_next_item(hold_out(), seed) if asked == "auto" else default
+    tried: dict[str, float] = {}
+    model = select_next_item(hold_out(), seed, tried) if asked == "auto" else default
     selected = time.perf_counter()
     say(f"fitting {model.name} on all of train")
     model.fit(train)
-    return model, {"fit_seconds": time.perf_counter() - selected, "select_seconds": selected - start}
+    seconds = {"fit_seconds": time.perf_counter() - selected, "select_seconds": selected - start}
+    return model, {**seconds, "selection": tried} if tried else seconds
 
 
-def select_next_item(validation: Validation, seed: int) -> NextItemModel:
-    """Transitions with the best settings found, or popularity where that answers better; not fitted yet."""
+def select_next_item(validation: Validation, seed: int, tried: dict[str, float]) -> NextItemModel:
+    """Transitions with the best settings found, or popularity where that answers better; not fitted yet.
+
+    tried : takes the validation ndcg of everything tried.
+    """
     if len(validation.questions) < MIN_QUESTIONS:
         say(f"  {len(validation.questions)} questions to validate on, fewer than {MIN_QUESTIONS}: defaults are taken")
         return make_next_item("transitions", seed)
@@ -103,8 +108,9 @@ def select_next_item(validation: Validation, seed: int) -> NextItemModel:
     popularity.fit(validation.train)
     floor = validation.ndcg(popularity.servable())
     say(f"  popularity: validation ndcg@{validation.k} {floor:.4f}")
-    settings, best = choose_settings(validation, TransitionSettings(seed=seed))
-    return TransitionModel(settings) if best > floor else popularity
+    settings, trials = choose_settings(validation, TransitionSettings(seed=seed))
+    tried |= {"popularity": floor, **trials}
+    return TransitionModel(settings) if max(trials.values()) > floor else popularity
 
 
 def rank_prefixes(model: NextItemModel, prefixes: Sequences, k: int, masked: bool) -> Int32:

@@ -126,11 +126,12 @@ def hold_out_last(people: Sequences, train: Sequences, k: int, seed: int) -> Val
     return Validation(train, questions, k, masked=True, ordered=False)
 
 
-def choose_settings(validation: Validation, start: TransitionSettings) -> tuple[TransitionSettings, float]:
-    """Coordinate ascent over STEPS; returns the best settings found and their validation ndcg."""
+def choose_settings(validation: Validation, start: TransitionSettings) -> tuple[TransitionSettings, dict[str, float]]:
+    """Coordinate ascent over STEPS; returns the best settings found, and the validation ndcg of all that was tried."""
     settings = replace(start, spectral=0.0)
     parts = _fit_parts(validation.train, settings)
     best = validation.ndcg(assemble(parts, settings))
+    trials = {"transitions": best}
     for name, values in STEPS:
         if not (validation.matters(name) and _has_effect(name, settings)):
             continue
@@ -141,10 +142,11 @@ def choose_settings(validation: Validation, start: TransitionSettings) -> tuple[
             tried = replace(settings, **changed)
             fitted = parts if name in WEIGHTS else _fit_parts(validation.train, tried)
             found = validation.ndcg(assemble(fitted, tried))
+            trials[f"{name} {value:g}"] = found
             if found > best:
                 settings, parts, best = tried, fitted, found
         say(f"  {name} {getattr(settings, name):g}: validation ndcg@{validation.k} {best:.4f}")
-    return settings, best
+    return settings, trials
 
 
 def _fit_parts(train: Sequences, settings: TransitionSettings) -> Parts:
