@@ -221,3 +221,63 @@ def test_saved_lines_keep_what_the_report_says(tmp_path: Path) -> None:
     assert saved.accuracy["recall@1"].mean() == pytest.approx(np.mean(saved.targets["rank"] > 0))
     assert saved.report["intervals"]["recall@1"][0] < saved.accuracy["recall@1"].mean()
     assert not list((tmp_path / "a").glob(".*"))
+
+
+def write_formats(folder: Path) -> dict[str, list[str]]:
+    """Options of `evaluate` for a small data set in each format."""
+    rng = np.random.default_rng(0)
+    rows = [[f"i{(row % 4) * 6 + item}" for item in rng.integers(6, size=6)] for row in range(80)]
+    people = "".join(f"u{n} {' '.join(row)}\n" for n, row in enumerate(rows))
+    history = {f"u{n}": [[-1], row[:2], row[2:4], [-1]] for n, row in enumerate(rows)}
+    texts = {
+        "people": people,
+        "more": "".join(f"u{n} {' '.join(f'i{(n % 4) * 6 + item}' for item in range(6))}\n" for n in range(80)),
+        "sessions": "".join(f"{' '.join(row)}\n" for row in rows),
+        "lines": "".join(f"{row[0]} {row[1]} | {row[2]}\n" for row in rows),
+        "history.json": json.dumps(history),
+        "future.json": json.dumps({f"u{n}": [[-1], row[4:], [-1]] for n, row in enumerate(rows)}),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    files = {
+        "interactions": ("people", "more"),
+        "sessions": ("sessions", "lines"),
+        "sequences": ("people", ""),
+        "baskets": ("history.json", "future.json"),
+    }
+    return {
+        format: ["--format", format, "--train", str(folder / train), *(["--test", str(folder / test)] if test else [])]
+        for format, (train, test) in files.items()
+    }
+
+
+MODELS = {
+    "interactions": ("popularity", "itemknn"),
+    "sessions": ("popularity", "transitions"),
+    "sequences": ("popularity", "transitions"),
+    "baskets": ("g-topfreq", "p-topfreq"),
+}
+
+
+@pytest.mark.parametrize("format", list(MODELS))
+def test_every_format_saves_runs_that_can_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    options = write_formats(tmp_path)[format]
+    reports = []
+    for name, model in zip("ab", MODELS[format], strict=True):
+        save_to = ["--model", model, "--k", "5", "--save", str(tmp_path / "runs" / name), "--json"]
+        monkeypatch.setattr(sys, "argv", ["headrace-train", "evaluate", *options, *save_to])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert not ended.value.code, err
+        reports.append(json.loads(out))
+    assert [report["test_openings"] for report in reports] == [1, 2]
+    code, out, err = run(capsys, monkeypatch, tmp_path / "runs" / "a", tmp_path / "runs" / "b", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    for name, row in found["metrics"].items():
+        assert (row["a"], row["b"]) == pytest.approx((reports[0][name], reports[1][name]))
+    assert found["verdict"] == "better"
+    assert sum(group[UNITS[format]] for group in found["slices"]["activity"]) == found[UNITS[format]] >= 70
