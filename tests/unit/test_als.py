@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from headrace._native import als_solve, use_als_pass
 from headrace.errors import ConfigError, DataError
 from headrace_training.als import Als, AlsSettings
+from headrace_training.history import PURCHASE, History
 from headrace_training.models import ials
 from headrace_training.models.ials import IalsTrainer, ImplicitTrainer, ials_memory_bytes
 
@@ -90,6 +91,19 @@ def test_nothing_observed_gives_nothing(shape: tuple[int, int]) -> None:
     assert (users.shape, items.shape) == ((shape[0], 6), (shape[1], 6))
     assert not users.any()
     assert not items.any()
+
+
+def test_what_has_aged_to_nothing_is_no_confidence() -> None:
+    history = History(
+        indptr=np.array([0, 2]),
+        items=np.array([0, 1], np.int32),
+        types=np.full(2, PURCHASE, np.int8),
+        counts=np.array([1e-60, 1.0]),
+        weights=np.ones(2, np.float32),
+        times_ms=np.zeros(2, np.int64),
+        n_items=2,
+    )
+    assert history.confidence(1.0).data.tolist() == [1.0]
 
 
 def test_it_finds_what_implicit_finds() -> None:
