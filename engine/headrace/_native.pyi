@@ -63,6 +63,7 @@ class Blend:
         self,
         items: Links,
         item_weight: float,
+        new_item_weight: float,
         power: float,
         half_life_days: float,
         length_power: float,

@@ -31,7 +31,9 @@ class BlendTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What is added to the factors' scores when serving; see native/include/headrace/blend.hpp for the formulas."""
 
     item_weight: float = 0.0
-    """Of the item-item part, 0 for none."""
+    """Of the item-item part in slates that may hold what the person bought before, 0 for none."""
+    new_item_weight: float = 0.0
+    """The same in slates that leave it out."""
     power: float = 1.0
     """A history's entry of weight w counts w ** power."""
     half_life_days: float = 0.0
@@ -230,7 +232,7 @@ def check_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> Non
 def _optional_arrays(arrays: dict[str, npt.NDArray[Any]], manifest: Manifest) -> list[str]:
     """Names of the optional arrays that this artifact must have."""
     needed = {
-        "item_link": manifest.blend.item_weight != 0,
+        "item_link": manifest.blend.item_weight != 0 or manifest.blend.new_item_weight != 0,
         "session_": manifest.blend.session_weight != 0,
         "index_": manifest.index_type == "lists",
     }

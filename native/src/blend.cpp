@@ -50,6 +50,8 @@ Oldest oldest_used(const Past& past) {
 }
 
 void add_items(const ItemPart& part, const Past& past, size_t n_items, Adder& adder) {
+    double weight = past.only_new ? part.new_weight : part.weight;
+    if (weight == 0) return;
     std::vector<Source> sources;
     Oldest oldest = oldest_used(past);
     double total = 0;
@@ -61,8 +63,8 @@ void add_items(const ItemPart& part, const Past& past, size_t n_items, Adder& ad
         }
         auto row = static_cast<size_t>(past.rows[p]);
         if (row >= n_items || !(past.weights[p] > 0)) continue;
-        double weight = static_cast<double>(past.weights[p]);
-        double value = part.power == 1 ? weight : std::pow(weight, part.power);
+        auto counted = static_cast<double>(past.weights[p]);
+        double value = part.power == 1 ? counted : std::pow(counted, part.power);
         if (part.half_life_days > 0) {
             double age = std::max(0.0, static_cast<double>(past.last_event_ms - past.last_ms[p]) / day_ms);
             value *= std::exp2(-age / part.half_life_days);
@@ -70,7 +72,7 @@ void add_items(const ItemPart& part, const Past& past, size_t n_items, Adder& ad
         total += value;
         sources.push_back({row, value});
     }
-    double scale = total > 0 ? part.weight / std::pow(total, part.length_power) : 0;
+    double scale = total > 0 ? weight / std::pow(total, part.length_power) : 0;
     for (Source& source : sources) source.value *= scale;
     add_links(part.links, sources, adder);
 }

@@ -114,7 +114,8 @@ class Group {
         if (people_.history_weights) {
             add_blend(blend_,
                       {people_.history_rows + first, people_.history_weights + first, people_.history_last_ms + first,
-                       last - first, people_.last_event_ms[person], people_.now_ms},
+                       last - first, people_.last_event_ms[person], people_.now_ms,
+                       people_.exclude_purchased[person] != 0},
                       items_.n_base(), adder);
         }
         for (size_t p = first; lift_.boost > 0 && p < last; ++p) {

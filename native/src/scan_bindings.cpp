@@ -90,10 +90,10 @@ struct BlendArrays {
     In<float> decay;
     Blend blend;
 
-    BlendArrays(LinkArrays i, double weight, double power, double half_life_days, double length_power, LinkArrays s,
+    BlendArrays(LinkArrays i, double weight, double new_weight, double power, double half_life_days, double length_power, LinkArrays s,
                 double session_weight, double session_ms, In<float> d)
         : items(std::move(i)), session(std::move(s)), decay(std::move(d)) {
-        blend.items = {items.links(), weight, power, half_life_days, length_power};
+        blend.items = {items.links(), weight, new_weight, power, half_life_days, length_power};
         blend.session = {session.links(), session_weight, session_ms, decay.data(), decay.shape(0)};
     }
     bool fits(size_t n_items) const {
@@ -218,8 +218,8 @@ void bind_scan(nb::module_& m) {
         .def(nb::init<In<int64_t>, In<int32_t>, In<float>>(), "indptr"_a.noconvert(), "items"_a.noconvert(),
              "weights"_a.noconvert());
     nb::class_<BlendArrays>(m, "Blend")
-        .def(nb::init<LinkArrays, double, double, double, double, LinkArrays, double, double, In<float>>(), "items"_a,
-             "item_weight"_a, "power"_a, "half_life_days"_a, "length_power"_a, "session"_a, "session_weight"_a,
+        .def(nb::init<LinkArrays, double, double, double, double, double, LinkArrays, double, double, In<float>>(), "items"_a,
+             "item_weight"_a, "new_item_weight"_a, "power"_a, "half_life_days"_a, "length_power"_a, "session"_a, "session_weight"_a,
              "session_ms"_a, "decay"_a.noconvert());
     nb::class_<Retriever>(m, "Retriever")
         .def(

@@ -72,14 +72,14 @@ class Case:
             _native.Links(*(csr(dense) if len(dense) else NO_LINKS)) for dense in (self.plain.items, self.plain.session)
         ]
         return _native.Blend(
-            links[0], terms.item_weight, terms.power, terms.half_life_days, terms.length_power, links[1],
-            terms.session_weight, terms.session_minutes * 60_000, self.plain.decay,
+            links[0], terms.item_weight, terms.new_item_weight, terms.power, terms.half_life_days,
+            terms.length_power, links[1], terms.session_weight, terms.session_minutes * 60_000, self.plain.decay,
         )  # fmt: skip
 
     def truth(self, q: int) -> tuple[np.ndarray, np.ndarray]:
         """Dense scores, float64, and which rows may be shown."""
         total = self.factors.astype(np.float64) @ self.vectors[q, : self.factors.shape[1]]
-        total += blend_additions(self.plain, self.merged, q, NOW_MS)
+        total += blend_additions(self.plain, self.merged, q, NOW_MS, only_new=bool(self.exclude_purchased[q]))
         nobody = np.zeros(len(self.limits), np.int8)
         nobody[q] = 1
         lifts = repeat_lifts(self.merged, nobody, self.n_items, self.boost, 60.0)[q]
@@ -133,13 +133,14 @@ SEED = st.integers(0, 2**32 - 1)
 TERMS = st.builds(
     BlendTerms,
     item_weight=st.sampled_from([0.0, 0.3, 4.0]),
+    new_item_weight=st.sampled_from([0.0, 0.7, 3.0]),
     power=st.sampled_from([0.0, 0.5, 1.0]),
     half_life_days=st.sampled_from([0.0, 30.0]),
     length_power=st.sampled_from([0.0, 0.5, 1.0]),
     session_weight=st.sampled_from([0.0, 2.0]),
     session_minutes=st.sampled_from([1.0, 30.0]),
 )
-WHOLE = BlendTerms(item_weight=2.0, session_weight=4.0)
+WHOLE = BlendTerms(item_weight=2.0, new_item_weight=1.0, session_weight=4.0)
 """Terms under which whole numbers stay whole, or quarters of them."""
 
 
@@ -187,7 +188,7 @@ def test_a_blended_answer_is_the_same_bits_alone_and_from_candidates(
 
 
 def test_only_the_latest_five_hundred_of_a_history_count() -> None:
-    n, terms = 700, BlendTerms(item_weight=1.0)
+    n, terms = 700, BlendTerms(item_weight=1.0, new_item_weight=1.0)
     times = NOW_MS - 1000 * np.repeat(np.arange(n // 2), 2)
     rng = np.random.default_rng(3)
     case = make_case(0, n, 4, 1, whole=True, terms=terms)
@@ -201,7 +202,9 @@ def test_only_the_latest_five_hundred_of_a_history_count() -> None:
 
 
 def test_no_links_add_nothing() -> None:
-    case = make_case(1, 90, 8, 6, whole=False, terms=BlendTerms(item_weight=1.0, session_weight=1.0))
+    case = make_case(
+        1, 90, 8, 6, whole=False, terms=BlendTerms(item_weight=1.0, new_item_weight=1.0, session_weight=1.0)
+    )
     without = Case(**{**case.__dict__, "plain": PlainBlend(np.zeros((0, 0), np.float32), *NO_LINKS[2:] * 2, WHOLE)})
     never = Case(
         **{**case.__dict__, "plain": PlainBlend(case.plain.items, case.plain.session, case.plain.decay, BlendTerms())}
@@ -223,7 +226,7 @@ def test_links_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ValueError, match="do not fit"):
             _native.Links(*wrong)
     links, none = _native.Links(indptr, items, weights), _native.Links(*NO_LINKS)
-    blend = _native.Blend(links, 1.0, 1.0, 0.0, 0.0, none, 0.0, 0.0, weights[:0])
+    blend = _native.Blend(links, 1.0, 1.0, 1.0, 0.0, 0.0, none, 0.0, 0.0, weights[:0])
     with pytest.raises(ValueError, match="do not fit"):
         _native.Retriever(
             np.ones((3, 2), np.float32), np.arange(3, dtype=np.int32), np.ones(3, np.float32), 0.0, 1.0, None, blend

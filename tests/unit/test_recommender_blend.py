@@ -37,7 +37,9 @@ def links(seed: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 ITEMS, SESSION, DECAY = links(1), links(2), np.array([1.0, 0.5], np.float32)
-TERMS = BlendTerms(item_weight=0.7, power=0.5, half_life_days=3.0, length_power=0.5, session_weight=50.0)
+TERMS = BlendTerms(
+    item_weight=0.7, new_item_weight=0.1, power=0.5, half_life_days=3.0, length_power=0.5, session_weight=50.0
+)
 NO_SESSION = msgspec.structs.replace(TERMS, session_weight=0.0)
 
 

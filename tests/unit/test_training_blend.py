@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from headrace_training.history import build_history
 from headrace_training.ingest import open_log
 from headrace_training.links import item_links, link_arrays, links_an_item, session_links, sessions
 from headrace_training.models.artifact import ArtifactModel, stored_history
+from headrace_training.probability import Moment
 from headrace_training.session_choice import choose_session
 from headrace_training.settings import FitSettings
 from headrace_training.slate import FactorModel, item_sources
@@ -136,7 +138,9 @@ def test_training_values_histories_as_serving_does(factories: ModuleType, log: E
     merged = Model(made, log).users.gather([f"u{i}" for i in range(30)], START_MS).merged
     links = np.random.default_rng(1).random((50, 50)).astype(np.float32)
     plain = PlainBlend(links, np.zeros((50, 50), np.float32), np.empty(0, np.float32), terms)
-    sources = item_sources(stored_history(made), made.manifest.event_weights["purchase"], terms)
+    history, nothing = stored_history(made), np.zeros((0, 0), np.float32)
+    moment = Moment(START_MS, history, nothing, nothing, nothing, made.manifest.event_weights["purchase"])
+    sources = item_sources(moment, terms, terms.item_weight)
     for user in range(30):
         wanted = blend_additions(plain, merged, user, START_MS)
         np.testing.assert_allclose((sources[user] @ links).ravel(), wanted, rtol=1e-4, atol=1e-6)
@@ -165,18 +169,19 @@ def test_fit_serves_a_blend_where_it_gains_and_says_so(artifact: Artifact) -> No
 
 
 def test_evaluation_of_an_artifact_scores_as_the_server_does(artifact: Artifact, folder: Path) -> None:
-    terms = msgspec.structs.replace(START, item_weight=0.3)
+    terms = msgspec.structs.replace(START, item_weight=0.3, new_item_weight=0.7)
     links = item_links("together", ArtifactModel(artifact).train, ArtifactModel(artifact).train, 10)
     manifest = msgspec.structs.replace(artifact.manifest, blend=terms, repeat_boost=0.4)
     blended = dataclasses.replace(artifact, manifest=manifest, **link_arrays("item", links))
     log = open_log(folder / "log")
-    recommender, model = Recommender(Model(blended, log), log), ArtifactModel(blended)
-    for user in range(0, 80, 9):
-        row = artifact.user_ids.find(f"u{user}")
-        (answer,) = recommender.recommend([Query(f"u{user}", limit=40, exclude_purchased=False)])
+    recommender = Recommender(Model(blended, log), log)
+    for user, only_new in itertools.product(range(0, 80, 9), (False, True)):
+        model, row = ArtifactModel(blended, only_new=only_new), artifact.user_ids.find(f"u{user}")
+        (answer,) = recommender.recommend([Query(f"u{user}", limit=40, exclude_purchased=only_new)])
         assert isinstance(answer, Answer)
         (scores,) = model.scores(np.array([row], dtype=np.int32))
-        np.testing.assert_allclose(answer.scores, np.sort(scores)[::-1], rtol=1e-3, atol=1e-4)
+        shown = scores[np.setdiff1d(np.arange(40), model.train[row].indices)] if only_new else scores
+        np.testing.assert_allclose(answer.scores, np.sort(shown)[::-1], rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(scores[answer.rows], answer.scores, rtol=1e-3, atol=1e-4)
     log.store.close()
 

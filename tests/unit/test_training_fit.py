@@ -247,7 +247,7 @@ def test_the_commands_from_events_to_rollback(
     test.write_text("u0 i1 i14\nstranger i5 i99\n")
     code, report, _ = run("evaluate", "--artifact", store, "--test", test, "--k", 24)
     assert code == 0
-    assert (report["model"], report["items"], report["cold_users"], report["unseen_test_items"]) == ("ials", 24, 1, 1)
+    assert (report["model"], report["items"], report["cold_users"], report["unseen_test_items"]) == ("blend", 24, 1, 1)
     assert report["recall@24"] == pytest.approx(0.75), "u0's i14 is found; of the stranger's two, one is unseen"
 
 

@@ -27,8 +27,6 @@ BOOSTS, DAYS = (0.4, 0.8, 1.6), (60.0, 120.0)
 START = BlendTerms(power=0.5, length_power=0.5)
 SHARES = (0.1, 0.3, 1.0)
 """Weights tried, with the links' scores brought to the spread of the factors'."""
-N_LIFTED, MORE_LIFT = 3, (1.25, 1.6)
-"""With how many of these how much more of a lift is tried."""
 LEAST_GAIN = 0.005
 """What is changed must gain so much of the goal: less is within the noise of 500 people."""
 
@@ -40,10 +38,17 @@ class Goal:
     everything: float
     new: float
 
-    def against(self, base: Goal) -> float:
-        """The mean of both, each as a multiple of the base's."""
+    def gain(self, base: Goal) -> Gain:
+        """Each as a multiple of the base's."""
         pairs = ((self.everything, base.everything), (self.new, base.new))
-        return sum(mine / theirs if theirs else 1.0 for mine, theirs in pairs) / 2
+        return Gain(*(mine / theirs if theirs else 1.0 for mine, theirs in pairs))
+
+
+class Gain(NamedTuple):
+    """Two goals compared, side by side."""
+
+    everything: float
+    new: float
 
 
 @dataclass
@@ -67,20 +72,22 @@ class Choosers:
 
     def goal(self, extras: Extras) -> Goal:
         """How good slates with the extras are; zeros when nobody is there to choose for."""
-        lifts = repeat_matrix(self.moment, extras.repeat)
-        sources = self._sources(extras.terms) if extras.links is not None else None
+        lifts, terms = repeat_matrix(self.moment, extras.repeat), extras.terms
+        sources = None if extras.links is None else self._sources(terms)
         everything: list[Float64] = []
         new: list[Float64] = []
         for start in range(0, len(self.users), self._step):
             part = slice(start, start + self._step)
             scores = self._factor_scores(part)
+            fresh = scores.copy()
             if sources is not None and extras.links is not None:
-                scores += dense_product(sources[part], extras.links)
-            unlifted = scores.copy()
+                added = dense_product(sources[part], extras.links)
+                scores += np.float32(terms.item_weight) * added
+                fresh += np.float32(terms.new_item_weight) * added
             if lifts is not None:
                 scores = add_sparse(scores, lifts[self.users[part]])
             everything.append(_ndcg(scores, self._wanted[part]))
-            new.append(_ndcg(mask(unlifted, self._past[part]), self._new[part]))
+            new.append(_ndcg(mask(fresh, self._past[part]), self._new[part]))
         return Goal(_mean(everything), _mean(new))
 
     def spread(self, links: sp.csr_matrix, terms: BlendTerms) -> float:
@@ -88,7 +95,7 @@ class Choosers:
         part = slice(0, self._step)
         if not len(self.users):
             return 1.0
-        added = dense_product(self._sources(msgspec.structs.replace(terms, item_weight=1.0))[part], links)
+        added = dense_product(self._sources(terms)[part], links)
         factors, linked = (float(np.mean(scores.std(axis=1))) for scores in (self._factor_scores(part), added))
         return factors / linked if factors > 0 and linked > 0 else 1.0
 
@@ -96,7 +103,7 @@ class Choosers:
         return np.asarray(self.moment.user_factors[self.users[part]] @ self.moment.item_factors.T, dtype=np.float32)
 
     def _sources(self, terms: BlendTerms) -> sp.csr_matrix:
-        return item_sources(self.moment.history, self.moment.purchase_weight, terms)[self.users]
+        return item_sources(self.moment, terms, 1.0)[self.users]
 
 
 def _mean(parts: list[Float64]) -> float:
@@ -141,64 +148,64 @@ def choose_extras(choosers: Choosers, links_of: Callable[[str], sp.csr_matrix] |
     """
     plain = choose_repeat(choosers, NO_EXTRAS)
     base = choosers.goal(plain)
-    best = Tried(plain, "", base)
+    served, kind = plain, ""
     if links_of is not None and len(choosers.users):
-        best = _blended(choosers, best, links_of)
-    served, goal = best.extras, best.goal
+        served, kind = _blended(choosers, plain, base, links_of)
+    goal = choosers.goal(served)
     say(f"  ndcg@20 {base.everything:.4f} by factors, {goal.everything:.4f} served; new {base.new:.4f}, {goal.new:.4f}")
     ndcg = {"factors": base.everything, "factors_new": base.new, "served": goal.everything, "served_new": goal.new}
-    return Choice(served, plain, best.kind, ndcg)
+    return Choice(served, plain, kind, ndcg)
 
 
-class Tried(NamedTuple):
-    """What might be served, the kind of its links, and how good its slates are."""
-
-    extras: Extras
-    kind: str
-    goal: Goal
-
-
-def _blended(choosers: Choosers, plain: Tried, links_of: Callable[[str], sp.csr_matrix]) -> Tried:
-    """What gains most on ``plain`` without a loss on either side of the goal; ``plain`` if nothing does."""
-
-    def tried(extras: Extras, kind: str) -> Tried:
-        found, terms = Tried(extras, kind, choosers.goal(extras)), extras.terms
-        say(
-            f"  {kind} links x {terms.item_weight:.3g}, power {terms.power:g}, half-life {terms.half_life_days:g}, "
-            f"lift {extras.repeat.boost:g}: ndcg@20 {found.goal.everything:.4f}, new {found.goal.new:.4f}"
-        )
-        return found
-
-    first = []
+def _blended(
+    choosers: Choosers, plain: Extras, base: Goal, links_of: Callable[[str], sp.csr_matrix]
+) -> tuple[Extras, str]:
+    """The kind of links that gains most, and its weight on either side of the goal, 0 where it gains nothing."""
+    best, best_kind, best_value = plain, "", 1.0
     for kind in KINDS:
         links = links_of(kind)
-        spread = choosers.spread(links, START) if links.nnz else 0.0
-        terms = [msgspec.structs.replace(START, item_weight=share * spread) for share in SHARES if spread]
-        first += [tried(replace(plain.extras, terms=each, links=links), kind) for each in terms]
-    # links lift what goes with all that was bought: what was bought keeps up only with more of a lift
-    first.sort(key=lambda each: each.goal.against(plain.goal), reverse=True)
-    second = [tried(_lifted(each.extras, more), each.kind) for each in first[:N_LIFTED] for more in MORE_LIFT]
-    best = _best(plain, first + second)
+        if not links.nnz:
+            continue
+        gains = {0.0: Gain(1.0, 1.0)}
+        for weight in (share * choosers.spread(links, START) for share in SHARES):
+            gains[weight] = _gain(choosers, _weighed(plain, links, weight, weight), base, kind)
+        weights = (
+            max(gains, key=lambda weight: gains[weight].everything),
+            max(gains, key=lambda weight: gains[weight].new),
+        )
+        sides = (gains[weights[0]].everything, gains[weights[1]].new)
+        kept = [weight if side >= 1 + LEAST_GAIN else 0.0 for weight, side in zip(weights, sides, strict=True)]
+        if any(kept) and sum(sides) / 2 > best_value:
+            best, best_kind, best_value = _weighed(plain, links, *kept), kind, sum(sides) / 2
+    if not best_kind:
+        return plain, ""
+    value = sum(_gain(choosers, best, base, best_kind))
     changes: tuple[dict[str, float], ...] = ({"half_life_days": 30.0}, {"half_life_days": 120.0}, {"power": 1.0})
-    third = [tried(_changed(choosers, best.extras, each), best.kind) for each in changes if best.kind]
-    return _best(plain, [best, *third])
+    for extras in [_changed(choosers, best, each) for each in changes]:
+        gain = _gain(choosers, extras, base, best_kind)
+        if min(gain) >= 1 and sum(gain) > value + LEAST_GAIN:
+            best, value = extras, sum(gain)
+    return (choose_repeat(choosers, best) if best.terms.item_weight else best), best_kind
 
 
-def _best(plain: Tried, others: list[Tried]) -> Tried:
-    """The one that gains most, of those that gain anything to speak of and lose nothing."""
-    base = plain.goal
-    sound = [each for each in others if each.goal.everything >= base.everything and each.goal.new >= base.new]
-    gaining = [each for each in sound if each.goal.against(base) >= 1 + LEAST_GAIN]
-    return max(gaining, key=lambda each: each.goal.against(base), default=plain)
+def _weighed(plain: Extras, links: sp.csr_matrix, weight: float, new_weight: float) -> Extras:
+    terms = msgspec.structs.replace(START, item_weight=weight, new_item_weight=new_weight)
+    return replace(plain, terms=terms, links=links)
 
 
-def _lifted(extras: Extras, more: float) -> Extras:
-    return replace(extras, repeat=extras.repeat._replace(boost=more * extras.repeat.boost))
+def _gain(choosers: Choosers, extras: Extras, base: Goal, kind: str) -> Gain:
+    goal, terms = choosers.goal(extras), extras.terms
+    say(
+        f"  {kind} links x {terms.item_weight:.3g} and {terms.new_item_weight:.3g}, power {terms.power:g}, "
+        f"half-life {terms.half_life_days:g}: ndcg@20 {goal.everything:.4f}, new {goal.new:.4f}"
+    )
+    return goal.gain(base)
 
 
 def _changed(choosers: Choosers, extras: Extras, changes: dict[str, float]) -> Extras:
-    """Other terms with the same weight relative to the factors, so that one thing changes at a time."""
+    """Other terms with the same weights relative to the factors, so that one thing changes at a time."""
     assert extras.links is not None
     terms = msgspec.structs.replace(extras.terms, **changes)
     ratio = choosers.spread(extras.links, terms) / choosers.spread(extras.links, extras.terms)
-    return replace(extras, terms=msgspec.structs.replace(terms, item_weight=extras.terms.item_weight * ratio))
+    weights = {name: ratio * getattr(terms, name) for name in ("item_weight", "new_item_weight")}
+    return replace(extras, terms=msgspec.structs.replace(terms, **weights))

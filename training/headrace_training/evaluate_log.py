@@ -172,9 +172,9 @@ def evaluate_log(
     result: dict[str, dict[str, float]] = {}
     fallback = PopularityModel()
     fallback.fit(split.train)
-    for model in _contenders(split, settings):
+    for model, for_new in _contenders(split, settings):
         all_recall, all_ndcg = measure(model, fallback, nothing, everything, k).means
-        new_recall, new_ndcg = measure(model, fallback, split.bought, new, k).means
+        new_recall, new_ndcg = measure(for_new, fallback, split.bought, new, k).means
         result[model.name] = {
             f"recall@{k}": all_recall,
             f"ndcg@{k}": all_ndcg,
@@ -185,7 +185,8 @@ def evaluate_log(
     return result
 
 
-def _contenders(split: LogSplit, settings: FitSettings) -> list[Model]:
+def _contenders(split: LogSplit, settings: FitSettings) -> list[tuple[Model, Model]]:
+    """Models of slates with everything, each with that of slates without what was bought."""
     fitter = Fitter(split.events, settings, now_ms=0)
     fitter.choose()
     moment = fitter.moment(fitter.slices.end_ms)
@@ -196,10 +197,11 @@ def _contenders(split: LogSplit, settings: FitSettings) -> list[Model]:
     present = split.train.copy()
     present.data = np.ones_like(present.data)
     nobody = sp.csr_matrix(split.train.shape, dtype=np.float32)
-    return [
-        served_model(moment, extras),
+    others: list[Model] = [
         FactorModel(moment.user_factors, moment.item_factors),
         FixedModel("copurchase", present, neighbours, popularity),
         FixedModel("popularity", nobody, None, popularity),
         FixedModel("personal_repeat", split.bought, None, popularity),
     ]
+    served = (served_model(moment, extras), served_model(moment, extras, only_new=True))
+    return [served, *((model, model) for model in others)]

@@ -324,7 +324,8 @@ class Fitter:
             n_factors=settings.n_factors,
             metrics=metrics,
             parameters={
-                "model": "ials" if not self.choice.kind else f"blend with {self.choice.kind} links",
+                "model": "blend" if self.choice.kind else "ials",
+                "links": self.choice.kind,
                 "iterations": settings.iterations,
                 "seed": settings.seed,
                 "half_life_days": settings.half_life_days,

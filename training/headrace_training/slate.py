@@ -10,7 +10,6 @@ import scipy.sparse as sp
 
 from headrace.artifact_format import BlendTerms
 from headrace.types import Float32, Int32
-from headrace_training.history import History
 from headrace_training.models.base import Parameters, dense_product
 from headrace_training.models.product import FactorProduct
 from headrace_training.probability import Moment
@@ -88,29 +87,30 @@ class FactorModel:
         return scores if self.lifts is None else add_sparse(scores, self.lifts[users])
 
 
-def served_model(moment: Moment, extras: Extras, name: str = "served") -> FactorModel:
-    """What the server would answer from at the moment."""
-    links = extras.links if extras.terms.item_weight else None
+def served_model(moment: Moment, extras: Extras, *, only_new: bool = False, name: str = "served") -> FactorModel:
+    """What the server would answer from at the moment, for slates with or without what was bought before."""
+    weight = extras.terms.new_item_weight if only_new else extras.terms.item_weight
+    links = extras.links if weight else None
     return FactorModel(
         moment.user_factors,
         moment.item_factors,
-        sources=None if links is None else item_sources(moment.history, moment.purchase_weight, extras.terms),
+        sources=None if links is None else item_sources(moment, extras.terms, weight),
         links=links,
         lifts=repeat_matrix(moment, extras.repeat),
         name=name,
     )
 
 
-def item_sources(history: History, purchase_weight: float, terms: BlendTerms) -> sp.csr_matrix:
+def item_sources(moment: Moment, terms: BlendTerms, weight: float) -> sp.csr_matrix:
     """What multiplies each item's links for each person, as native/include/headrace/blend.hpp has it; float32 CSR."""
-    sources, last_ms = history.served(purchase_weight)
+    sources, last_ms = moment.history.served(moment.purchase_weight)
     users = np.repeat(np.arange(sources.shape[0]), np.diff(sources.indptr))
     values = sources.data.astype(np.float64) ** terms.power
     if terms.half_life_days:
-        age_days = (history.person_totals()[1][users] - last_ms) / DAY_MS
+        age_days = (moment.history.person_totals()[1][users] - last_ms) / DAY_MS
         values *= 0.5 ** (age_days / terms.half_life_days)
     totals = np.bincount(users, weights=values, minlength=sources.shape[0])[users]
-    sources.data = (terms.item_weight * values / totals**terms.length_power).astype(np.float32)
+    sources.data = (weight * values / totals**terms.length_power).astype(np.float32)
     return sources
 
 
@@ -151,7 +151,7 @@ def served_metrics(moment: Moment, bought_later: sp.csr_matrix, extras: Extras, 
     users = np.flatnonzero(known & (np.diff(wanted.indptr) > 0)).astype(np.int32)
     if not len(users):
         return {f"recall@{K}": 0.0, f"ndcg@{K}": 0.0, f"coverage@{K}": 0.0, "validation_users": 0.0}
-    ranked = rank_users(served_model(moment, extras), users, K, past if exclude else None)
+    ranked = rank_users(served_model(moment, extras, only_new=exclude), users, K, past if exclude else None)
     recall, ndcg = accuracy(ranked, wanted[users], np.diff(wanted[users].indptr)).means
     coverage = len(np.unique(ranked[ranked >= 0])) / moment.history.n_items
     return {f"recall@{K}": recall, f"ndcg@{K}": ndcg, f"coverage@{K}": coverage, "validation_users": float(len(users))}

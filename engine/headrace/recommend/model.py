@@ -91,13 +91,14 @@ def _lists(artifact: Artifact) -> tuple[Float32, Int32, int, bool] | None:
 
 def _blend(artifact: Artifact) -> Blend | None:
     terms = artifact.manifest.blend
-    if not (terms.item_weight or terms.session_weight):
+    if not (terms.item_weight or terms.new_item_weight or terms.session_weight):
         return None
     items = (artifact.item_link_indptr, artifact.item_link_items, artifact.item_link_weights)
     session = (artifact.session_link_indptr, artifact.session_link_items, artifact.session_link_weights)
     blend = Blend(
         Links(*items),
         terms.item_weight,
+        terms.new_item_weight,
         terms.power,
         terms.half_life_days,
         terms.length_power,

@@ -23,8 +23,8 @@ class PlainBlend:
     terms: Any
 
 
-def blend_additions(blend: PlainBlend, merged: Any, person: int, now_ms: int) -> Float64:
-    """What is added to each item's score of one person, (n_items,) float64."""
+def blend_additions(blend: PlainBlend, merged: Any, person: int, now_ms: int, *, only_new: bool = False) -> Float64:
+    """What is added to each item's score of one person, (n_items,) float64; ``only_new`` leaves out what was bought."""
     part = slice(merged.indptr[person], merged.indptr[person + 1])
     rows, weights, last_ms = merged.rows[part], merged.weights[part].astype(np.float64), merged.last_ms[part]
     last_event_ms, n_items, terms = int(merged.last_event_ms[person]), len(blend.items), blend.terms
@@ -35,7 +35,8 @@ def blend_additions(blend: PlainBlend, merged: Any, person: int, now_ms: int) ->
     if terms.half_life_days:
         values *= 0.5 ** (np.maximum(0, last_event_ms - last_ms[used]) / DAY_MS / terms.half_life_days)
     if values.sum() > 0:
-        total += terms.item_weight * (values @ blend.items[rows[used]]) / values.sum() ** terms.length_power
+        weight = terms.new_item_weight if only_new else terms.item_weight
+        total += weight * (values @ blend.items[rows[used]]) / values.sum() ** terms.length_power
     length_ms = terms.session_minutes * 60_000
     if now_ms - last_event_ms > length_ms:
         return total

@@ -21,7 +21,8 @@ struct Links {
 // person's last event; the item-item part of item i is weight * sum_h v_h links[h, i] / (sum_h v_h) ** length_power.
 struct ItemPart {
     Links links;
-    double weight = 0, power = 1, half_life_days = 0, length_power = 0;  // half_life_days 0: no ageing
+    double weight = 0, new_weight = 0;                       // the second for slates without what was bought
+    double power = 1, half_life_days = 0, length_power = 0;  // half_life_days 0: no ageing
 };
 
 // The session is what happened within session_ms before the person's last event, unless that is session_ms ago itself.
@@ -45,6 +46,7 @@ struct Past {
     const int64_t* last_ms;
     size_t n;
     int64_t last_event_ms, now_ms;
+    bool only_new;  // the slate is one without what was bought
 };
 
 void add_blend(const Blend& blend, const Past& past, size_t n_items, Adder& adder);

@@ -15,9 +15,12 @@ from headrace_training.slate import Extras, Repeat, served_model
 
 
 class ArtifactModel:
-    """The stored factors with the blend and the lifts; ``train`` holds the items of each person's stored history."""
+    """The stored factors with the blend and the lifts; ``train`` holds the items of each person's stored history.
 
-    def __init__(self, artifact: Artifact) -> None:
+    only_new : whether scores are those of slates without what was bought before.
+    """
+
+    def __init__(self, artifact: Artifact, *, only_new: bool = True) -> None:
         self.artifact = artifact
         manifest, history = artifact.manifest, stored_history(artifact)
         self.name = str(manifest.parameters.get("model", "ials"))
@@ -35,9 +38,9 @@ class ArtifactModel:
         extras = Extras(
             Repeat(manifest.repeat_boost, manifest.repeat_days),
             manifest.blend,
-            sp.csr_matrix(links, shape=(n_items, n_items)) if manifest.blend.item_weight else None,
+            sp.csr_matrix(links, shape=(n_items, n_items)) if len(links[2]) else None,
         )
-        self._served = served_model(moment, extras)
+        self._served = served_model(moment, extras, only_new=only_new)
 
     @property
     def parameters(self) -> Parameters:
