@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from headrace_training.commands.output import put
 from headrace_training.intervals import bootstrap_means, interval, sign_flip_p
 from headrace_training.metrics import (
     Catalogue,
@@ -234,3 +235,9 @@ def test_the_sign_test_rejects_a_true_null_as_rarely_as_it_should() -> None:
     assert 0.02 <= np.mean(rejected) <= 0.08
     assert sign_flip_p(np.full(40, 0.1), 0) == 1 / 5000
     assert sign_flip_p(np.zeros(10), 0) == 1.0
+
+
+def test_for_people_slices_are_printed_a_group_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    put({"model": "graph", "intervals": {"recall@2": [0.25, 0.5]}, "slices": {"item_age_days": [{"from": 1}]}}, False)
+    expected = "model      graph\nintervals  recall@2 [0.2500, 0.5000]\nslices, item age days\n  from 1\n"
+    assert capsys.readouterr().out == expected

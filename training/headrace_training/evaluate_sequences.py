@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace_training.memory import require_for_file
 from headrace_training.metrics import Catalogue, Outcome
 from headrace_training.nextitem import (
     check_next_item_options,
@@ -41,6 +42,7 @@ def evaluate_sequences(
     """
     check_next_item_options(model, k, seed)
     given = given_next_item(model, parameters, seed)
+    require_for_file(path)
     names, people = read_people(path)
     train = people.without_last(2)
     say(f"train: {len(people)} people, {people.n_items} items, {len(train.items)} places from {path}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import DataError
+from headrace_training.memory import require_for_file
 from headrace_training.metrics import Catalogue, Outcome
 from headrace_training.nextitem import (
     check_next_item_options,
@@ -45,6 +46,7 @@ def evaluate_sessions(
     given = given_next_item(model, parameters, seed)
     if not test_path.exists():
         raise DataError(f"{test_path} does not exist", hint="give the test file with --test")
+    require_for_file(train_path)
     train = read_sessions(train_path)
     say(f"train: {len(train)} sessions, {train.n_items} items, {len(train.items)} places from {train_path}")
     chosen, seconds = fit_next_item(given or model, train, lambda: hold_out_sessions(train, k, seed), seed)

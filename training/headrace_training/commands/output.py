@@ -14,7 +14,22 @@ def put(report: Mapping[str, Any], as_json: bool) -> None:
         return
     width = max((len(name) for name in report), default=0)
     for name, value in report.items():
-        print(f"{name:<{width}}  {_text(value)}")
+        tables = value if _holds_rows(value) else {}
+        if tables:
+            for part, rows in tables.items():
+                print(f"{name}, {part.replace('_', ' ')}")
+                print("\n".join(f"  {_text(row)}" for row in rows))
+        else:
+            print(f"{name:<{width}}  {_text(value)}")
+
+
+def _holds_rows(value: Any) -> bool:
+    """Whether this is a mapping of lists of mappings, which are printed a line each."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows) for rows in value.values())
+    )
 
 
 def _text(value: Any) -> str:
@@ -22,4 +37,6 @@ def _text(value: Any) -> str:
         return f"{value:.4f}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "-"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
     return str(value)
