@@ -155,17 +155,20 @@ def test_habits_by_hand(tmp_path: Path) -> None:
 
 def test_associations_by_hand(tmp_path: Path) -> None:
     people = {"u1": [["a", "b"], ["c"]], "u2": [["a"], ["c"]], "u3": [["b"]]}
-    associations = Associations.of(baskets_of(tmp_path, people), seed=0)
+    associations = Associations.of(baskets_of(tmp_path, people))
     # a, b, c are of 2, 2 and 2 people; u1 has three items, u2 two
     together = associations.together.toarray()
     assert together[0] == pytest.approx(np.array([0, 1 / 3, 1 / 3 + 1 / 2]) / math.sqrt(2))
     # c after {a, b} and after {a}; a is in two baskets
     following = associations.following.toarray()
     assert following[0] == pytest.approx([0, 0, (1 / math.sqrt(2) + 1) / 2**0.7])
+    # in the latest baskets of 0, 1 and 2 people, and in 2 baskets each
     assert associations.everybody[0] == pytest.approx([0, 1 / 2, 1])
-    nearest = list(associations.personal(np.array([2], dtype=np.int32)))[2]
-    # u3 shares b with u1 alone, who takes a and b 0.9, c 1
-    assert nearest[0] == pytest.approx([0.9, 0.9, 1.0])
+    assert associations.everybody[1] == pytest.approx(np.log([1, 2, 3]))
+    assert associations.everybody[2] == pytest.approx(np.log([1 / 3, 2 / 3, 1]))
+    # u2 holds a by 0.9 and c by 1; the highest of what goes with them counts 1
+    with_u2 = (0.9 * together[0] + together[2]) / 1.9
+    assert next(iter(associations.personal(np.array([1], dtype=np.int32))))[0] == pytest.approx(with_u2 / with_u2.max())
 
 
 def test_the_choice_kernel_is_the_conditional_logit_and_its_gradient() -> None:
@@ -232,18 +235,18 @@ def test_more_memory_than_there_is_is_refused_before_the_fit(tmp_path: Path, mon
         evaluate_baskets(path, path)
 
 
-def test_what_a_server_gets_gives_the_models_scores_but_for_alike_people(tmp_path: Path) -> None:
+def test_what_a_server_gets_gives_the_models_scores(tmp_path: Path) -> None:
     train = baskets_of(tmp_path, regulars(30))
     model = RhythmModel()
     model.fit(train)
     served = model.servable()
-    habits, taken = Habits.of(train), Associations.of(train, 0)
+    habits, taken = Habits.of(train), Associations.of(train)
     weights = served.weights
     own = habits.features(served.rates) @ np.array([weights[name] for name in FEATURES])
     person = np.array([4], dtype=np.int32)
     parts = list(taken.personal(person))
     expected = served.everybody + sum(
-        weights[name] * part[0] for name, part in zip(("together", "next", "neighbours"), parts, strict=True)
+        weights[name] * part[0] for name, part in zip(("together", "next"), parts, strict=True)
     )
     mine = slice(habits.indptr[4], habits.indptr[5])
     expected[habits.items[mine]] += own[mine]

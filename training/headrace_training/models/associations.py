@@ -8,20 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from headrace.types import Float32, Float64, Int32
+from headrace.types import Float32, Int32
 from headrace_training.baskets import Baskets
 from headrace_training.models.base import degree_power, degrees, dense_product
-from headrace_training.ranking import BLOCK_CELLS, top_k
+from headrace_training.ranking import BLOCK_CELLS
 
-FEATURES = ("together", "next", "neighbours", "popular", "log_popular", "trend")
+FEATURES = ("together", "next", "popular", "log_popular", "trend")
 """Of every item for a person: taken by those who have the person's items · taken after what the latest baskets hold
-· taken by alike people · in the latest baskets of all, each divided by its highest value · log of the latter's count
-· log of the latest against log of all baskets' count."""
+· in the latest baskets of all, each divided by its highest value · log of how many latest baskets hold it · that less
+the log of how many baskets do."""
 
-N_PERSONAL = 3
-N_NEIGHBOURS = 200
-MAX_POOL = 50_000
-"""People among whom alike ones are looked for; a seeded sample when there are more."""
+N_PERSONAL = 2
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,6 @@ class Associations:
 
     taken, latest : (n_users, n_items) Σ 0.9^age and Σ 0.5^age, rows summing to 1.
     together, following : (n_items, n_items) from an item to others.
-    directions : (n_users, n_items), people as directions.   pool : (n_pool, n_items), what those of the pool take.
-    pool_users : (n_pool,) int32.
     everybody : (3, n_items) float32, the last three FEATURES.
     """
 
@@ -39,53 +34,27 @@ class Associations:
     latest: sp.csr_matrix
     together: sp.csr_matrix
     following: sp.csr_matrix
-    directions: sp.csr_matrix
-    pool: sp.csr_matrix
-    pool_users: Int32
     everybody: Float32
 
     @classmethod
-    def of(cls, baskets: Baskets, seed: int) -> Associations:
+    def of(cls, baskets: Baskets) -> Associations:
         """Gather them from a history."""
-        slow, fast = _decayed(baskets, 0.9), _decayed(baskets, 0.5)
-        people, pool_users = _directions(slow), np.arange(baskets.n_users, dtype=np.int32)
-        if baskets.n_users > MAX_POOL:
-            some = np.random.default_rng(seed).choice(baskets.n_users, MAX_POOL, replace=False)
-            pool_users = np.sort(some).astype(np.int32)
-        return cls(
-            _to_sum_one(slow),
-            _to_sum_one(fast),
-            _together(baskets),
-            _following(baskets),
-            people,
-            _to_length_one(slow)[pool_users],
-            pool_users,
-            _everybody(baskets),
-        )
+        slow, fast = (_to_sum_one(_decayed(baskets, decay)) for decay in (0.9, 0.5))
+        return cls(slow, fast, _together(baskets), _following(baskets), _everybody(baskets))
 
     def personal(self, users: Int32) -> Iterator[Float32]:
         """The first N_PERSONAL of FEATURES for some people, each (len(users), n_items) float32."""
         yield _to_highest_one(dense_product(self.taken[users], self.together))
         yield _to_highest_one(dense_product(self.latest[users], self.following))
-        yield _to_highest_one(dense_product(self._neighbours(users), self.pool))
-
-    def _neighbours(self, users: Int32) -> sp.csr_matrix:
-        """Cosines of the N_NEIGHBOURS people that are most alike; (len(users), n_pool)."""
-        cosines = dense_product(self.directions[users], self.directions[self.pool_users].T.tocsr())
-        cosines[self.pool_users[None, :] == users[:, None]] = -np.inf
-        best = top_k(cosines, min(N_NEIGHBOURS, len(self.pool_users)))
-        there = best >= 0
-        values = np.take_along_axis(cosines, np.maximum(best, 0), axis=1)[there]
-        indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-        return sp.csr_matrix((values, best[there], indptr), shape=cosines.shape)
 
     @property
-    def _n_items(self) -> int:
+    def n_items(self) -> int:
         return int(self.everybody.shape[1])
 
+    @property
     def block_rows(self) -> int:
         """People a block, such that no array of it has more than BLOCK_CELLS cells."""
-        return max(1, BLOCK_CELLS // max(1, self._n_items, len(self.pool_users)))
+        return max(1, BLOCK_CELLS // max(1, self.n_items))
 
 
 def _decayed(baskets: Baskets, decay: float) -> sp.csr_matrix:
@@ -98,18 +67,6 @@ def _decayed(baskets: Baskets, decay: float) -> sp.csr_matrix:
 
 def _to_sum_one(matrix: sp.csr_matrix) -> sp.csr_matrix:
     return (degree_power(degrees(matrix)[0], 1.0) @ matrix).tocsr()
-
-
-def _to_length_one(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    squares = np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64).ravel()
-    return (degree_power(squares, 0.5) @ matrix).tocsr()
-
-
-def _directions(slow: sp.csr_matrix) -> sp.csr_matrix:
-    """Rows of length 1, items weighted by the log of how few people have them."""
-    owners = np.bincount(slow.indices, minlength=slow.shape[1])
-    rarity = np.log((slow.shape[0] + 1) / np.maximum(owners, 1)).astype(np.float32)
-    return _to_length_one((slow @ sp.diags(rarity)).tocsr())
 
 
 def _together(baskets: Baskets) -> sp.csr_matrix:
@@ -137,14 +94,10 @@ def _following(baskets: Baskets) -> sp.csr_matrix:
 
 
 def _everybody(baskets: Baskets) -> Float32:
-    latest = np.bincount(baskets.items[baskets.age == 0], minlength=baskets.n_items).astype(np.float64)
-    count = np.bincount(baskets.items, minlength=baskets.n_items).astype(np.float64)
-    rows: tuple[Float64, ...] = (
-        latest / max(1.0, latest.max(initial=0.0)),
-        np.log1p(latest),
-        np.log1p(latest) - np.log1p(count),
-    )
-    return np.stack(rows).astype(np.float32)
+    latest = np.bincount(baskets.items[baskets.age == 0], minlength=baskets.n_items)
+    count = np.bincount(baskets.items, minlength=baskets.n_items)
+    share = latest / max(1, int(latest.max(initial=0)))
+    return np.stack([share, np.log1p(latest), np.log1p(latest) - np.log1p(count)]).astype(np.float32)
 
 
 def _to_highest_one(scores: Float32) -> Float32:

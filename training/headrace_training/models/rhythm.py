@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.optimize import minimize
 
 from headrace.types import Float32, Float64, Int32, Int64
@@ -22,7 +23,7 @@ N_CANDIDATES = 150
 MAX_LEARN_USERS = 5000
 """People from whose latest baskets the weights are learned; a seeded sample when there are more."""
 
-PRIOR = {"own": 1.0, "share": 2.0, "recent_10": 0.5, "together": 1.0, "next": 1.0, "neighbours": 1.0, "popular": 1.0}
+PRIOR = {"own": 1.0, "share": 2.0, "recent_10": 0.5, "together": 1.0, "next": 1.0, "popular": 1.0}
 """The weights without any basket to learn from, those not named being 0."""
 
 PRIOR_STRENGTH = 1.0
@@ -31,7 +32,7 @@ PRIOR_STRENGTH = 1.0
 
 @dataclass(frozen=True)
 class Servable:
-    """What a server needs to score pairs as the model does, apart from alike people.
+    """What a server needs to score pairs as the model does.
 
     weights   : of models.habits.FEATURES and models.associations.FEATURES, by name.
     rates     : how each item repeats.
@@ -42,8 +43,8 @@ class Servable:
     weights: dict[str, float]
     rates: Rates
     everybody: Float32
-    together: object
-    following: object
+    together: sp.csr_matrix
+    following: sp.csr_matrix
 
 
 @dataclass
@@ -56,10 +57,10 @@ class _State:
     associations: Associations
 
     @classmethod
-    def of(cls, baskets: Baskets, seed: int) -> _State:
+    def of(cls, baskets: Baskets) -> _State:
         habits = Habits.of(baskets)
         rates = habits.rates(baskets.n_items)
-        return cls(habits, rates, habits.features(rates), Associations.of(baskets, seed))
+        return cls(habits, rates, habits.features(rates), Associations.of(baskets))
 
     def pairs(self, users: Int32) -> tuple[Int64, Int64, Int64]:
         """Row in ``users``, item and place of every stored pair of some people."""
@@ -70,7 +71,7 @@ class _State:
 
     def scores(self, users: Int32, weights: Float64) -> Float32:
         own, others = weights[: len(OWN)].astype(np.float32), weights[len(OWN) :].astype(np.float32)
-        everybody = np.zeros(self.associations.everybody.shape[1], dtype=np.float32)
+        everybody = np.zeros(self.associations.n_items, dtype=np.float32)
         for weight, row in zip(others[N_PERSONAL:], self.associations.everybody, strict=True):
             everybody += weight * row
         out = np.tile(everybody, (len(users), 1))
@@ -86,7 +87,7 @@ class _State:
         """WEIGHTS' features of (len(users), m) candidates, -1 for none; (len(users), m, len(WEIGHTS)) float32."""
         safe = np.maximum(candidates, 0)
         out = np.zeros((*candidates.shape, len(WEIGHTS)), dtype=np.float32)
-        places = np.full((len(users), self.associations.everybody.shape[1]), -1, dtype=np.int64)
+        places = np.full((len(users), self.associations.n_items), -1, dtype=np.int64)
         rows, items, at = self.pairs(users)
         places[rows, items] = at
         of_candidate = np.take_along_axis(places, safe, axis=1)
@@ -117,15 +118,15 @@ class RhythmModel:
 
     @property
     def n_items(self) -> int:
-        return 0 if self._state is None else int(self._state.associations.everybody.shape[1])
+        return 0 if self._state is None else self._state.associations.n_items
 
     def fit(self, train: Baskets) -> None:
         self._weights = learn_weights(train, self.seed)
-        self._state = _State.of(train, self.seed)
+        self._state = _State.of(train)
 
     def scores(self, users: Int32) -> Float32:
         assert self._state is not None
-        step = self._state.associations.block_rows()
+        step = self._state.associations.block_rows
         blocks = [users[start : start + step] for start in range(0, len(users), step)]
         empty = np.empty((0, self.n_items), dtype=np.float32)
         return np.concatenate([empty, *(self._state.scores(block, self._weights) for block in blocks)])
@@ -149,7 +150,7 @@ def learn_weights(train: Baskets, seed: int) -> Float64:
         return _prior()
     if len(users) > MAX_LEARN_USERS:
         users = np.sort(np.random.default_rng(seed).choice(users, MAX_LEARN_USERS, replace=False))
-    examples = _examples(_State.of(before, seed), latest, users)
+    examples = _examples(_State.of(before), latest, users)
     prior, gradient = _prior(), np.empty(len(WEIGHTS))
 
     def loss(weights: Float64) -> tuple[float, Float64]:
@@ -164,7 +165,7 @@ def _examples(state: _State, latest: Baskets, users: Int32) -> tuple[Float32, Fl
     """Features (n, m, f), share of the basket (n, m) and number (n,) of each person's candidates."""
     held, sizes = latest.counts(), np.diff(latest.counts().indptr)
     parts = []
-    step = state.associations.block_rows()
+    step = state.associations.block_rows
     for start in range(0, len(users), step):
         block = users[start : start + step]
         candidates = top_k(state.scores(block, _prior()), N_CANDIDATES)
