@@ -90,10 +90,9 @@ Lists::Lists(const float* factors, size_t n_items, size_t d, const Clusters& clu
       scales_(n_items + items_beyond),
       codes_(allocate((n_items + items_beyond) * d + bytes_beyond)) {
     order(clusters.lists);
-    measure_spread(clusters.centres);
+    measure_spread(clusters.centres, pause);
     for (size_t list = 0; list < clusters.n_lists; ++list)
         for (size_t j = 0; j < d; ++j) columns_[j * clusters.n_lists + list] = clusters.centres[list * d + j];
-    if (pause) pause();
     for (size_t row = 0; row < n_items; ++row) {
         round_item(row, clusters.centres + static_cast<size_t>(clusters.lists[row]) * d);
         if (pause && ((row + 1) % scan_stretch == 0 || row + 1 == n_items)) pause();
@@ -114,7 +113,7 @@ void Lists::order(const int32_t* lists) {
 }
 
 // The root mean square of each column around the centres, over items at equal distances.
-void Lists::measure_spread(const float* centres) {
+void Lists::measure_spread(const float* centres, const std::function<void()>& pause) {
     std::vector<double> squares(d_, 0.0);
     size_t step = std::max<size_t>(1, n_items() / spread_sample), n = 0;
     for (size_t row = 0; row < n_items(); row += step, ++n) {
@@ -123,6 +122,7 @@ void Lists::measure_spread(const float* centres) {
             double away = static_cast<double>(y[j]) - c[j];
             squares[j] += away * away;
         }
+        if (pause && row / scan_stretch != (row + step) / scan_stretch) pause();
     }
     for (size_t j = 0; j < d_; ++j)
         spread_[j] = std::max(least_scale, static_cast<float>(std::sqrt(squares[j] / std::max<size_t>(n, 1))));

@@ -51,7 +51,7 @@ class Lists final : public Search {
     };
     size_t n_lists() const { return starts_.size() - 1; }
     void order(const int32_t* lists);
-    void measure_spread(const float* centres);
+    void measure_spread(const float* centres, const std::function<void()>& pause);
     void round_item(size_t row, const float* centre);
     void round_query(Query& query) const;
     void scan_lists(Query& query, size_t probes, const Filter* filter) const;
