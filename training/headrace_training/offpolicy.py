@@ -88,7 +88,7 @@ def _of_mean(values: Float64, resampled: Float64) -> dict[str, Any]:
 
 def _of_ratio(reward: Float64, weights: Float64, resampled: Float64) -> dict[str, Any]:
     """Σ w r / Σ w with the delta method's standard error."""
-    ratio = float(weights @ reward / weights.sum())
+    ratio = float((weights * reward).sum() / weights.sum())
     error = float(np.sqrt(np.square(weights * (reward - ratio)).sum()) / weights.sum())
     # a resample without any weight tells nothing
     some = resampled[:, 1] > 0

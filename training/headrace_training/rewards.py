@@ -35,13 +35,14 @@ class RewardModel:
         design = sp.hstack([sp.csr_matrix(np.ones((n, 1))), context, chosen]).tocsr()
         transposed = design.T.tocsr()
 
+        # sums, not dot products: BLAS adds in another order with other numbers of threads
         def loss(weights: Float64) -> tuple[float, Float64]:
             linear = design @ weights
             away = weights.copy()
             away[0] = 0.0
             error = (expit(linear) if logistic else linear) - reward
-            value = (np.logaddexp(0, linear) - reward * linear).sum() if logistic else 0.5 * error @ error
-            return float(value + 0.5 * STRENGTH * away @ away), transposed @ error + STRENGTH * away
+            value = (np.logaddexp(0, linear) - reward * linear).sum() if logistic else 0.5 * np.square(error).sum()
+            return float(value + 0.5 * STRENGTH * np.square(away).sum()), transposed @ error + STRENGTH * away
 
         start = np.zeros(design.shape[1])
         mean = float(reward.mean())

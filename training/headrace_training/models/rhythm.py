@@ -20,6 +20,9 @@ from headrace_training.ranking import BLOCK_CELLS, top_k
 
 WEIGHTS = OWN + OTHERS
 N_CANDIDATES = 150
+"""Items a person that the weights are learned from, the best by the prior. Adding those that the learned weights rank
+high made held-out baskets likelier and the top ten worse, on Ta-Feng."""
+
 MAX_LEARN_USERS = 5000
 """People from whose latest baskets the weights are learned; a seeded sample when there are more."""
 
