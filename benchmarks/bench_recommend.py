@@ -4,8 +4,8 @@
 
 20,000 items, d = 64, float32, histories of 50 items, one thread for every contender, the person's items masked. Times
 are CPU seconds of the process. Every contender's answer is first checked against the first one's: equal items but for
-scores that tie within rounding. Targets: one query at most half of implicit's ``recommend(recalculate_user=True)``;
-all users at least twice as fast as implicit with at most 64 MB beside inputs and outputs.
+scores that tie within rounding. The targets are
+asserted by bench_topk.py, where the contenders take turns.
 
 Then `Recommend` from bytes to bytes over 100,000 items (fold-in, filter, lift of repeats, k = 20), by calls in a batch,
 for people asked for the first time and again, over factors alone and with the blend (histories of 30 items, 100 links
