@@ -39,6 +39,8 @@ IALS: tuple[Values, ...] = (
     {"alpha": 40.0, "regularization": 10.0, "user_exponent": 0.0, "item_exponent": 0.0},
 )
 
+REGULARIZATION_SCALES = (0.5, 2.0)
+
 
 @dataclass
 class Trials:
@@ -148,11 +150,24 @@ def select_model(train: sp.csr_matrix, latest: sp.csr_matrix | None, k: int, see
     found = {
         "linear": selection.climb(LinearModel, moves),
         "graph": selection.best_of(lambda **values: GraphModel(**values, low_pass=0.0, seed=seed), GRAPHS),
-        "ials": selection.best_of(lambda **values: IalsModel(**values, seed=seed), IALS),
+        "ials": _best_ials(selection, seed),
     }
     if max(quality for _, quality in found.values()) <= floor:
         return popularity, trials
     return selection.blend({name: model for name, (model, _) in found.items()}, seed), trials
+
+
+def _best_ials(selection: Selection, seed: int) -> tuple[Model, float]:
+    """The best of a few kinds of weights, then of more or less regularization of it."""
+
+    def maker(**values: Any) -> Model:
+        return IalsModel(**values, seed=seed)
+
+    best = selection.best_of(maker, IALS)
+    values = {name: best[0].parameters[name] for name in IALS[0]}
+    regularization = float(values["regularization"] or 0.0)
+    near = [{**values, "regularization": scale * regularization} for scale in REGULARIZATION_SCALES]
+    return max(best, selection.best_of(maker, near), key=lambda pair: pair[1])
 
 
 def _describe(model: Model, values: Values) -> str:

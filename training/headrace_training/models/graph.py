@@ -44,7 +44,7 @@ class GraphModel:
     def __init__(
         self,
         user_exponent: float = 0.25,
-        from_exponent: float = 0.5,
+        from_exponent: float = 0.6,
         to_exponent: float = 0.3,
         low_pass: float = 0.2,
         n_factors: int = 256,
