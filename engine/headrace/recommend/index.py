@@ -49,8 +49,8 @@ class LiveIndex:
     Any thread may search while another changes the items: a change makes a new :attr:`searcher`, and whoever holds the
     old one sees none of it. A row that was removed never comes back, in whatever part of a slate, until it is added.
 
-    Each change copies what was added so far, so many items are best added by one call: a thousand at a time cost less
-    than a millisecond each thousand up to some 10,000 additions. They are gone with the model that a newer artifact
+    Each change copies what was added so far, some milliseconds for 10,000 items, so many are best added by one call.
+    Additions are gone with the model that a newer artifact
     replaces, which was trained on them; whoever added them adds those of them that it does not know.
 
     base : the search over the artifact's items.

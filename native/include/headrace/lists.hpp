@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <vector>
 
@@ -19,6 +20,19 @@ namespace headrace {
 
 // Items that are scored for good: so many for each that is wanted, and some.
 constexpr size_t finalists = 4, spare = 16;
+
+// Puts a vector where `allocate` does, which spares searches from all over the memory most of their page walks.
+template <typename T>
+struct InHugePages {
+    using value_type = T;
+    InHugePages() = default;
+    template <typename U>
+    InHugePages(const InHugePages<U>&) {}
+    T* allocate(size_t n) { return reinterpret_cast<T*>(headrace::allocate(n * sizeof(T)).release()); }
+    void deallocate(T* at, size_t) { std::free(at); }
+    bool operator==(const InHugePages&) const { return true; }
+    bool operator!=(const InHugePages&) const { return false; }
+};
 
 // Where items belong: a list each, around a centre each.
 struct Clusters {
@@ -67,10 +81,10 @@ class Lists final : public Search {
     bool by_factors_;
     std::vector<float> columns_;    // (d, n_lists), the centres
     std::vector<uint32_t> starts_;  // (n_lists + 1,) into the places
-    std::vector<int32_t> rows_;     // (n_items,), of the places; ascending within a list
-    std::vector<Spot> spots_;       // (n_items,), of the rows
+    std::vector<int32_t, InHugePages<int32_t>> rows_;  // (n_items,), of the places; ascending within a list
+    std::vector<Spot, InHugePages<Spot>> spots_;       // (n_items,), of the rows
     std::vector<float> spread_;     // (d,)
-    std::vector<float> scales_;     // (n_items,), of the places; padded, as the codes are, for passes that read on
+    std::vector<float, InHugePages<float>> scales_;    // (n_items,), of the places; padded, as the codes are
     Bytes codes_;                   // (n_items, d), of the places: 128 + Y
 };
 
