@@ -61,6 +61,7 @@ soak: setup
 bench: setup
 	$(BIN)/python -m pytest -q benchmarks/bench_recommend.py --benchmark-columns=median,iqr,min,rounds
 	$(BIN)/python benchmarks/bench_topk.py $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python benchmarks/bench_search.py --most 1000000
 	$(BIN)/python benchmarks/bench_ledger.py
 	$(BIN)/python benchmarks/bench_bid.py
 
