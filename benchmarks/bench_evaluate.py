@@ -26,7 +26,7 @@ from headrace_training.models import PopularityModel
 from headrace_training.slate import FactorModel
 
 K = 20
-WANTED_RECALL = 0.170
+WANTED_RECALL, WANTED_NDCG = 0.190, 0.157
 WANTED_SECONDS = 300.0
 WANTED_BYTES = 6_000_000_000
 
@@ -40,16 +40,17 @@ def data_folder() -> Path:
     return folder
 
 
-def headrace_row(folder: Path) -> dict[str, float | str]:
+def headrace_row(folder: Path, model: str) -> dict[str, float | str]:
     """The whole command in a process of its own, as a user runs it."""
     command = [sys.executable, "-c", "from headrace_training.cli import main; main()", "evaluate", "--json"]
+    command += ["--model", model]
     command += ["--train", str(folder / "train.txt.gz"), "--test", str(folder / "test.txt.gz")]
     start = time.perf_counter()
     run = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     seconds = time.perf_counter() - start
     report = json.loads(run.stdout)
     return {
-        "name": f"headrace, defaults ({report['model']})",
+        "name": f"headrace, {model} ({report['model']})" if model == "auto" else f"headrace, {model}",
         "recall": report[f"recall@{K}"],
         "ndcg": report[f"ndcg@{K}"],
         "fit": report["fit_seconds"],
@@ -87,23 +88,26 @@ def implicit_row(
 def main() -> None:
     """Print the table; exit code 1 when a promise is not kept."""
     folder = data_folder()
-    ours = headrace_row(folder)
+    ours = headrace_row(folder, "auto")
+    singles = [headrace_row(folder, model) for model in ("linear", "graph", "ials")]
     pairs = read_pairs(folder / "train.txt.gz")
     theirs = implicit_row(pairs.matrix(), folder, pairs.user_ids, pairs.item_ids)
     versions = ", ".join(f"{name} {version(name)}" for name in ("headrace", "implicit", "numpy", "scipy"))
     print(f"{versions}, Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
     print(f"{'':34}{'recall@20':>10}{'ndcg@20':>9}{'fit s':>8}{'whole s':>9}{'peak GB':>9}")
-    for row in (ours, theirs):
+    for row in (ours, *singles, theirs):
         memory = f"{float(row['bytes']) / 1e9:.2f}" if row["bytes"] else "-"
         print(
             f"{row['name']:<34}{row['recall']:>10.4f}{row['ndcg']:>9.4f}{row['fit']:>8.1f}{row['whole']:>9.1f}{memory:>9}"
         )
     kept = (
         float(ours["recall"]) >= WANTED_RECALL
+        and float(ours["ndcg"]) >= WANTED_NDCG
         and float(ours["whole"]) < WANTED_SECONDS
         and float(ours["bytes"]) < WANTED_BYTES
     )
-    print(f"recall@{K} >= {WANTED_RECALL}, under {WANTED_SECONDS:.0f} s and 6 GB: {'yes' if kept else 'NO'}")
+    limits = f"recall@{K} >= {WANTED_RECALL}, ndcg@{K} >= {WANTED_NDCG}, under {WANTED_SECONDS:.0f} s and 6 GB"
+    print(f"{limits}: {'yes' if kept else 'NO'}")
     sys.exit(0 if kept else 1)
 
 
