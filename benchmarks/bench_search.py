@@ -1,6 +1,6 @@
 """Top-10 of all items from 10,000 to 10 million of them: latency, bytes an item and recall, with Faiss beside.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/bench_search.py --most 1000000 --plot search.svg
+    OPENBLAS_NUM_THREADS=1 python benchmarks/bench_search.py --most 1000000
 
 Factors of 64 columns from the mixture of benchmarks/factors.py, queries from the same mixture. One query at a time on
 one thread; times are CPU of the process, the median over rounds in which all contenders take turns. Recall@10 is
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, default=SIZES[-1], help="items of the largest size")
     parser.add_argument("--least", type=int, default=SIZES[0], help="items of the smallest size")
-    parser.add_argument("--plot", type=Path, default=Path("search.svg"), help="where the plot goes")
+    parser.add_argument("--plot", type=Path, default=Path("build/search.svg"), help="where the plot goes")
     parser.add_argument("--json", action="store_true", help="print the rows as one JSON object")
     args = parser.parse_args()
     faiss.omp_set_num_threads(1)
@@ -315,6 +315,7 @@ def draw(rows: list[Row], path: Path) -> None:
     axes[1].set(title="What the index holds", xlabel="items", ylabel="bytes an item", ylim=(0, None))
     axes[1].legend(fontsize=8)
     figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     print(f"plot: {path}")
 
