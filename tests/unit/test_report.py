@@ -199,3 +199,7 @@ def test_lorenz_by_hand() -> None:
     assert y[50] == 0.0
     assert y[75] == pytest.approx(0.25)
     assert lorenz(np.zeros(3, dtype=np.int64))[1] == [0.0] * 101
+
+
+def test_a_dollar_in_a_name_is_a_dollar() -> None:
+    assert "$\\frac{1}{0}$</text>" in bars("x", ["$\\frac{1}{0}$"], [1.0])
