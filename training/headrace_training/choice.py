@@ -20,7 +20,7 @@ from headrace_training.ranking import BLOCK_CELLS, accuracy, mask, top_k
 from headrace_training.slate import NO_EXTRAS, NO_REPEAT, Extras, Repeat, add_sparse, item_sources, repeat_matrix
 
 K = 20
-MAX_CHOOSERS = 500
+MAX_CHOOSERS = 1000
 """People on whom everything is chosen."""
 BOOSTS, DAYS = (0.4, 0.8, 1.6), (60.0, 120.0)
 """Lifts tried."""
@@ -28,7 +28,7 @@ START = BlendTerms(power=0.5, length_power=0.5)
 SHARES = (0.1, 0.3, 1.0)
 """Weights tried, with the links' scores brought to the spread of the factors'."""
 LEAST_GAIN = 0.005
-"""What is changed must gain so much of the goal: less is within the noise of 500 people."""
+"""What is changed must gain so much of the goal: less is within the noise of so many people."""
 
 
 @dataclass(frozen=True)
