@@ -1,6 +1,6 @@
 # make demo    the main job on real purchases, from nothing to demo/report.html
 # make test    every test
-# Both do all set-up first. The rest: setup lint native-test fuzz accuracy crash soak bench bench-service proto clean
+# Both do all set-up first. The rest: setup lint native-test door-test fuzz accuracy crash soak bench bench-service proto clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ DATA ?=
 # One BLAS thread: the kernels and the trainer bring their own.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint native-test fuzz fuzz-nightly accuracy crash soak bench bench-service proto check-proto clean
+.PHONY: setup demo test lint native-test door-test fuzz fuzz-nightly accuracy crash soak bench bench-service proto check-proto clean
 
 setup: $(VENV)/.package
 
@@ -41,6 +41,10 @@ lint: setup check-proto
 
 native-test: setup
 	$(MAKE) -C native/tests check
+
+# the native door under AddressSanitizer: two minutes
+door-test: setup
+	$(MAKE) -C native/tests door
 
 fuzz fuzz-nightly:
 	@if .ci/system-packages fuzz; then $(MAKE) -C native/tests $@; else test -z "$$CI"; fi
