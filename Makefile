@@ -65,6 +65,8 @@ soak: setup
 bench: setup
 	$(BIN)/python -m pytest -q benchmarks/bench_recommend.py --benchmark-columns=median,iqr,min,rounds
 	$(BIN)/python benchmarks/bench_topk.py $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check irspack==0.5.2
+	$(BIN)/python benchmarks/bench_ials.py
 	$(BIN)/python benchmarks/bench_search.py --most 1000000
 	$(BIN)/python benchmarks/bench_ledger.py
 	$(BIN)/python benchmarks/bench_bid.py
