@@ -154,7 +154,7 @@ def test_a_signal_stops_it_between_tiles() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         raise StoppedError
 
-    n, width = 4000, 64
+    n, width = 20_000, 128
     rng = np.random.default_rng(0)
     fixed, free = rng.standard_normal((200, width)).astype(np.float32), np.zeros((n, width), np.float32)
     columns = np.tile(np.arange(200, dtype=np.int32), n)
@@ -162,7 +162,7 @@ def test_a_signal_stops_it_between_tiles() -> None:
     ones = np.ones(width, np.float32)
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        # the threads would need many times longer
+        # the threads would need twenty times longer
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(StoppedError):
             als_solve(
