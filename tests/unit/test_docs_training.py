@@ -32,6 +32,8 @@ def test_every_setting_is_documented_with_its_default(field: msgspec.structs.Fie
     default = row.split("|")[3].strip() if row else ""
     if field.name == "event_weights":
         assert default == ", ".join(f"{name} {weight:g}" for name, weight in DEFAULT_EVENT_WEIGHTS.items())
+    elif isinstance(field.default, bool):
+        assert default == str(field.default).lower()
     else:
         assert default == (f"{field.default:g}" if isinstance(field.default, int | float) else field.default)
 

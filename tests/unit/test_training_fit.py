@@ -7,18 +7,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from headrace.artifacts import Artifact, ArtifactStore
 from headrace.errors import DataError, StoreFullError
 from headrace.events.log import NewEvent
+from headrace_training.choice import Choice
 from headrace_training.cli import main
 from headrace_training.evaluate_log import evaluate_log, evaluate_log_metrics
 from headrace_training.fit import Fitter
 from headrace_training.history import build_history, daily_groups, repeat_rate
 from headrace_training.ingest import open_log
+from headrace_training.probability import Moment
 from headrace_training.settings import FitSettings
+from headrace_training.weights import Learned, Worth
 
 DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
@@ -141,6 +145,33 @@ def test_repeat_rate_counts_later_purchases_only(tmp_path: Path) -> None:
     log.store.close()
     assert repeat_rate(events) == pytest.approx(1 / 4)
     assert daily_groups(events, {"purchase": 1.0}, START_MS + 100).toarray().tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize("purchase", [2.0, 0.5])
+def test_learned_weights_stay_if_the_factors_find_more_with_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, purchase: float
+) -> None:
+    asked: list[Worth] = []
+
+    def learn(events: object, start: Worth, *_: int, quantities: bool, seed: int) -> Learned:
+        assert not quantities, "serving counts events, not pieces"
+        asked.append(start)
+        return Learned(Worth(weights={"purchase": purchase}, half_life_days=30.0), 0.1, 0.2)
+
+    def found(moment: Moment, *_: object, exclude: bool) -> dict[str, float]:
+        return {"recall@20": moment.purchase_weight / 10}
+
+    monkeypatch.setattr("headrace_training.fit.learn_weights", learn)
+    monkeypatch.setattr("headrace_training.fit.served_metrics", found)
+    log = open_log(folder / "log")
+    fitter = Fitter(log.read_columns(), msgspec.structs.replace(SETTINGS, learn_weights=True, blend="off"), now_ms=0)
+    log.store.close()
+    given = fitter.weights
+    monkeypatch.setattr("headrace_training.fit.choose_extras", lambda *_: Choice())
+    fitter.choose()
+    assert [(dict(worth.weights), worth.half_life_days) for worth in asked] == [(given, 0.0)]
+    expected = ({"purchase": 2.0}, 30.0) if purchase > 1 else (given, 0.0)
+    assert (fitter.weights, fitter.half_life_days) == expected
 
 
 def test_a_log_too_small_or_without_weight_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ from headrace_training.report import FitTrace
 from headrace_training.session_choice import DECAY, MINUTES, SessionChoice, choose_session, transitions
 from headrace_training.settings import FitSettings
 from headrace_training.slate import NO_EXTRAS, Extras, FactorModel, served_metrics, served_model
+from headrace_training.weights import Worth, learn_weights
 
 if TYPE_CHECKING:
     from headrace_training.als import Als  # its core may not be built
@@ -94,7 +95,7 @@ class Fitter:
         self.events = events
         self.settings = settings
         self.now_ms = now_ms
-        self.weights = settings.weights()
+        self.weights, self.half_life_days = settings.weights(), settings.half_life_days
         self.slices = make_slices(events, settings.horizon_days)
         self.landscape = observed_landscape(auctions) if auctions else None
         self.alpha = settings.alpha
@@ -143,7 +144,9 @@ class Fitter:
             say(f"  alpha {alpha:g}: recall@20 {recall:.4f} on the slice before the last")
             found.append((recall, alpha, moment))
             self.trace.tried[f"factors, alpha {alpha:g}: recall@20"] = recall
-        _, self.alpha, moment = max(found, key=lambda entry: entry[0])
+        recall, self.alpha, moment = max(found, key=lambda entry: entry[0])
+        if self.settings.learn_weights:
+            moment = self._learn_weights(moment, wanted, recall)
         self.choice = choose_extras(
             Choosers(moment, wanted),
             (lambda kind: self._links(kind, moment)) if self.settings.blend == "auto" else None,
@@ -152,6 +155,26 @@ class Fitter:
         say(f"  repeats: lifted by {repeat.boost:g} over {repeat.days:g} days")
         if self.settings.blend == "auto":
             self.session = self._choose_session(moment)
+
+    def _learn_weights(self, moment: Moment, wanted: sp.csr_matrix, recall: float) -> Moment:
+        """The moment with learned weights of event types and ageing, if the factors find more with them too."""
+        given = Worth(weights=self.weights, half_life_days=self.half_life_days)
+        slices = self.slices
+        horizon_ms = slices.calibration_ms - slices.labels_ms
+        seed = self.settings.seed
+        # serving counts events, whatever their quantity
+        worth = learn_weights(self.events, given, slices.labels_ms, horizon_ms, quantities=False, seed=seed).worth
+        if worth == given:
+            return moment
+        self.weights, self.half_life_days = dict(worth.weights), worth.half_life_days
+        learned = self.moment(slices.labels_ms)
+        found = served_metrics(learned, wanted, NO_EXTRAS, exclude=False)["recall@20"]
+        self.trace.tried["factors, learned weights: recall@20"] = found
+        if found > recall:
+            return learned
+        say(f"  recall@20 {found:.4f} with learned weights, {recall:.4f} without: the given ones stay")
+        self.weights, self.half_life_days = dict(given.weights), given.half_life_days
+        return moment
 
     def _links(self, kind: str, moment: Moment) -> sp.csr_matrix:
         groups = daily_groups(self.events, self.weights, moment.now_ms)
@@ -235,10 +258,10 @@ class Fitter:
         self.trace.curves.setdefault("loss", []).append(als.loss())
 
     def _decay(self, until_ms: int) -> Float64 | None:
-        if not self.settings.half_life_days:
+        if not self.half_life_days:
             return None
         age_days = (until_ms - self.events.times_ms) / DAY_MS
-        return np.asarray(0.5 ** (age_days / self.settings.half_life_days))
+        return np.asarray(0.5 ** (age_days / self.half_life_days))
 
     def _bought(self, since_ms: int) -> sp.csr_matrix:
         """What each person bought within one horizon of a moment; (n_users, n_items) float32."""
@@ -328,7 +351,7 @@ class Fitter:
                 "links": self.choice.kind,
                 "iterations": settings.iterations,
                 "seed": settings.seed,
-                "half_life_days": settings.half_life_days,
+                "half_life_days": self.half_life_days,
                 "recent_days": settings.recent_days,
                 **index.parameters(),
                 "landscape": "observed"

@@ -29,6 +29,8 @@ class FitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Of every random choice."""
     event_weights: dict[str, float] = {}
     """Weights by event type that differ from the defaults."""
+    learn_weights: bool = False
+    """Learn the weights by event type and the half-life on the slice before the last, where something is better."""
     half_life_days: float = 0.0
     """Age at which an interaction counts half for the item factors; 0 for no ageing."""
     horizon_days: float = 7.0

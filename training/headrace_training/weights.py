@@ -73,13 +73,20 @@ def weigh(events: TrainingColumns, worth: Worth, until_ms: int) -> sp.csr_matrix
 
 
 def learn_weights(
-    events: TrainingColumns, start: Worth, until_ms: int, horizon_ms: int, *, k: int = 20, seed: int = 0
+    events: TrainingColumns,
+    start: Worth,
+    until_ms: int,
+    horizon_ms: int,
+    *,
+    quantities: bool = True,
+    k: int = 20,
+    seed: int = 0,
 ) -> Learned:
     """The worth whose item-item filter best finds what people buy next; ``start`` where nothing is better for certain.
 
     One value after the other is tried, on half of the people; what came of it has to be better than ``start`` on the
     other half too. Learned from before ``until_ms``, measured on the purchases (or, without any, all weighted events)
-    within ``horizon_ms`` from then on.
+    within ``horizon_ms`` from then on. Without ``quantities`` the exponent of quantity stays as it is.
     """
     trial = _Trial(events, start, until_ms, horizon_ms, k, seed)
     if len(trial.users) < MIN_USERS:
@@ -89,8 +96,8 @@ def learn_weights(
     qualities = trial.qualities(start)
     best, best_quality = start, float(qualities[fold].mean())
     before = float(qualities[~fold].mean())
-    for place in range(len(_moves(events, start, until_ms))):
-        for near in _moves(events, best, until_ms)[place]:
+    for place in range(len(_moves(events, start, until_ms, quantities))):
+        for near in _moves(events, best, until_ms, quantities)[place]:
             quality = float(trial.qualities(near)[fold].mean())
             if quality > best_quality * (1 + MARGIN):
                 best, best_quality = near, quality
@@ -141,7 +148,7 @@ def _pattern(events: TrainingColumns, chosen: Bool) -> sp.csr_matrix:
     return matrix
 
 
-def _moves(events: TrainingColumns, worth: Worth, until_ms: int) -> list[list[Worth]]:
+def _moves(events: TrainingColumns, worth: Worth, until_ms: int, quantities: bool) -> list[list[Worth]]:
     """Changes of one value each: of every type but the one that sets the scale, of ageing, of quantity."""
     early = events.times_ms < until_ms
     present = {name for name, number in EVENT_TYPES.items() if (events.types[early] == number).any()}
@@ -150,7 +157,7 @@ def _moves(events: TrainingColumns, worth: Worth, until_ms: int) -> list[list[Wo
     moves = [list(_type_moves(worth, name)) for name in weighted if name != scale]
     span_days = (until_ms - int(events.times_ms.min())) / DAY_MS
     moves.append([replace(worth, half_life_days=days) for days in HALF_LIVES if days < span_days])
-    if (events.quantities[early] != 1).any():
+    if quantities and (events.quantities[early] != 1).any():
         moves.append([replace(worth, quantity_exponent=exponent) for exponent in EXPONENTS])
     return moves
 

@@ -33,6 +33,7 @@ def fit(
     iterations: Whole = None,
     alpha: Number = None,
     regularization: Number = None,
+    learn_weights: Annotated[bool | None, typer.Option("--learn-weights", help="By event type and age.")] = None,
     half_life_days: Number = None,
     horizon_days: Number = None,
     recent_days: Number = None,
