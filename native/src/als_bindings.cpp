@@ -13,8 +13,6 @@ using namespace nb::literals;
 namespace headrace {
 namespace {
 
-template <typename T>
-using OutTable = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Factors = OutTable<float>;
 
 void check(bool fits) {

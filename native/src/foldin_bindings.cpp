@@ -12,8 +12,6 @@ using namespace nb::literals;
 namespace headrace {
 namespace {
 
-using OutTable = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
 void check(bool fits) {
     if (!fits) throw std::invalid_argument("arrays of one fold-in do not fit each other");
 }
@@ -25,7 +23,7 @@ FoldIn checked_model(const InTable<float>& gram, const InTable<float>& items) {
 }
 
 void check_histories(const In<int64_t>& indptr, const In<int32_t>& rows, const In<float>& confidences, size_t n_items,
-                     size_t width, const OutTable& out) {
+                     size_t width, const OutTable<float>& out) {
     const size_t n = out.shape(0);
     check(out.shape(1) == width && confidences.shape(0) == rows.shape(0) && indptr.shape(0) == n + 1);
     check(indptr(0) >= 0 && indptr(n) <= static_cast<int64_t>(rows.shape(0)));
@@ -38,7 +36,7 @@ void check_histories(const In<int64_t>& indptr, const In<int32_t>& rows, const I
 
 // Calls one(rows, confidences, n, out) for each person.
 template <typename One>
-void each_person(const In<int64_t>& indptr, const In<int32_t>& rows, const In<float>& confidences, const OutTable& out,
+void each_person(const In<int64_t>& indptr, const In<int32_t>& rows, const In<float>& confidences, const OutTable<float>& out,
                  One one) {
     nb::gil_scoped_release unlocked;
     for (size_t i = 0; i < out.shape(0); ++i) {
@@ -48,7 +46,7 @@ void each_person(const In<int64_t>& indptr, const In<int32_t>& rows, const In<fl
 }
 
 void fold_in_all(InTable<float> gram, InTable<float> items, In<int64_t> indptr, In<int32_t> rows, In<float> confidences,
-                 OutTable out) {
+                 OutTable<float> out) {
     const FoldIn model = checked_model(gram, items);
     check_histories(indptr, rows, confidences, items.shape(0), model.width, out);
     each_person(indptr, rows, confidences, out, [&](const int32_t* r, const float* c, size_t n, float* to) {
@@ -64,7 +62,7 @@ struct Remembered {
     Remembered(InTable<float> g, InTable<float> i, size_t capacity)
         : gram(std::move(g)), items(std::move(i)), embeddings(checked_model(gram, items), capacity) {}
 
-    void of(In<int64_t> indptr, In<int32_t> rows, In<float> confidences, OutTable out) {
+    void of(In<int64_t> indptr, In<int32_t> rows, In<float> confidences, OutTable<float> out) {
         check_histories(indptr, rows, confidences, items.shape(0), gram.shape(0), out);
         each_person(indptr, rows, confidences, out,
                     [&](const int32_t* r, const float* c, size_t n, float* to) { embeddings.of(r, c, n, to); });

@@ -11,9 +11,6 @@ using namespace nb::literals;
 namespace headrace {
 namespace {
 
-template <typename T>
-using Out = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
 void check(bool fits) {
     if (!fits) throw std::invalid_argument("arrays of histories do not fit each other");
 }

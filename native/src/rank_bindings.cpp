@@ -12,9 +12,6 @@ using namespace nb::literals;
 namespace headrace {
 namespace {
 
-template <typename T>
-using OutTable = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
 void check(bool fits) {
     if (!fits) throw std::invalid_argument("arrays of one ranking do not fit each other");
 }
