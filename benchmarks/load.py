@@ -32,9 +32,13 @@ def build(name: str, *packages: str) -> Path:
                 f"{name}.cpp needs {', '.join(packages)}: .ci/system-packages bench installs what is missing"
             )
         compiler = os.environ.get("CXX", "g++").split()
-        subprocess.run(
-            [*compiler, "-std=c++17", "-O2", str(source), "-o", str(program), *flags.stdout.split()], check=True
-        )
+        # under a name of its own first: another thread may be about to run it
+        with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+            made = Path(folder, name)
+            subprocess.run(
+                [*compiler, "-std=c++17", "-O2", str(source), "-o", str(made), *flags.stdout.split()], check=True
+            )
+            made.replace(program)
     return program
 
 

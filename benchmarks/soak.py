@@ -145,19 +145,21 @@ class Soak:
     def run(self, warm: float, minutes: float) -> dict[str, Any]:
         """Load and misbehaviour for so many minutes; what was seen after the first ``warm`` of them."""
         watch = Watch(self._server)
+        everybody = (*self.misbehaving.values(), *(caller for caller, _ in self.callers.values()), watch)
         with ThreadPoolExecutor(16) as pool:
             others = [pool.submit(wrong.run, 0.05) for wrong in self.misbehaving.values()]
             others += [pool.submit(caller.run, pause_s) for caller, pause_s in self.callers.values()]
-            if warm:
-                fill(self._address, self._users)
-            self.rates = self._measure(pool)
-            if warm:
-                self._load(pool, warm)
-            others.append(pool.submit(watch.run))
-            answered = self._load(pool, minutes)
-            watch.stop()
-            for each in (*self.misbehaving.values(), *(caller for caller, _ in self.callers.values())):
-                each.stop()
+            try:
+                if warm:
+                    fill(self._address, self._users)
+                self.rates = self._measure(pool)
+                if warm:
+                    self._load(pool, warm)
+                others.append(pool.submit(watch.run))
+                answered = self._load(pool, minutes)
+            finally:  # the pool waits for them, whatever went wrong
+                for each in everybody:
+                    each.stop()
             for other in others:
                 other.result()
         rise, error = slope(watch.sizes)

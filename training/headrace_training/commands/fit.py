@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -53,10 +54,8 @@ def fit(
     name = version or new_version(target, now_ms)
     target.check_new(name)
     event_log = open_log(log)
-    try:
+    with closing(event_log.store):
         events = event_log.read_columns()
-    finally:
-        event_log.store.close()
     require_for_factors(len(events.user_names), len(events.item_ids), len(events.times_ms), settings.n_factors)
     fitter = Fitter(events, settings, now_ms=now_ms, auctions=auctions)
     path = fitter.run(target, name)
