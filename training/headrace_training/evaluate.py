@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from headrace.artifacts import open_artifact
-from headrace.errors import ConfigError, DataError, HeadraceError
+from headrace.errors import DataError, HeadraceError
 from headrace.types import Bool, Int32
 from headrace_training.datasets import Pairs, read_pairs
 from headrace_training.items import add_items
@@ -24,6 +24,7 @@ from headrace_training.models.artifact import ArtifactModel
 from headrace_training.models.ials import IalsTrainer
 from headrace_training.models.sideinfo import lean_on
 from headrace_training.openings import note_opening
+from headrace_training.options import check_asked
 from headrace_training.progress import say
 from headrace_training.ranking import Accuracy, accuracy, rank_users
 from headrace_training.results import complete, digest_of
@@ -141,12 +142,7 @@ def warn_of_overlap(test: TestSet) -> None:
 
 def check_options(model: str, k: int, seed: int) -> None:
     """ConfigError for an unknown model, a k below 1 or a seed that is none."""
-    if model != "auto" and model not in MODELS:
-        raise ConfigError("--model", got=model, expected=f"auto, {', '.join(MODELS)}")
-    if k < 1:
-        raise ConfigError("--k", got=k, expected="a whole number from 1")
-    if not 0 <= seed < 2**32:
-        raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
+    check_asked(model, MODELS, k, seed)
 
 
 def evaluate_files(
@@ -215,9 +211,7 @@ def given_model(name: str, parameters: Path | None, seed: int) -> Model | None:
     """The model of a parameters file, not fitted; None without one. ConfigError when another model was named."""
     if parameters is None:
         return None
-    found, values = read_parameters(parameters)
-    if name not in ("auto", found):
-        raise ConfigError("--model", got=name, expected=found, hint=f"{parameters} holds parameters of {found}")
+    found, values = read_parameters(parameters, name)
     return make_model(found, seed, values)
 
 

@@ -19,6 +19,7 @@ from headrace_training.memory import require_memory
 from headrace_training.models.base import NextItemModel, Parameters
 from headrace_training.models.nextpopularity import NextPopularityModel
 from headrace_training.models.transitions import TransitionModel, TransitionSettings
+from headrace_training.options import check_asked
 from headrace_training.progress import say
 from headrace_training.ranking import top_k
 from headrace_training.search import read_parameters
@@ -36,12 +37,7 @@ MIN_QUESTIONS = 20
 
 def check_next_item_options(model: str, k: int, seed: int) -> None:
     """ConfigError for an unknown model, a k below 1 or a seed that is none."""
-    if model != "auto" and model not in NEXT_ITEM_MODELS:
-        raise ConfigError("--model", got=model, expected=f"auto, {', '.join(NEXT_ITEM_MODELS)} with this format")
-    if k < 1:
-        raise ConfigError("--k", got=k, expected="a whole number from 1")
-    if not 0 <= seed < 2**32:
-        raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
+    check_asked(model, NEXT_ITEM_MODELS, k, seed, " with this format")
 
 
 def make_next_item(name: str, seed: int, parameters: Parameters | None = None) -> NextItemModel:
@@ -67,9 +63,7 @@ def given_next_item(name: str, parameters: Path | None, seed: int) -> NextItemMo
     """The model of a parameters file, not fitted; None without one. ConfigError when another model was named."""
     if parameters is None:
         return None
-    found, values = read_parameters(parameters)
-    if name not in ("auto", found):
-        raise ConfigError("--model", got=name, expected=found, hint=f"{parameters} holds parameters of {found}")
+    found, values = read_parameters(parameters, name)
     return make_next_item(found, seed, values)
 
 

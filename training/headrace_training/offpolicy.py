@@ -11,6 +11,7 @@ from headrace.errors import ConfigError, DataError, HeadraceError
 from headrace.types import Float64
 from headrace_training.bandit import BanditLog, Policy, read_log, read_policy, uniform
 from headrace_training.intervals import bootstrap_means, interval
+from headrace_training.options import check_seed
 from headrace_training.progress import say
 from headrace_training.rewards import cross_fitted
 
@@ -37,8 +38,7 @@ def estimate_files(
     """
     if not (np.isfinite(clip) and (clip == 0 or clip >= 1)):
         raise ConfigError("--clip", got=clip, expected="0 for none, or a number from 1")
-    if not 0 <= seed < 2**32:
-        raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
+    check_seed(seed)
     log = read_log(log_path, context, catalogue)
     return estimate(log, uniform(log) if policy == "uniform" else read_policy(Path(policy), log), clip=clip, seed=seed)
 

@@ -228,8 +228,11 @@ def _write_best(path: Path, problem: Problem, best: Trial) -> None:
     os.replace(part, path)
 
 
-def read_parameters(path: Path) -> tuple[str, Parameters]:
-    """Model and parameters of a file that `search` wrote, or a like one; DataError for anything else."""
+def read_parameters(path: Path, asked: str = "auto") -> tuple[str, Parameters]:
+    """Model and parameters of a file that `search` wrote, or a like one; DataError for anything else.
+
+    Raises ConfigError when another model than the file's is asked for.
+    """
     try:
         found = json.loads(path.read_text("utf-8"))
         model, parameters = found["model"], found.get("parameters", {})
@@ -241,4 +244,6 @@ def read_parameters(path: Path) -> tuple[str, Parameters]:
         ) from error
     if not isinstance(model, str) or not isinstance(parameters, dict):
         raise DataError(f"{path} holds no parameters", expected="a model's name and a table of values")
+    if asked not in ("auto", model):
+        raise ConfigError("--model", got=asked, expected=model, hint=f"{path} holds parameters of {model}")
     return model, parameters

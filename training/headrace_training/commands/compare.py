@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.errors import ConfigError
 from headrace_training.commands.output import put
 from headrace_training.compare import compare_runs
+from headrace_training.options import check_seed
 
 VERDICTS = {
     "better": "B is better than A",
@@ -27,8 +27,7 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say whether the second run is better than the first, how sure that is, and for whom."""
-    if not 0 <= seed < 2**32:
-        raise ConfigError("--seed", got=seed, expected="a whole number from 0 to 4294967295")
+    check_seed(seed)
     found = compare_runs(a, b, seed)
     if json:
         put(found, True)
