@@ -110,11 +110,12 @@ void make_notices(NoticeCalls* self, const nb::list& bodies) {
     new (self) NoticeCalls(views);
 }
 
-// names, exchanges, time_ms, first_price, tmax_ms and body of each request; request and floor_cpm of each impression.
+// names, exchanges, time_ms, first_price, tmax_ms, body and seed of each request; request, floor_cpm and placement of
+// each impression.
 nb::tuple bid_columns(const BidCalls& calls) {
     const auto& requests = calls.requests();
     size_t n = requests.size(), n_impressions = calls.n_impressions();
-    nb::list names, exchanges;
+    nb::list names, exchanges, placements;
     std::string name;
     for (const BidCalls::Request& request : requests) {
         if (request.anonymous_id.empty()) {
@@ -133,7 +134,9 @@ nb::tuple bid_columns(const BidCalls& calls) {
     for (size_t row = 0; row < n; ++row) {
         for (size_t i = 0; i < requests[row].n_impressions; ++i, ++at) {
             of_request[at] = static_cast<int32_t>(row);
-            floors[at] = calls.impression(requests[row], i).floor_cpm;
+            const BidCalls::Impression& impression = calls.impression(requests[row], i);
+            floors[at] = impression.floor_cpm;
+            placements.append(str_of(impression.placement));
         }
     }
     return nb::make_tuple(
@@ -141,7 +144,9 @@ nb::tuple bid_columns(const BidCalls& calls) {
         column<bool>(n, [&](size_t row) { return requests[row].auction_type == 1; }),
         column<uint32_t>(n, [&](size_t row) { return requests[row].tmax_ms; }),
         column<int32_t>(n, [&](size_t row) { return requests[row].body; }),
-        Array<int32_t>(of_request, {n_impressions}, request_owner), Array<int64_t>(floors, {n_impressions}, floor_owner));
+        column<uint64_t>(n, [&](size_t row) { return hash_text(requests[row].id); }),
+        Array<int32_t>(of_request, {n_impressions}, request_owner), Array<int64_t>(floors, {n_impressions}, floor_owner),
+        placements);
 }
 
 nb::tuple bid_terms(const BidCalls& calls, const BidBoard& board) {
@@ -177,10 +182,19 @@ nb::list bid_answers(const BidCalls& calls, const BidBoard& board, std::string_v
 nb::tuple notice_columns(const NoticeCalls& calls) {
     const auto &types = calls.types();
     const auto &prices = calls.prices_cpm();
+    const auto &minimums = calls.minimums_cpm();
     nb::list tokens;
     for (std::string_view token : calls.tokens()) tokens.append(str_of(token));
     return nb::make_tuple(column<int8_t>(types.size(), [&](size_t row) { return types[row]; }), tokens,
-                          column<int64_t>(prices.size(), [&](size_t row) { return prices[row]; }));
+                          column<int64_t>(prices.size(), [&](size_t row) { return prices[row]; }),
+                          column<int64_t>(minimums.size(), [&](size_t row) { return minimums[row]; }));
+}
+
+Array<uint64_t> hash_texts(const nb::list& texts) {
+    std::vector<uint64_t> hashes;
+    hashes.reserve(texts.size());
+    for (nb::handle text : texts) hashes.push_back(hash_text(text_of(text)));
+    return numpy_of(std::move(hashes));
 }
 
 nb::list bid_tokens(int kind, const nb::list& answers) {
@@ -224,6 +238,7 @@ void bind_bids(nb::module_& m) {
                 return answers_of(calls.answers(outcomes.data(), outcomes.shape(0)));
             },
             "outcomes"_a.noconvert());
+    m.def("hash_texts", &hash_texts, "texts"_a);
     m.def("bid_tokens", &bid_tokens, "kind"_a, "answers"_a);
 }
 

@@ -19,6 +19,15 @@ bool has_nul(std::string_view text) { return text.find('\0') != std::string_view
 
 }  // namespace
 
+uint64_t hash_text(std::string_view text) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    // the finish of SplitMix64: ids that differ in their last digit must differ everywhere
+    hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
+    hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
+    return hash ^ (hash >> 31);
+}
+
 BidCalls::BidCalls(BidKind kind, const std::vector<std::string_view>& bodies) : kind_(kind) {
     size_t size = 0;
     for (std::string_view body : bodies) size += body.size();
@@ -126,7 +135,7 @@ bool BidCalls::parse_impression(std::string_view message, Request& request) {
         switch (reader.key()) {
             case bytes_field(1): impression.id = reader.text(); break;
             case varint_field(2): impression.floor_cpm = static_cast<int64_t>(reader.varint()); break;
-            case bytes_field(3): impression.placement_bytes = reader.text().size(); break;
+            case bytes_field(3): impression.placement = reader.text(); break;
             default: reader.skip();
         }
     }
@@ -203,7 +212,7 @@ bool BidCalls::check_impressions(const Request& request, BodyError& error) const
     const Impression* first = &impressions_[request.impressions];
     for (size_t i = 0; i < n; ++i) {
         if (!check_text(first[i].id, max_word_bytes, false, "impression_id", error)) return false;
-        if (!check_size(first[i].placement_bytes, max_word_bytes, "placement", error)) return false;
+        if (!check_size(first[i].placement.size(), max_word_bytes, "placement", error)) return false;
         if (!check_micros(first[i].floor_cpm, "floor_cpm_micros", error)) return false;
     }
     for (size_t i = 1; i < n; ++i) {

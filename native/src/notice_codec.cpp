@@ -28,6 +28,7 @@ NoticeCalls::NoticeCalls(const std::vector<std::string_view>& bodies) {
             types_.resize(first);
             tokens_.resize(first);
             prices_.resize(first);
+            minimums_.resize(first);
         }
         sizes_.push_back(refused ? 0 : n);
     }
@@ -51,7 +52,7 @@ bool NoticeCalls::parse_notice(std::string_view message, BodyError& error, bool 
     WireReader reader(message);
     int32_t type = 0;
     std::string_view token;
-    int64_t price = 0;
+    int64_t price = 0, minimum = 0;
     bool priced = false;
     while (reader.next()) {
         switch (reader.key()) {
@@ -61,6 +62,7 @@ bool NoticeCalls::parse_notice(std::string_view message, BodyError& error, bool 
                 price = static_cast<int64_t>(reader.varint());
                 priced = true;
                 break;
+            case wire_key(4, WireType::varint): minimum = static_cast<int64_t>(reader.varint()); break;
             default: reader.skip();
         }
     }
@@ -69,10 +71,12 @@ bool NoticeCalls::parse_notice(std::string_view message, BodyError& error, bool 
     if (type < 1 || type > 3) {
         wrong(error, "type", type, "WIN, BILLING or LOSS");
     } else if (check_text(token, max_token_bytes, false, "token", error) &&
-               (!priced || check_micros(price, "price_cpm_micros", error))) {
+               (!priced || check_micros(price, "price_cpm_micros", error)) &&
+               check_micros(minimum, "minimum_to_win_cpm_micros", error)) {
         types_.push_back(static_cast<int8_t>(type));
         tokens_.push_back(token);
         prices_.push_back(priced ? price : -1);
+        minimums_.push_back(minimum ? minimum : -1);
     }
     return true;
 }

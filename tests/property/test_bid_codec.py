@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headrace._native import BidBoard, BidCalls, NoticeCalls, bid_tokens
+from headrace._native import BidBoard, BidCalls, NoticeCalls, bid_tokens, hash_texts
 from headrace.bidding.requests import INSUFFICIENT_TIME, PlainWords
 from headrace.bidding.validation import check_micros, check_text, checked_currency
 from headrace.errors import InvalidRequestError
@@ -69,6 +69,7 @@ def check_notices(request):
         check_text("token", notice.token, 256)
         if notice.HasField("price_cpm_micros"):
             check_micros("price_cpm_micros", notice.price_cpm_micros)
+        check_micros("minimum_to_win_cpm_micros", notice.minimum_to_win_cpm_micros)
 
 
 def said(check, message):
@@ -115,7 +116,7 @@ simple = st.builds(
     pb.BidRequest,
     bid_request_id=st.sampled_from(["a", "b", "c"]),
     impressions=st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True).map(
-        lambda ids: [pb.Impression(impression_id=i, floor_cpm_micros=ord(i)) for i in ids]
+        lambda ids: [pb.Impression(impression_id=i, floor_cpm_micros=ord(i), placement=i * 2) for i in ids]
     ),
     user_id=st.sampled_from(["", "ann"]),
     country=st.sampled_from(["", "DE", "FR"]),
@@ -161,7 +162,7 @@ def errors(calls):
 
 
 def assert_columns(calls, messages):
-    names, exchanges, time_ms, first_price, tmax_ms, _, row, floor_cpm = calls.columns()
+    names, exchanges, time_ms, first_price, tmax_ms, _, seeds, row, floor_cpm, placements = calls.columns()
     assert names == [subject_name(message.user_id, message.anonymous_id) for message in messages]
     assert exchanges == [message.exchange for message in messages]
     assert time_ms.tolist() == [message.time_ms or NOW_MS for message in messages]
@@ -169,6 +170,8 @@ def assert_columns(calls, messages):
     assert tmax_ms.tolist() == [message.tmax_ms for message in messages]
     assert row.tolist() == [i for i, message in enumerate(messages) for _ in message.impressions]
     assert floor_cpm.tolist() == [each.floor_cpm_micros for message in messages for each in message.impressions]
+    assert placements == [each.placement for message in messages for each in message.impressions]
+    np.testing.assert_array_equal(seeds, hash_texts([message.bid_request_id for message in messages]))
     plain = PlainWords(
         [message.country for message in messages],
         [message.categories for message in messages],
@@ -419,6 +422,19 @@ def test_decisions_beyond_the_board_are_refused(change):
         calls.answers(BOARD.native, "v", **columns, **money, **rest)
 
 
+def test_hashes_of_texts_are_the_same_everywhere_and_differ_in_all_bits():
+    # FNV-1a's offset basis and the published value of "a", each through SplitMix64's finish
+    def finish(x):
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+        return x ^ x >> 31
+
+    assert hash_texts(["", "a"]).tolist() == [finish(0xCBF29CE484222325), finish(0xAF63DC4C8601EC8C)]
+    many = hash_texts([f"request-{n}" for n in range(4096)])
+    bits = np.unpackbits(many.view(np.uint8)).reshape(4096, 64).mean(axis=0)
+    assert (np.abs(bits - 0.5) < 0.05).all()
+
+
 # -- notices
 
 notice = st.builds(
@@ -426,12 +442,14 @@ notice = st.builds(
     type=st.one_of(st.integers(1, 3), st.integers(-(1 << 31), (1 << 31) - 1)),
     token=st.one_of(st.just("t"), st.sampled_from(["", "t" * 256, "t" * 257]), word),
     price_cpm_micros=st.one_of(st.none(), st.integers(0, 5), st.sampled_from([10**16, 10**16 + 1]), int64),
+    minimum_to_win_cpm_micros=st.one_of(st.none(), st.integers(-1, 5), st.just(10**16 + 1), int64),
 )
 good_notice = st.builds(
     pb.Notice,
     type=st.integers(1, 3),
     token=st.sampled_from(["t", "ü"]),
     price_cpm_micros=st.one_of(st.none(), st.integers(0, 5)),
+    minimum_to_win_cpm_micros=st.one_of(st.none(), st.integers(0, 5)),
 )
 
 
@@ -442,10 +460,11 @@ def test_notices_are_read_and_answered(groups, seed):
     texts = {i: text for i, request in enumerate(requests) if (text := said(check_notices, request))}
     assert errors(calls) == texts
     kept = [each for i, request in enumerate(requests) if i not in texts for each in request.notices]
-    types, tokens, prices = calls.columns()
+    types, tokens, prices, minimums = calls.columns()
     assert types.tolist() == [each.type for each in kept]
     assert tokens == [each.token for each in kept]
     assert prices.tolist() == [each.price_cpm_micros if each.HasField("price_cpm_micros") else -1 for each in kept]
+    assert minimums.tolist() == [each.minimum_to_win_cpm_micros or -1 for each in kept]
     outcomes = np.random.default_rng(seed).integers(0, 8, len(kept)).astype(np.int8)
     rest = iter(outcomes.tolist())
     wanted = [

@@ -135,8 +135,10 @@ class BiddingEngine:
             deadlines=np.zeros(1),
             time_ms=np.array([now_ms], np.int64),
             first_price=np.zeros(1, bool),
+            seeds=np.zeros(1, np.uint64),
             request=np.zeros(0, np.int32),
             floor_cpm=np.zeros(0, np.int64),
+            placements=[],
         )
         view = self._view
         matches = self._match(view.board, nobody)
@@ -164,10 +166,19 @@ class BiddingEngine:
         with self._lock:
             return self._view.board, *self._pacer.plans()
 
-    def learn(self, types: Sequence[int], tokens: Sequence[str], prices_cpm: Sequence[int | None]) -> None:
-        """Take in accepted notices: what our bids met with tells what impressions cost."""
+    def learn(
+        self,
+        types: Sequence[int],
+        tokens: Sequence[str],
+        prices_cpm: Sequence[int | None],
+        minimums_cpm: Sequence[int | None] | None = None,
+    ) -> None:
+        """Take in accepted notices: what our bids met with tells what impressions cost.
+
+        minimums_cpm : lowest bids that would have won, None where not told.
+        """
         with self._lock:
-            self._pacer.landscape.heard(types, tokens, prices_cpm)
+            self._pacer.landscape.heard(types, tokens, prices_cpm, minimums_cpm or [None] * len(tokens))
 
     def bid(self, requests: BidRequests) -> Decisions:
         """Decide a batch; money is reserved last, and given back for a request whose deadline passed meanwhile."""

@@ -75,14 +75,22 @@ class Landscape:
         for token in tokens:
             self._open.pop(token, None)
 
-    def heard(self, types: Sequence[int], tokens: Sequence[str], prices_cpm: Sequence[int | None]) -> None:
-        """Learn from accepted notices; each bid teaches once."""
-        for kind, token, price_cpm in zip(types, tokens, prices_cpm, strict=True):
+    def heard(
+        self,
+        types: Sequence[int],
+        tokens: Sequence[str],
+        prices_cpm: Sequence[int | None],
+        minimums_cpm: Sequence[int | None],
+    ) -> None:
+        """Learn from accepted notices; each bid teaches once. What would have won is the price itself."""
+        for kind, token, price_cpm, minimum_cpm in zip(types, tokens, prices_cpm, minimums_cpm, strict=True):
             bid = self._open.pop(token, None)
             if bid is None:
                 continue
             bid_cpm, first_price, _ = bid
-            if kind == pb.NOTICE_TYPE_LOSS:
+            if minimum_cpm is not None:
+                self._spread(value_bin(float(minimum_cpm)), value_bin(float(minimum_cpm)) + 1)
+            elif kind == pb.NOTICE_TYPE_LOSS:
                 self._lost(bid_cpm)
             elif first_price:
                 self._spread(0, value_bin(float(bid_cpm)) + 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from headrace.types import Bool, Float64, Int8, Int32, Int64
+from headrace.types import Bool, Float64, Int8, Int32, Int64, UInt64
 
 if TYPE_CHECKING:
     from headrace.bidding.board import Board
@@ -73,7 +73,9 @@ class BidRequests:
     exchanges : names, empty where none is said.
     deadlines : (n,) float64, seconds on the clock of ``time.monotonic``; infinite where there is none.
     time_ms : (n,) int64, ms since 1970 UTC, never 0.   first_price : (n,) bool.
+    seeds : (n,) uint64, `headrace._native.hash_texts` of the bid request ids: what is random about a request.
     request : (i,) int32 request of each impression, ascending.   floor_cpm : (i,) int64, CPM micros; 0: none.
+    placements : of the impressions, empty where none is said.
     """
 
     names: Sequence[str]
@@ -82,8 +84,10 @@ class BidRequests:
     deadlines: Float64
     time_ms: Int64
     first_price: Bool
+    seeds: UInt64
     request: Int32
     floor_cpm: Int64
+    placements: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,16 +126,19 @@ class BidderService:
     def notify(self, calls: Sequence[Call]) -> Answers:
         """Settle the notices of n calls in one commit."""
         inbox = NoticeCalls([call.body for call in calls])
-        types, tokens, prices = inbox.columns()
-        answers = inbox.answers(self.settle(types, tokens, prices) if tokens else np.zeros(0, np.int8))
+        types, tokens, prices, minimums = inbox.columns()
+        answers = inbox.answers(self.settle(types, tokens, prices, minimums) if tokens else np.zeros(0, np.int8))
         return _placed(_errors(Kind.REQUEST, inbox), answers)
 
-    def settle(self, types: Int8, tokens: list[str], prices_cpm: Int64) -> Int8:
-        """Settle n notices in one commit; prices in CPM micros, -1 where not known. Returns n outcomes."""
+    def settle(self, types: Int8, tokens: list[str], prices_cpm: Int64, minimums_cpm: Int64) -> Int8:
+        """Settle n notices in one commit; prices and minimums to win in CPM micros, -1 where not known.
+
+        Returns n outcomes.
+        """
         outcomes = self._ledger.notify(types, tokens, prices_cpm, self._clock())
         good = np.flatnonzero(outcomes == NoticeOutcome.ACCEPTED)
-        prices = [None if price < 0 else price for price in prices_cpm[good].tolist()]
-        self._engine.learn(types[good].tolist(), [tokens[row] for row in good.tolist()], prices)
+        told = [tokens[row] for row in good.tolist()]
+        self._engine.learn(types[good].tolist(), told, _known(prices_cpm[good]), _known(minimums_cpm[good]))
         return outcomes
 
     def _decide(self, inbox: BidCalls, requests: BidRequests) -> list[bytes]:
@@ -147,12 +150,27 @@ class BidderService:
             raise
 
 
+def _known(amounts: Int64) -> list[int | None]:
+    return [None if amount < 0 else amount for amount in amounts.tolist()]
+
+
 def _requests(inbox: BidCalls, calls: Sequence[Call]) -> BidRequests:
-    names, exchanges, time_ms, first_price, tmax_ms, of_call, request, floor_cpm = inbox.columns()
+    names, exchanges, time_ms, first_price, tmax_ms, of_call, seeds, request, floor_cpm, placements = inbox.columns()
     deadlines = np.array([call.deadline for call in calls], np.float64)[of_call]
     if tmax_ms.any():
         deadlines = np.minimum(deadlines, _until(calls, of_call, tmax_ms.astype(np.float64)))
-    return BidRequests(names, WireWords(inbox), exchanges, deadlines, time_ms, first_price, request, floor_cpm)
+    return BidRequests(
+        names=names,
+        words=WireWords(inbox),
+        exchanges=exchanges,
+        deadlines=deadlines,
+        time_ms=time_ms,
+        first_price=first_price,
+        seeds=seeds,
+        request=request,
+        floor_cpm=floor_cpm,
+        placements=placements,
+    )
 
 
 def _until(calls: Sequence[Call], of_call: Int32, tmax_ms: Float64) -> Float64:

@@ -54,24 +54,28 @@ class NoticeUrls:
     def settle(self, calls: Sequence[Call]) -> list[Reply | HeadraceError]:
         """Settle n notices in one commit."""
         read = [read_notice(call.method, call.body) for call in calls]
-        types, tokens, prices = zip(*read, strict=True)
-        outcomes = self._bidder.settle(np.array(types, np.int8), list(tokens), np.array(prices, np.int64))
+        types, tokens, prices, minimums = zip(*read, strict=True)
+        outcomes = self._bidder.settle(
+            np.array(types, np.int8), list(tokens), np.array(prices, np.int64), np.array(minimums, np.int64)
+        )
         return [_answer(NoticeOutcome(outcome)) for outcome in outcomes.tolist()]
 
 
-def read_notice(path: str, query: bytes) -> tuple[NoticeType, str, int]:
-    """Type, token and price in CPM micros of the notice that a URL tells.
+def read_notice(path: str, query: bytes) -> tuple[NoticeType, str, int, int]:
+    """Type, token, price and minimum to win in CPM micros of the notice that a URL tells.
 
     A price that is missing, not substituted or no number, or in another currency than the bid, is -1, so that the
-    ledger keeps a win or bill apart as disputed: the money may have been spent.
+    ledger keeps a win or bill apart as disputed: the money may have been spent. A minimum to win is in the bid's
+    currency (OpenRTB 2.6, 4.4) and -1 where it is no price above zero.
     """
     said = {key: values[0] for key, values in parse_qs(query.decode("latin-1")).items()}
     kind, token = TYPES[path], said.get("token", "")
     price = price_micros(said.get("price", "")) if kind != NoticeType.LOSS else None
     currency = said.get("currency", "")
+    minimum = min(price_micros(said.get("min_to_win", "")) or -1, MAX_MICROS)
     if price is None or (_CURRENCY.fullmatch(currency) and currency != said.get("bid_currency", currency)):
-        return kind, token, -1
-    return kind, token, min(price, MAX_MICROS)
+        return kind, token, -1, minimum
+    return kind, token, min(price, MAX_MICROS), minimum
 
 
 def _answer(outcome: NoticeOutcome) -> Reply | HeadraceError:

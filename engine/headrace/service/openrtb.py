@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 import numpy as np
 
+from headrace._native import hash_texts
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.requests import (
     CURRENCY,
@@ -189,14 +190,15 @@ class OpenRtbService:
     def _bid(self, impression: models.Impression, token: str, cpm: int, what: tuple[str, str, str]) -> models.Bid:
         campaign_id, item_id, currency = what
         price = f"&price=${{AUCTION_PRICE}}&currency=${{AUCTION_CURRENCY}}&bid_currency={currency}"
+        minimum = "&min_to_win=${AUCTION_MIN_TO_WIN}"
         notices = self._notices
         return models.Bid(
             id=token[-16:],
             impid=impression.id,
             price=msgspec.Raw(decimal_of(cpm)),
-            nurl=f"{notices}/win?token={token}{price}",
-            burl=f"{notices}/bill?token={token}{price}",
-            lurl=f"{notices}/loss?token={token}&reason=${{AUCTION_LOSS}}",
+            nurl=f"{notices}/win?token={token}{price}{minimum}",
+            burl=f"{notices}/bill?token={token}{price}{minimum}",
+            lurl=f"{notices}/loss?token={token}&reason=${{AUCTION_LOSS}}{minimum}",
             adid=item_id,
             cid=campaign_id,
             crid=item_id,
@@ -266,8 +268,12 @@ def payable(request: models.BidRequest) -> tuple[str, list[models.Impression]]:
 
 def columns(asked: Sequence[Asked], deadlines: Sequence[float], now_ms: int) -> BidRequests:
     """The requests as the engine takes them."""
-    pairs = [(row, floor_micros(imp.bidfloor or 0.0)) for row, each in enumerate(asked) for imp in each.impressions]
-    rows, floors = zip(*pairs, strict=True)
+    said = [
+        (row, floor_micros(imp.bidfloor or 0.0), (imp.tagid or "")[:MAX_WORD])
+        for row, each in enumerate(asked)
+        for imp in each.impressions
+    ]
+    rows, floors, placements = zip(*said, strict=True)
     return BidRequests(
         names=[each.name for each in asked],
         words=PlainWords(
@@ -280,8 +286,10 @@ def columns(asked: Sequence[Asked], deadlines: Sequence[float], now_ms: int) -> 
         deadlines=np.array(deadlines),
         time_ms=np.full(len(asked), now_ms, np.int64),
         first_price=np.array([each.request.at in FIRST_PRICE for each in asked], bool),
+        seeds=hash_texts([each.request.id for each in asked]),
         request=np.array(rows, np.int32),
         floor_cpm=np.array(floors, np.int64),
+        placements=placements,
     )
 
 

@@ -25,6 +25,7 @@ class Impression(Struct, gc=False):
     native: Media | None = None
     bidfloor: Amount | None = None
     bidfloorcur: str | None = None
+    tagid: str | None = None
 
 
 class Place(Struct, gc=False):

@@ -180,14 +180,16 @@ class BidStreamResponse(_message.Message):
     def __init__(self, bid_request_id: _Optional[str] = ..., response: _Optional[_Union[BidResponse, _Mapping]] = ..., error: _Optional[_Union[BidStreamError, _Mapping]] = ...) -> None: ...
 
 class Notice(_message.Message):
-    __slots__ = ("type", "token", "price_cpm_micros")
+    __slots__ = ("type", "token", "price_cpm_micros", "minimum_to_win_cpm_micros")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     PRICE_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_TO_WIN_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
     type: NoticeType
     token: str
     price_cpm_micros: int
-    def __init__(self, type: _Optional[_Union[NoticeType, str]] = ..., token: _Optional[str] = ..., price_cpm_micros: _Optional[int] = ...) -> None: ...
+    minimum_to_win_cpm_micros: int
+    def __init__(self, type: _Optional[_Union[NoticeType, str]] = ..., token: _Optional[str] = ..., price_cpm_micros: _Optional[int] = ..., minimum_to_win_cpm_micros: _Optional[int] = ...) -> None: ...
 
 class NotifyRequest(_message.Message):
     __slots__ = ("notices",)

@@ -110,7 +110,7 @@ class BidCalls {
     struct Impression {
         std::string_view id;
         int64_t floor_cpm = 0;
-        size_t placement_bytes = 0;
+        std::string_view placement;
     };
     struct Request {
         std::string_view id, user_id, anonymous_id, country, exchange, currency;
@@ -186,6 +186,8 @@ class NoticeCalls {
     const std::vector<std::string_view>& tokens() const { return tokens_; }
     // CPM micros; -1 where none is named.
     const std::vector<int64_t>& prices_cpm() const { return prices_; }
+    // The lowest bids that would have won; -1 where not told.
+    const std::vector<int64_t>& minimums_cpm() const { return minimums_; }
     // One answer a body, empty for refused ones. Throws std::invalid_argument unless there is one outcome a notice.
     std::vector<std::string> answers(const int8_t* outcomes, size_t n) const;
 
@@ -198,9 +200,12 @@ class NoticeCalls {
     std::vector<bool> refused_;
     std::vector<int8_t> types_;
     std::vector<std::string_view> tokens_;
-    std::vector<int64_t> prices_;
+    std::vector<int64_t> prices_, minimums_;
     std::vector<BodyError> errors_;
 };
+
+// A number of a text, the same on every machine: FNV-1a of its bytes, mixed.
+uint64_t hash_text(std::string_view text);
 
 // Tokens in answers to requests of a kind; what is no such answer has none.
 std::vector<std::string_view> tokens_of(BidKind kind, const std::vector<std::string_view>& answers);

@@ -44,9 +44,9 @@ def test_it_finds_prices_ten_times_off_whether_losses_are_told_or_not(scale, sil
         bid, price = (int(scale * 1e6 * np.exp(x)) for x in (rng.normal(0, 1), 0.5 * rng.normal()))
         land.placed([f"t{n}"], [bid], [False], n * 1000)
         if bid >= price:
-            land.heard([WIN], [f"t{n}"], [price])
+            land.heard([WIN], [f"t{n}"], [price], [None])
         elif not silent:
-            land.heard([LOSS], [f"t{n}"], [None])
+            land.heard([LOSS], [f"t{n}"], [None], [None])
         land.forget_before(n * 1000)
     value = 1.5 * scale * 1e6
     assert cost_at(land, value) == pytest.approx(cost_at(truth, value), rel=0.2)
@@ -55,12 +55,12 @@ def test_it_finds_prices_ten_times_off_whether_losses_are_told_or_not(scale, sil
 def test_each_bid_teaches_once_and_strangers_nothing():
     land = landscape()
     before = land.costs.copy()
-    land.heard([WIN, LOSS], ["nobody's", "nobody's"], [10, None])
+    land.heard([WIN, LOSS], ["nobody's", "nobody's"], [10, None], [None, None])
     np.testing.assert_array_equal(land.costs, before)
     land.placed(["mine", None], [10**6, 0], [False, False], 1)
-    land.heard([WIN], ["mine"], [100])
+    land.heard([WIN], ["mine"], [100], [None])
     after = land.costs.copy()
-    land.heard([WIN], ["mine"], [100])
+    land.heard([WIN], ["mine"], [100], [None])
     assert not np.array_equal(before, after)
     np.testing.assert_array_equal(land.costs, after)
 
@@ -70,7 +70,7 @@ def test_a_first_price_win_tells_only_that_the_price_was_not_above():
     before = cost_at(land, 1e6)
     for n in range(50):
         land.placed([str(n)], [10**6], [True], 1)
-        land.heard([WIN], [str(n)], [10**6])
+        land.heard([WIN], [str(n)], [10**6], [None])
     assert before < cost_at(land, 1e6) < 1e6
 
 

@@ -265,6 +265,24 @@ def test_a_price_that_cannot_be_read_is_left_to_the_ledger_as_unknown(query: str
     assert read_notice("/openrtb2/bill", query.encode())[2] == (-1 if price is None else price)
 
 
+@pytest.mark.parametrize(
+    ("said", "minimum"),
+    [
+        ("1.25", 1_250_000),
+        ("0.0000011", 2),
+        ("0", -1),
+        ("-1", -1),
+        ("nan", -1),
+        ("${AUCTION_MIN_TO_WIN}", -1),
+        ("", -1),
+        ("9e9", 9 * 10**15),
+    ],
+)
+@pytest.mark.parametrize("path", ["/openrtb2/win", "/openrtb2/bill", "/openrtb2/loss"])
+def test_a_minimum_to_win_is_read_of_any_notice_or_taken_as_not_told(path: str, said: str, minimum: int) -> None:
+    assert read_notice(path, f"token=t&price=1&min_to_win={said}".encode())[3] == minimum
+
+
 def test_forged_and_missing_tokens_are_refused(rig: Rig) -> None:
     for query in ("token=forged&price=1", "price=1", ""):
         assert isinstance(rig.notice(f"{BASE}/bill?{query}"), PermissionDeniedError)
