@@ -15,7 +15,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidRequestError,
 )
-from headrace_training.commands import compare, evaluate, fit, ingest, offpolicy, search, store
+from headrace_training.commands import compare, evaluate, fit, ingest, offpolicy, replay, search, store
 
 BAD_INPUT = (ArtifactError, ConfigError, DataError, InvalidRequestError)
 """Errors for which the command ends with 2; ArtifactRejectedError is no matter of input."""
@@ -38,6 +38,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("search")(search.search)
 app.command("compare")(compare.compare)
 app.command("offpolicy")(offpolicy.offpolicy)
+app.command("replay")(replay.replay)
 
 
 def main() -> None:

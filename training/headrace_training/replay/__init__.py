@@ -1,0 +1,1 @@
+"""A log of auctions played again under another strategy and budget."""

@@ -1,0 +1,26 @@
+"""Strategies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headrace.errors import ConfigError
+from headrace_training.replay.strategies.base import Start, Strategy
+from headrace_training.replay.strategies.constant import constant
+from headrace_training.replay.strategies.linear import linear
+from headrace_training.replay.strategies.ortb import ortb
+
+DEFAULT = "linear"
+
+STRATEGIES: dict[str, Callable[[Start], Strategy]] = {
+    "constant": constant,
+    "linear": linear,
+    "ortb": ortb,
+}
+
+
+def make_strategy(name: str, start: Start) -> Strategy:
+    """A strategy before its first auction; ConfigError for a name that is none."""
+    if name not in STRATEGIES:
+        raise ConfigError("--strategy", got=name, expected=", ".join(STRATEGIES))
+    return STRATEGIES[name](start)
