@@ -50,7 +50,13 @@ BID = bidder_pb2.BidRequest(
 LINE = campaigns_pb2.LineItem(
     line_item_id="l1",
     item_ids=["i1"],
-    targeting=campaigns_pb2.Targeting(countries=["DE"], categories=["tea"], hours=[1], user_segments=["new"]),
+    targeting=campaigns_pb2.Targeting(
+        countries=["DE"],
+        categories=["tea"],
+        hours=[1],
+        user_segments=["new"],
+        dayparts=[campaigns_pb2.Daypart(weekdays=[1], end_hour=2)],
+    ),
 )
 CAMPAIGN = campaigns_pb2.Campaign(campaign_id="c1", advertiser_id="a1", line_items=[LINE])
 EVENT = events_pb2.Event(event_id="e1", user_id="u1", item_id="i1", type=events_pb2.EVENT_TYPE_VIEW, time_ms=NOW_MS)

@@ -141,8 +141,9 @@ def test_prices_and_order(seed, n_offers, n_best):
         rng.choice([0, 1, 10**6, 10**16], m),
         rng.choice([1, 500, 10**12], m),
         rng.choice([1, 700, 10**15], m),
-        rng.choice([0.0, 0.25, 1.0], m),
+        rng.choice([0.0, 0.25, 1.0, 16.0], m),
         rng.random(m) < 0.2,
+        rng.choice([0, 0, 400, 10**9], m),
     )
     offers = price.Offers(
         np.array([0, n_offers]),

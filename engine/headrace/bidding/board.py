@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
@@ -11,14 +12,15 @@ import numpy as np
 
 from headrace._native import BidBoard
 from headrace.bidding.ledger import Ledger
+from headrace.bidding.validation import ALL_WEEK, week_bits
 from headrace.ids import UInt64
 from headrace.kernels.match import N_DIMENSIONS
-from headrace.types import Bool, Int32, Int64
+from headrace.types import Bool, Float64, Int32, Int64
 from headrace.v1 import campaigns_pb2 as pb
 
 NO_LIMIT = -1
+DEFAULT_AHEAD_SHARE = 0.7
 FOREVER_MS = np.iinfo(np.int64).max
-ALL_HOURS = (1 << 24) - 1
 QUARTER_MS = 900_000
 """Every zone's offset from UTC is a multiple of a quarter of an hour, so its local hour is fixed within one."""
 
@@ -31,7 +33,9 @@ class Nodes:
 
     accounts : (N,) int32 numbers in the ledger.
     daily_micros, lifetime_micros : (N,) int64, -1 where there is no such limit.
-    flight_start_ms, flight_end_ms : (N,) int64.   hours : (N,) int64, 24 bits.   zone : (N,) int32 row of zones.
+    flight_start_ms, flight_end_ms : (N,) int64.   week : (N,) int32 row of weeks.   zone : (N,) int32 row of zones.
+    curve : (N,) float64. By a share s of its expected traffic a plan wants 1 - (1 - s) ** curve of its budget spent:
+        1 for even plans, infinite for as fast as possible.
     """
 
     accounts: Int32
@@ -39,8 +43,36 @@ class Nodes:
     lifetime_micros: Int64
     flight_start_ms: Int64
     flight_end_ms: Int64
-    hours: Int64
+    week: Int32
     zone: Int32
+    curve: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class Aims:
+    """What money must achieve, of m line items or k campaigns; 0 is none.
+
+    cpa_micros : (n,) int64.   roas : (n,) float64.
+    """
+
+    cpa_micros: Int64
+    roas: Float64
+
+    @property
+    def any(self) -> Bool:
+        """(n,) bool: who has a goal."""
+        return (self.cpa_micros > 0) | (self.roas > 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """Impressions promised by m line items; 0 is none.
+
+    impressions : (2, m) int64, of each local day and of the flight.   penalty_cpm : (m,) int64.
+    """
+
+    impressions: Int64
+    penalty_cpm: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +82,8 @@ class Board:
     campaigns : the k messages.   line_items : the m messages.   campaign_of : (m,) int32.
     names : per line item: campaign_id, line_item_id, advertiser_id.
     campaign_indptr : (k + 1,) int64.   even : (k,) bool, paced rather than as fast as possible.
+    weeks : distinct sets of hours, 168 bits each as of `week_bits`.
+    aims, campaign_aims : goals of line items and of campaigns.
     promoted_ids : item ids of all line items in a row; line item l has ``promoted_indptr[l]:promoted_indptr[l + 1]``.
     vocabularies : per dimension (country, category, segment) the term_bits row of a word.
     Arrays of bits are those of `headrace.kernels.match.Targets`.
@@ -67,7 +101,11 @@ class Board:
     worth_micros: Int64
     max_bid_cpm: Int64
     nodes: Nodes
+    aims: Aims
+    campaign_aims: Aims
+    promises: Promises
     zones: list[ZoneInfo]
+    weeks: list[int]
     promoted_ids: list[str]
     promoted_indptr: Int64
     vocabularies: tuple[dict[str, int], dict[str, int], dict[str, int]]
@@ -91,7 +129,7 @@ class Board:
 class HourIndex:
     """Which line items run in a quarter of an hour, remembered for the quarters asked for.
 
-    groups : (zone, 24 bits of local hours, words) per distinct pair.
+    groups : (zone, 168 bits of local hours, words) per distinct pair.
     """
 
     groups: list[tuple[ZoneInfo, int, UInt64]]
@@ -120,8 +158,9 @@ class HourIndex:
     def _compute(self, quarter: int) -> UInt64:
         words = np.zeros((1, self.n_words), np.uint64)
         moment = dt.datetime.fromtimestamp(quarter * QUARTER_MS / 1000, dt.UTC)
-        for zone, hours, bits in self.groups:
-            if hours >> moment.astimezone(zone).hour & 1:
+        for zone, week, bits in self.groups:
+            local = moment.astimezone(zone)
+            if week >> 24 * local.weekday() + local.hour & 1:
                 words[0] |= bits
         return words
 
@@ -141,7 +180,8 @@ def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Ledger, 
     vocabularies, any_bits, term_bits = _terms(lines, n_words)
     currencies = {name: row for row, name in enumerate(sorted({campaign.currency for campaign in messages}))}
     caps = [line.max_bid_cpm_micros or max_bid_cpm for line in lines]
-    nodes = _nodes(messages, lines, owners, zone_rows, ledger)
+    weeks: dict[int, int] = {}
+    nodes = _nodes(messages, lines, owners, zone_rows, weeks, ledger)
     names = [
         (owner.campaign_id, line.line_item_id, owner.advertiser_id) for owner, line in zip(owners, lines, strict=True)
     ]
@@ -156,10 +196,14 @@ def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Ledger, 
         campaign_indptr=_indptr(sizes),
         even=np.array([campaign.pacing_plan != pb.PACING_PLAN_ASAP for campaign in messages], bool),
         paused=np.array([owner.paused for owner in owners], bool),
-        worth_micros=np.array([line.action_worth_micros for line in lines], np.int64),
+        worth_micros=np.array([_worth(line, owner) for line, owner in zip(lines, owners, strict=True)], np.int64),
         max_bid_cpm=np.minimum(np.array(caps, np.int64), max_bid_cpm),
         nodes=nodes,
+        aims=_aims([line.goals for line in lines]),
+        campaign_aims=_aims([campaign.goals for campaign in messages]),
+        promises=_promises(lines),
         zones=zones,
+        weeks=list(weeks),
         promoted_ids=promoted_ids,
         promoted_indptr=promoted_indptr,
         vocabularies=vocabularies,
@@ -167,17 +211,9 @@ def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Ledger, 
         term_bits=term_bits,
         currencies=currencies,
         currency_bits=_bits([[currencies[owner.currency]] for owner in owners], len(currencies) + 1, n_words),
-        hours=_hour_index(nodes, zones, len(lines), n_words),
+        hours=_hour_index(nodes, zones, list(weeks), len(lines), n_words),
         native=BidBoard(vocabularies, currencies, names, promoted_ids, promoted_indptr),
     )
-
-
-def hour_bits(hours: Sequence[int]) -> int:
-    """24 bits from a list of hours; all of them when it is empty."""
-    bits = 0
-    for hour in hours:
-        bits |= 1 << hour
-    return bits or ALL_HOURS
 
 
 def _indptr(sizes: Sequence[int]) -> Int64:
@@ -194,30 +230,57 @@ def _nodes(
     lines: Sequence[pb.LineItem],
     owners: Sequence[pb.Campaign],
     zone_rows: dict[str, int],
+    weeks: dict[int, int],
     ledger: Ledger,
 ) -> Nodes:
     limits = [line.limits for line in lines] + [campaign.limits for campaign in campaigns]
     holders = [*owners, *campaigns]
     names = [line_account(owner, line.line_item_id) for owner, line in zip(owners, lines, strict=True)]
     names += [campaign_account(campaign) for campaign in campaigns]
-    line_hours = [hour_bits(line.targeting.hours) for line in lines]
-    campaign_hours = [_union(campaign) for campaign in campaigns]
+    hours = [week_bits(line.targeting) for line in lines] + [_union(campaign) for campaign in campaigns]
     return Nodes(
         accounts=np.array([ledger.account_number(name) for name in names], np.int32),
         daily_micros=np.array([limit_of(limit, "daily_micros") for limit in limits], np.int64),
         lifetime_micros=np.array([limit_of(limit, "lifetime_micros") for limit in limits], np.int64),
         flight_start_ms=np.array([holder.flight_start_ms for holder in holders], np.int64),
         flight_end_ms=np.array([holder.flight_end_ms or FOREVER_MS for holder in holders], np.int64),
-        hours=np.array(line_hours + campaign_hours, np.int64),
+        week=np.array([weeks.setdefault(bits, len(weeks)) for bits in hours], np.int32),
         zone=np.array([zone_rows[holder.time_zone] for holder in holders], np.int32),
+        curve=np.array([_curve(holder) for holder in holders], np.float64),
     )
 
 
 def _union(campaign: pb.Campaign) -> int:
     bits = 0
     for line in campaign.line_items:
-        bits |= hour_bits(line.targeting.hours)
-    return bits or ALL_HOURS
+        bits |= week_bits(line.targeting)
+    return bits or ALL_WEEK
+
+
+def _curve(campaign: pb.Campaign) -> float:
+    if campaign.pacing_plan == pb.PACING_PLAN_ASAP:
+        return math.inf
+    ahead = campaign.pacing_plan == pb.PACING_PLAN_AHEAD
+    return -math.log2(1.0 - (campaign.ahead_share or DEFAULT_AHEAD_SHARE)) if ahead else 1.0
+
+
+def _worth(line: pb.LineItem, owner: pb.Campaign) -> int:
+    return line.action_worth_micros or line.goals.target_cpa_micros or owner.goals.target_cpa_micros
+
+
+def _aims(goals: Sequence[pb.Goals]) -> Aims:
+    return Aims(
+        cpa_micros=np.array([goal.target_cpa_micros for goal in goals], np.int64),
+        roas=np.array([goal.target_roas for goal in goals], np.float64),
+    )
+
+
+def _promises(lines: Sequence[pb.LineItem]) -> Promises:
+    due = [(line.guarantee.daily_impressions, line.guarantee.impressions) for line in lines]
+    return Promises(
+        impressions=np.array(due, np.int64).reshape(-1, 2).T.copy(),
+        penalty_cpm=np.array([line.guarantee.penalty_cpm_micros for line in lines], np.int64),
+    )
 
 
 def limit_of(limits: pb.Limits, name: str) -> int:
@@ -261,14 +324,14 @@ def _terms(
     return vocabularies, _bits(free, N_DIMENSIONS, n_words), _bits(named, n_terms, n_words)
 
 
-def _hour_index(nodes: Nodes, zones: list[ZoneInfo], n_lines: int, n_words: int) -> HourIndex:
+def _hour_index(nodes: Nodes, zones: list[ZoneInfo], weeks: list[int], n_lines: int, n_words: int) -> HourIndex:
     groups: dict[tuple[int, int], list[int]] = {}
     for line in range(n_lines):
-        groups.setdefault((int(nodes.zone[line]), int(nodes.hours[line])), []).append(line)
+        groups.setdefault((int(nodes.zone[line]), int(nodes.week[line])), []).append(line)
     found = []
-    for (zone, hours), lines in groups.items():
+    for (zone, week), lines in groups.items():
         bits = np.zeros((1, n_words), np.uint64)
         for line in lines:
             bits[0, line // 64] |= np.uint64(1 << line % 64)
-        found.append((zones[zone], hours, bits[0]))
+        found.append((zones[zone], weeks[week], bits[0]))
     return HourIndex(found, n_words)

@@ -222,14 +222,21 @@ class Pacer:
     def _make_terms(self, multiplier: Float64, spendable: Int64) -> Terms:
         board = self._board
         affordable = np.clip(spendable, 0, MAX_AFFORDABLE) * NANOS_PER_MICRO
-        return Terms(board.worth_micros, board.max_bid_cpm, affordable, multiplier, spendable <= 0)
+        return Terms(
+            board.worth_micros,
+            board.max_bid_cpm,
+            affordable,
+            multiplier,
+            spendable <= 0,
+            np.zeros(len(multiplier), np.int64),
+        )
 
     def _start_day(self, now_ms: int) -> None:
         nodes = self._board.nodes
         days = [local_day(zone, now_ms) for zone in self._board.zones]
         ends = np.array([end for _, end in days], np.int64)
         assert self._model is not None
-        self._traffic = Traffic(self._model.profile, self._board.zones, nodes.zone, nodes.hours, now_ms)
+        self._traffic = Traffic(self._model.profile, self._board, now_ms)
         self._ends_ms = np.stack([np.minimum(ends[nodes.zone], nodes.flight_end_ms), nodes.flight_end_ms])
         self._day_end_ms = int(ends.min(initial=now_ms + 86_400_000))
 

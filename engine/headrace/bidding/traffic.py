@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from headrace.bidding.board import ALL_HOURS, QUARTER_MS
-from headrace.types import Float64, Int32, Int64
+from headrace.bidding.board import QUARTER_MS, Board
+from headrace.bidding.validation import ALL_WEEK
+from headrace.types import Float64, Int64
 
 WEEK_MS = 7 * 86_400_000
 N_QUARTERS = 7 * 96
@@ -21,20 +21,20 @@ FLAT_SHARE = 0.1
 
 
 class Traffic:
-    """Cumulative traffic profiles of the distinct (zone, hours) pairs of N nodes.
+    """Cumulative traffic profiles of the distinct (zone, hours of the week) pairs of a board's N nodes.
 
     profile : (168,) float64 share of requests by hour of the week in UTC, Monday 00:00 first.
-    zones : the zones that ``zone`` indexes.   zone : (N,) int32.   hours : (N,) int64, 24 bits of local hours.
 
     Hours are shifted by the zones' offsets at ``now_ms``: build it anew once a day.
     """
 
-    def __init__(self, profile: Float64, zones: Sequence[ZoneInfo], zone: Int32, hours: Int64, now_ms: int) -> None:
+    def __init__(self, profile: Float64, board: Board, now_ms: int) -> None:
         quarters = smooth_profile(profile)
-        pairs, self._pattern = np.unique(np.stack([zone, hours]), axis=1, return_inverse=True)
+        nodes = board.nodes
+        pairs, self._pattern = np.unique(np.stack([nodes.zone, nodes.week]), axis=1, return_inverse=True)
         self._cumulative = np.zeros((pairs.shape[1], N_QUARTERS + 1), np.float64)
-        for row in range(pairs.shape[1]):
-            allowed = _allowed_quarters(zones[int(pairs[0, row])], int(pairs[1, row]), now_ms)
+        for row, (zone, week) in enumerate(pairs.T.tolist()):
+            allowed = _allowed_quarters(board.zones[zone], board.weeks[week], now_ms)
             np.cumsum(quarters * allowed, out=self._cumulative[row, 1:])
 
     def between(self, start_ms: Int64, end_ms: Int64) -> Float64:
@@ -68,10 +68,12 @@ def _midnight(day: dt.date, zone: ZoneInfo) -> int:
     return int(dt.datetime.combine(day, dt.time(), zone).timestamp() * 1000)
 
 
-def _allowed_quarters(zone: ZoneInfo, hours: int, now_ms: int) -> Float64:
-    if hours == ALL_HOURS:
+def _allowed_quarters(zone: ZoneInfo, week: int, now_ms: int) -> Float64:
+    if week == ALL_WEEK:
         return np.ones(N_QUARTERS)
     offset = dt.datetime.fromtimestamp(now_ms / 1000, zone).utcoffset()
     assert offset is not None
-    local = (np.arange(N_QUARTERS) + int(offset.total_seconds()) // 900) // 4 % 24
-    return (hours >> local & 1).astype(np.float64)
+    local = (np.arange(N_QUARTERS) + int(offset.total_seconds()) // 900) // 4 % HOURS_PER_WEEK
+    allowed = np.array([week >> hour & 1 for hour in range(HOURS_PER_WEEK)], np.float64)
+    result: Float64 = allowed[local]
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import zoneinfo
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,11 @@ MAX_LINE_ITEMS = 1000
 MAX_ITEMS = 1000
 MAX_TERMS = 1000
 MAX_NAME_BYTES = 256
+MAX_DAYPARTS = 168
+MAX_IMPRESSIONS = 10**12
+MAX_ROAS = 1e6
+ALL_DAY = (1 << 24) - 1
+ALL_WEEK = (1 << 168) - 1
 DEFAULT_CURRENCY = "USD"
 DEFAULT_ZONE = "UTC"
 
@@ -24,7 +30,7 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 
 
 def checked_campaign(campaign: pb.Campaign) -> pb.Campaign:
-    """A copy with every default filled in (currency, zone); raises InvalidRequestError naming the first wrong field."""
+    """A copy with currency and zone filled in; raises InvalidRequestError naming the first wrong field."""
     result = pb.Campaign()
     result.CopyFrom(campaign)
     check_node_id("campaign_id", result.campaign_id)
@@ -38,9 +44,18 @@ def checked_campaign(campaign: pb.Campaign) -> pb.Campaign:
     _check_limits("limits", result.limits)
     _check_enum("ledger_mode", result.ledger_mode, pb.LedgerMode.values())
     _check_enum("pacing_plan", result.pacing_plan, pb.PacingPlan.values())
+    _check_ahead(result)
+    _check_goals("goals", result.goals)
     _check_count("line_items", result.line_items, 0, MAX_LINE_ITEMS)
     for line in result.line_items:
         _check_line_item(line)
+        if line.guarantee.impressions and not result.flight_end_ms:
+            raise InvalidRequestError(
+                f"line item {line.line_item_id}: guarantee.impressions",
+                line.guarantee.impressions,
+                "a campaign with flight_end_ms",
+                "they are due by the end of the flight; promise daily_impressions instead, or end the flight",
+            )
     _check_unique("line_item_id", [line.line_item_id for line in result.line_items])
     return result
 
@@ -102,6 +117,57 @@ def _check_line_item(line: pb.LineItem) -> None:
         check_text(f"{where}: item_ids", item_id, 256)
     _check_unique(f"{where}: item_ids", line.item_ids)
     _check_targeting(where, line.targeting)
+    _check_goals(f"{where}: goals", line.goals)
+    if line.HasField("guarantee"):
+        _check_guarantee(f"{where}: guarantee", line.guarantee)
+
+
+def _check_ahead(campaign: pb.Campaign) -> None:
+    share = campaign.ahead_share
+    if share and campaign.pacing_plan != pb.PACING_PLAN_AHEAD:
+        raise InvalidRequestError("ahead_share", share, "0 unless pacing_plan is AHEAD", "choose the plan AHEAD")
+    if share and not 0.5 <= share <= 0.99:
+        raise InvalidRequestError("ahead_share", share, "0.5 to 0.99, or 0 for 0.7", "a share, not per cent")
+
+
+def _check_goals(where: str, goals: pb.Goals) -> None:
+    check_micros(f"{where}.target_cpa_micros", goals.target_cpa_micros)
+    if not (math.isfinite(goals.target_roas) and 0.0 <= goals.target_roas <= MAX_ROAS):
+        raise InvalidRequestError(
+            f"{where}.target_roas", goals.target_roas, f"0 to {MAX_ROAS:g}", "worth per unit of money spent: 4 is 400 %"
+        )
+
+
+def _check_guarantee(where: str, guarantee: pb.Guarantee) -> None:
+    for what in ("impressions", "daily_impressions"):
+        if not 0 <= getattr(guarantee, what) <= MAX_IMPRESSIONS:
+            raise InvalidRequestError(f"{where}.{what}", getattr(guarantee, what), f"0 to {MAX_IMPRESSIONS}")
+    if not guarantee.impressions and not guarantee.daily_impressions:
+        raise InvalidRequestError(
+            where, "no impressions", "impressions or daily_impressions above 0", "or leave the guarantee out"
+        )
+    if not 0 < guarantee.penalty_cpm_micros <= MAX_MICROS:
+        raise InvalidRequestError(
+            f"{where}.penalty_cpm_micros",
+            guarantee.penalty_cpm_micros,
+            f"1 to {MAX_MICROS}",
+            "it bounds what may be paid above an impression's value",
+        )
+
+
+def _check_daypart(where: str, daypart: pb.Daypart) -> None:
+    for day in daypart.weekdays:
+        if not 1 <= day <= 7:
+            raise InvalidRequestError(f"{where}: dayparts.weekdays", day, "1 (Monday) to 7 (Sunday)")
+    if len(set(daypart.weekdays)) != len(daypart.weekdays):
+        raise InvalidRequestError(f"{where}: dayparts.weekdays", list(daypart.weekdays), "each day once")
+    if not daypart.start_hour < daypart.end_hour <= 24:
+        raise InvalidRequestError(
+            f"{where}: dayparts",
+            f"{daypart.start_hour} to {daypart.end_hour}",
+            "start_hour < end_hour <= 24",
+            "a night is two dayparts: until 24, and from 0",
+        )
 
 
 def _check_targeting(where: str, targeting: pb.Targeting) -> None:
@@ -116,6 +182,27 @@ def _check_targeting(where: str, targeting: pb.Targeting) -> None:
             check_text(f"{where}: {what}", word, 64)
     for what in ("countries", "categories", "hours", "user_segments"):
         _check_count(f"{where}: {what}", getattr(targeting, what), 0, MAX_TERMS)
+    _check_count(f"{where}: dayparts", targeting.dayparts, 0, MAX_DAYPARTS)
+    for daypart in targeting.dayparts:
+        _check_daypart(where, daypart)
+    if not week_bits(targeting):
+        raise InvalidRequestError(
+            f"{where}: dayparts", "hours and dayparts without a common hour", "one hour at least in both"
+        )
+
+
+def week_bits(targeting: pb.Targeting) -> int:
+    """The hours of the local week at which a line item runs: bit 24 * weekday + hour, Monday is 0; checked hours."""
+    day = sum(1 << hour for hour in set(targeting.hours)) or ALL_DAY
+    hours = sum(day << 24 * weekday for weekday in range(7))
+    if not targeting.dayparts:
+        return hours
+    parts = 0
+    for part in targeting.dayparts:
+        stretch = (1 << part.end_hour) - (1 << part.start_hour)
+        for weekday in part.weekdays or range(1, 8):
+            parts |= stretch << 24 * (weekday - 1)
+    return hours & parts
 
 
 def _check_count(what: str, values: Sequence[object], least: int, most: int) -> None:

@@ -32,7 +32,8 @@ class Terms(NamedTuple):
 
     worth_micros : (m,) int64. Worth of one purchase.   max_bid_cpm : (m,) int64.
     affordable_cpm : (m,) int64. The highest bid that the money left allows.
-    multiplier : (m,) float64 in [0, 1].   exhausted : (m,) bool. Nothing is left to spend.
+    multiplier : (m,) float64 in [0, 1]; up to 16 with a goal.   exhausted : (m,) bool. Nothing is left to spend.
+    premium_cpm : (m,) int64. What an impression is worth beyond its value, to keep a promise of impressions.
     """
 
     worth_micros: Int64
@@ -40,6 +41,7 @@ class Terms(NamedTuple):
     affordable_cpm: Int64
     multiplier: Float64
     exhausted: Bool
+    premium_cpm: Int64
 
 
 class Offers(NamedTuple):
@@ -144,9 +146,9 @@ def price_auctions(
 ) -> None:
     """Rank each impression's candidates by paced value, highest first, ties by index, and price the first t of them.
 
-    A candidate's paced value is its value times its line item's multiplier, at most its highest bid and what the money
-    left allows. In a second-price
-    auction that is the bid; in a first-price auction it is shaded. A candidate below the floor is left out.
+    A candidate's paced value is its value and premium times its line item's multiplier, at most its highest bid and
+    what the money left allows. In a second-price auction that is the bid; in a first-price auction it is shaded. A
+    candidate below the floor is left out.
 
     ranked : (i, t) int32, written: positions among the offers, -1 where there are fewer.
     out : (i, t) int64, written: bids, CPM micros; where ranked[i, 0] is -1, out[i, 0] is minus the reason: PACED if
@@ -154,7 +156,7 @@ def price_auctions(
     """
     # read outside the loops: inside them, every field of a tuple is counted as a reference
     exhausted, max_bid_cpm, multiplier = terms.exhausted, terms.max_bid_cpm, terms.multiplier
-    affordable_cpm, lines, indptr = terms.affordable_cpm, offers.lines, offers.indptr
+    affordable_cpm, premium_cpm, lines, indptr = terms.affordable_cpm, terms.premium_cpm, offers.lines, offers.indptr
     requests, floor_cpm, first_price = auctions.request, auctions.floor_cpm, auctions.first_price
     for auction in range(requests.shape[0]):
         request = requests[auction]
@@ -168,11 +170,12 @@ def price_auctions(
             if exhausted[line]:
                 continue
             cap = max_bid_cpm[line]
-            paced = min(int(value_cpm[offer] * multiplier[line]), cap)
+            value = value_cpm[offer] + premium_cpm[line]
+            paced = min(int(value * multiplier[line]), cap)
             if paced >= lowest:
                 if affordable_cpm[line] >= lowest:
                     _insert(best, bids, offer, min(paced, affordable_cpm[line]))
-            elif min(value_cpm[offer], cap) >= lowest:
+            elif min(value, cap) >= lowest:
                 reason = PACED
             elif reason == BUDGET:
                 reason = BELOW_FLOOR

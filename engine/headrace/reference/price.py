@@ -32,7 +32,8 @@ def rank(terms: Any, offers: Any, value_cpm: Int64, request: int, floor_cpm: int
     """(position among the offers, paced value) of a request's best candidates; [(-1, -reason)] without any."""
     span = np.arange(offers.indptr[request], offers.indptr[request + 1])
     span = span[~terms.exhausted[offers.lines[span]]]
-    lines, values = offers.lines[span], value_cpm[span]
+    lines = offers.lines[span]
+    values = value_cpm[span] + terms.premium_cpm[lines]
     paced = np.minimum((values * terms.multiplier[lines]).astype(np.int64), terms.max_bid_cpm[lines])
     bids = np.minimum(paced, terms.affordable_cpm[lines])
     lowest = max(floor_cpm, 1)

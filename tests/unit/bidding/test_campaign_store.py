@@ -45,13 +45,32 @@ def bad_campaigns(make):
         ("hours", make.campaign(lines=[line(targeting={"hours": [24]})])),
         ("categories", make.campaign(lines=[line(targeting={"categories": ["c" * 65]})])),
         ("user_segments", make.campaign(lines=[line(targeting={"user_segments": [""]})])),
+        ("ahead_share", make.campaign(ahead_share=0.7)),
+        ("ahead_share", make.campaign(pacing_plan=pb.PACING_PLAN_AHEAD, ahead_share=1.0)),
+        ("ahead_share", make.campaign(pacing_plan=pb.PACING_PLAN_AHEAD, ahead_share=float("nan"))),
+        ("goals.target_cpa_micros", make.campaign(goals=pb.Goals(target_cpa_micros=-1))),
+        ("goals.target_roas", make.campaign(goals=pb.Goals(target_roas=float("nan")))),
+        ("line: goals.target_roas", make.campaign(lines=[line(goals=pb.Goals(target_roas=-1.0))])),
+        ("line: guarantee", make.campaign(lines=[line(guarantee=pb.Guarantee(penalty_cpm_micros=1))])),
+        ("penalty_cpm_micros", make.campaign(lines=[line(guarantee=pb.Guarantee(daily_impressions=1))])),
+        ("flight_end_ms", make.campaign(lines=[line(guarantee=pb.Guarantee(impressions=1, penalty_cpm_micros=1))])),
+        ("daily_impressions", make.campaign(lines=[line(guarantee=pb.Guarantee(daily_impressions=-1))])),
+        ("dayparts.weekdays", make.campaign(lines=[line(targeting=part(1, 2, 0))])),
+        ("dayparts.weekdays", make.campaign(lines=[line(targeting=part(1, 2, 3, 3))])),
+        ("dayparts", make.campaign(lines=[line(targeting=part(22, 6))])),
+        ("dayparts", make.campaign(lines=[line(targeting=part(0, 25))])),
+        ("common hour", make.campaign(lines=[line(targeting={"hours": [3], **part(8, 10)})])),
     ]
 
 
-@pytest.mark.parametrize("number", range(31))
+def part(start, end, *weekdays):
+    return {"dayparts": [pb.Daypart(weekdays=weekdays, start_hour=start, end_hour=end)]}
+
+
+@pytest.mark.parametrize("number", range(46))
 def test_what_is_wrong_is_named_and_nothing_is_kept(path, make, number):
     cases = bad_campaigns(make)
-    assert len(cases) == 31
+    assert len(cases) == 46
     named, campaign = cases[number]
     with pytest.raises(InvalidRequestError, match=named):
         path.campaigns.create(campaign, "tester")

@@ -11,6 +11,7 @@ import pytest
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.predict import Strangers
 from headrace.bidding.traffic import Traffic, local_day, smooth_profile
+from headrace.bidding.validation import ALL_WEEK, week_bits
 from headrace.events.store import Store
 from headrace.kernels.predict import Persons
 from headrace.v1 import bidder_pb2, campaigns_pb2
@@ -228,10 +229,10 @@ def test_a_profile_says_how_much_of_the_week_is_left(path):
     assert smooth_profile(np.zeros(168)).tolist() == pytest.approx([1 / 672] * 672)
     monday = 4 * DAY_MS
     zones = [ZoneInfo("UTC"), ZoneInfo("Asia/Kolkata")]
-    night = sum(1 << hour for hour in range(6))
-    traffic = Traffic(
-        np.ones(168), zones, np.array([0, 0, 1], np.int32), np.array([(1 << 24) - 1, night, night]), monday
-    )
+    night = week_bits(campaigns_pb2.Targeting(hours=range(6)))
+    nodes = SimpleNamespace(zone=np.array([0, 0, 1], np.int32), week=np.array([0, 1, 1], np.int32))
+    board = SimpleNamespace(nodes=nodes, zones=zones, weeks=[ALL_WEEK, night])
+    traffic = Traffic(np.ones(168), board, monday)
     times = np.full(3, monday)
     assert traffic.between(times, times + 7 * DAY_MS).tolist() == pytest.approx([1.0, 0.25, 0.25])
     assert traffic.between(times, times + HOUR_MS).tolist() == pytest.approx([1 / 168, 1 / 168, 0.5 / 168])
