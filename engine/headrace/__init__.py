@@ -4,10 +4,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from headrace.bidding.strategy import Ask, strategy
     from headrace.client import AsyncClient, Client, Connection
 
 __version__ = version("headrace")
-__all__ = ["AsyncClient", "Client", "Connection", "__version__"]
+__all__ = ["Ask", "AsyncClient", "Client", "Connection", "__version__", "strategy"]
 
 
 def __getattr__(name: str) -> object:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> object:
         import headrace.client
 
         return getattr(headrace.client, name)
+    if name in ("Ask", "strategy"):
+        import headrace.bidding.strategy
+
+        return getattr(headrace.bidding.strategy, name)
     raise AttributeError(f"module 'headrace' has no attribute {name!r}")

@@ -6,6 +6,7 @@ HeadraceError
 ├── NotFoundError            the named campaign, user or item does not exist
 ├── AlreadyExistsError       the id is taken
 ├── ConfigError              a configuration key is unknown or its value out of range
+│   └── StrategyError        a user-written strategy says what it may not
 ├── DataError                a file of events, ratings or prices cannot be used
 ├── ArtifactError            an artifact cannot be used
 │   ├── ArtifactMissingError
@@ -71,6 +72,10 @@ class AlreadyExistsError(HeadraceError):
 
 class ConfigError(HeadraceError):
     """A configuration key is unknown or its value is out of range."""
+
+
+class StrategyError(ConfigError):
+    """A user-written bidding strategy says what it may not, or cannot be found."""
 
 
 class DataError(HeadraceError):

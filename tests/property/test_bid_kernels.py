@@ -133,6 +133,18 @@ def test_shading_by_hand():
     assert price.shade(80.0, 0.0, np.array([100.0, 200.0]), rates) == 80.0  # nothing can win
 
 
+NO_STRATEGIES = price.Strategies(
+    address=np.zeros(0, np.int64),
+    shades=np.zeros(0, bool),
+    row=np.zeros(0, np.int32),
+    parameters=np.zeros((0, price.N_PARAMETERS)),
+    max_bid_cpm=10**12,
+    max_over_value=2.0,
+    ask=np.empty(price.N_ASKED),
+    counts=np.zeros((0, 3), np.int64),
+)
+
+
 @given(seeds, st.integers(0, 9), st.integers(1, 4))
 def test_prices_and_order(seed, n_offers, n_best):
     rng = np.random.default_rng(seed)
@@ -144,6 +156,8 @@ def test_prices_and_order(seed, n_offers, n_best):
         rng.choice([0.0, 0.25, 1.0, 16.0], m),
         rng.random(m) < 0.2,
         rng.choice([0, 0, 400, 10**9], m),
+        np.ones(m),
+        np.ones(m),
     )
     offers = price.Offers(
         np.array([0, n_offers]),
@@ -157,7 +171,7 @@ def test_prices_and_order(seed, n_offers, n_best):
     auctions = price.Auctions(np.zeros(4, np.int32), floors, np.zeros(4, bool), np.zeros(4, np.int32))
     market = price.Market(np.array([0.0, 1e6]), np.array([[0.0, 1.0]]))
     ranked, bids = np.empty((4, n_best), np.int32), np.empty((4, n_best), np.int64)
-    price.price_auctions(market, terms, offers, value_cpm, auctions, ranked, bids)
+    price.price_auctions(market, terms, NO_STRATEGIES, offers, value_cpm, auctions, ranked, bids)
     for auction, floor in enumerate(floors.tolist()):
         ours = list(zip(ranked[auction].tolist(), bids[auction].tolist(), strict=True))
         plain = plain_price.rank(terms, offers, value_cpm, 0, floor, n_best)
@@ -176,9 +190,11 @@ def test_the_kernels_reasons_are_the_contracts():
         "CURRENCY",
         "PACED",
         "FENCED",
+        "STRATEGY",
     ):
         assert getattr(reasons, name) == bidder_pb2.NoBidReason.Value(f"NO_BID_REASON_{name}")
-    assert (price.BUDGET, price.BELOW_FLOOR, price.PACED) == (reasons.BUDGET, reasons.BELOW_FLOOR, reasons.PACED)
+    for name in ("BUDGET", "BELOW_FLOOR", "PACED", "STRATEGY"):
+        assert getattr(price, name) == getattr(reasons, name)
 
 
 @given(edges_and_rates)

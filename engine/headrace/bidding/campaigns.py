@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_account, limit_of, line_account
 from headrace.bidding.budgets import LedgerMode, SettingsPatch
 from headrace.bidding.ledger import Ledger
+from headrace.bidding.strategy import Strategy
 from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
 from headrace.errors import AlreadyExistsError, InvalidRequestError, LedgerNotOwnerError, NotFoundError
 from headrace.events.store import Store
@@ -40,15 +41,25 @@ class CampaignStore:
     ledger : mirrors every advertiser, campaign and line item as an account, in the same commit. Its owner alone edits.
     max_bid_cpm : the server's highest bid, CPM micros.
     clock_ms : time of the audit rows.
+    strategies : user-written ones that line items may name.
 
     Reading ``board`` is safe from any thread; it is replaced in whole.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, *, max_bid_cpm: int, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        *,
+        max_bid_cpm: int,
+        clock_ms: Callable[[], int],
+        strategies: Mapping[str, Strategy] | None = None,
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._max_bid_cpm = max_bid_cpm
         self._clock_ms = clock_ms
+        self._strategies = strategies or {}
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Board], None]] = []
         self._campaigns: dict[str, pb.Campaign] = {}
@@ -95,6 +106,7 @@ class CampaignStore:
         LedgerNotOwnerError when another process owns the ledger.
         """
         campaign = checked_campaign(campaign)
+        self._check_strategies(campaign)
         with self._editing():
             if campaign.campaign_id in self._campaigns:
                 raise AlreadyExistsError(
@@ -106,6 +118,7 @@ class CampaignStore:
     def update(self, campaign: pb.Campaign, who: str) -> pb.Campaign:
         """Replace a campaign; raises as `create` does, and NotFoundError, InvalidRequestError for a fixed field."""
         campaign = checked_campaign(campaign)
+        self._check_strategies(campaign)
         with self._editing():
             before = self.get(campaign.campaign_id)
             for what in ("advertiser_id", "currency"):
@@ -174,6 +187,15 @@ class CampaignStore:
             raise InvalidRequestError(
                 "currency", campaign.currency, f"{currency}, the advertiser's", "one budget has one currency"
             )
+
+    def _check_strategies(self, campaign: pb.Campaign) -> None:
+        for line in campaign.line_items:
+            if not line.strategy:
+                continue
+            if line.strategy not in self._strategies:
+                known = ", ".join(sorted(self._strategies)) or "nothing: bidding.strategies names none"
+                raise InvalidRequestError(f"line item {line.line_item_id}: strategy", line.strategy, known)
+            self._strategies[line.strategy].row(line.strategy_parameters)
 
     def _save(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str, action: str) -> pb.Campaign:
         row = (self._clock_ms(), who, action, campaign.campaign_id, campaign.SerializeToString(deterministic=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,11 +30,13 @@ from headrace.bidding.requests import (
     Decisions,
     PlainWords,
 )
+from headrace.bidding.sandbox import Sandbox, StrategyState
 from headrace.bidding.settings import BiddingConfig
+from headrace.bidding.strategy import Strategy
 from headrace.kernels.match import Targets
 from headrace.kernels.pace import Seen, value_bin
 from headrace.kernels.predict import Candidates, Table
-from headrace.kernels.price import Auctions, Offers, Terms, price_auctions, value_offers
+from headrace.kernels.price import Auctions, Offers, Strategies, Terms, price_auctions, value_offers
 from headrace.types import Float64, Int32
 
 _REASONS = {
@@ -74,7 +76,7 @@ class BiddingEngine:
 
     people : reads persons for the artifact's factors.
     find_item : item id to the row that `people` and the model know it by; -1 when nobody knows it.
-    monotonic : the clock of deadlines.
+    monotonic : the clock of deadlines.   strategies : user-written ones, by the name that line items say.
 
     Attribute ``counts`` counts what was decided.
 
@@ -90,6 +92,7 @@ class BiddingEngine:
         find_item: Callable[[str], int],
         config: BiddingConfig,
         monotonic: Callable[[], float] = time.monotonic,
+        strategies: Mapping[str, Strategy] | None = None,
     ) -> None:
         self._ledger = ledger
         self._config = config
@@ -99,6 +102,7 @@ class BiddingEngine:
         self._predictor = Predictor()
         self._view = View.of(board, model, people, find_item)
         self._pacer = Pacer(ledger, config, board, model)
+        self._sandbox = Sandbox(strategies or {}, config, board)
 
     @property
     def artifact_version(self) -> str:
@@ -144,8 +148,10 @@ class BiddingEngine:
         matches = self._match(view.board, nobody)
         span = Span.of(nobody)
         offers, _ = self._predict(view, nobody, span, matches)
-        draft, auctions = self._price(view, self._pacer.terms, nobody, span, offers)
-        self._observe(view, span, offers, auctions, draft)
+        with self._lock:
+            rules = self._sandbox.begin(now_ms)
+        draft, auctions = self._price(view, self._pacer.terms, rules, nobody, span, offers)
+        self._observe(view, span, offers, auctions, draft, rules)
         Pacer(self._ledger, self._config, view.board, view.model).solve(now_ms)
         value_bin(1.0)  # by itself only with the first campaign or the first silent bid, under the lock
 
@@ -166,6 +172,11 @@ class BiddingEngine:
         with self._lock:
             return self._view.board, *self._pacer.plans()
 
+    def strategies(self) -> list[StrategyState]:
+        """What became of every user-written strategy."""
+        with self._lock:
+            return self._sandbox.states()
+
     def learn(
         self,
         types: Sequence[int],
@@ -185,19 +196,19 @@ class BiddingEngine:
         span = Span.of(requests)
         with self._lock:
             self._pacer.advance(span.last_ms)
-            view, terms = self._view, self._pacer.terms
+            view, terms, rules = self._view, self._pacer.terms, self._sandbox.begin(span.last_ms)
         if not self._ledger.owned:
             nothing = undecided(view.board, view.model.version, len(requests.request), LEDGER_NOT_OWNER)
             return self._counted(nothing)
         matches = self._match(view.board, requests)
         offers, positions = self._predict(view, requests, span, matches)
-        draft, auctions = self._price(view, terms, requests, span, offers)
+        draft, auctions = self._price(view, terms, rules, requests, span, offers)
         if any(draft.reasons):
             _explain(draft, span, matches, offers)
         self._close_late(draft, span, requests)
         try:
             self._reserve(view.board, requests, span, offers, draft)
-            self._observe(view, span, offers, auctions, draft)
+            self._observe(view, span, offers, auctions, draft, rules)
             self._close_late(draft, span, requests)
             return self._counted(draft.decide(view.board, view.model.version, offers, positions))
         except BaseException:
@@ -219,6 +230,8 @@ class BiddingEngine:
 
     def _swap(self, view: View) -> None:
         with self._lock:
+            if view.board is not self._view.board:
+                self._sandbox.adopt(view.board)
             self._view = view
             self._pacer.adopt(view.board, view.model)
 
@@ -242,7 +255,7 @@ class BiddingEngine:
         return self._predictor.offers(view.model.model, view.table, persons, candidates, requests.time_ms)
 
     def _price(
-        self, view: View, terms: Terms, requests: BidRequests, span: Span, offers: Offers
+        self, view: View, terms: Terms, rules: Strategies, requests: BidRequests, span: Span, offers: Offers
     ) -> tuple[Draft, Auctions]:
         value_cpm = np.empty(len(offers.lines), np.int64)
         value_offers(terms, offers, value_cpm)
@@ -255,7 +268,7 @@ class BiddingEngine:
             first_price=requests.first_price[requests.request],
             market_row=np.array(rows, np.int32),
         )
-        price_auctions(view.model.market, terms, offers, value_cpm, auctions, ranked, bids)
+        price_auctions(view.model.market, terms, rules, offers, value_cpm, auctions, ranked, bids)
         return Draft.of(value_cpm, ranked, bids), auctions
 
     def _close_late(self, draft: Draft, span: Span, requests: BidRequests) -> None:
@@ -285,7 +298,9 @@ class BiddingEngine:
                 )
                 draft.settle(part, attempt, tokens, [_REASONS[refusal] for refusal in refusals.tolist()])
 
-    def _observe(self, view: View, span: Span, offers: Offers, auctions: Auctions, draft: Draft) -> None:
+    def _observe(
+        self, view: View, span: Span, offers: Offers, auctions: Auctions, draft: Draft, rules: Strategies
+    ) -> None:
         seen = Seen(
             indptr=offers.indptr,
             lines=offers.lines,
@@ -299,6 +314,7 @@ class BiddingEngine:
             if view is self._view:
                 self._pacer.observe(seen, sum(first))
                 self._pacer.landscape.placed(draft.tokens, draft.bid_cpm, first, span.last_ms)
+                self._sandbox.end(rules, offers.lines, draft.winner, draft.bid_cpm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,8 @@ class Pacer:
         self._cap_bin = np.array([value_bin(float(cap)) for cap in board.max_bid_cpm], np.int32)
         self._dirty = True
         self._day_end_ms = 0
-        self.terms = self._make_terms(np.ones(board.n_lines), np.full(board.n_lines, MAX_AFFORDABLE))
+        ones = np.ones(board.n_lines)
+        self.terms = self._make_terms(ones, np.full(board.n_lines, MAX_AFFORDABLE), (ones, ones))
         if self._now_ms:
             self.solve(self._now_ms)
 
@@ -158,6 +159,7 @@ class Pacer:
         spendable = self._read_money(now_ms)
         left = self._left(spendable)
         self._make_plans(now_ms, left)
+        shares = self._shares_left(now_ms, left)
         left = np.minimum(left, self._catch_up(now_ms))
         traffic = self._expect(now_ms)
         m = board.n_lines
@@ -172,7 +174,7 @@ class Pacer:
             campaign_left=np.where(board.even, left[:, m:], np.inf),
         )
         solve_multipliers(spend, needs, multiplier)
-        self.terms = self._make_terms(multiplier, spendable[:m])
+        self.terms = self._make_terms(multiplier, spendable[:m], shares)
         self._now_ms, self._n_seen, self._dirty = now_ms, 0, False
 
     def planned_micros(self, campaign: int) -> int:
@@ -219,7 +221,7 @@ class Pacer:
         active = np.where(terms.exhausted[lines], 0.0, terms.multiplier[lines])
         return float(np.max(active, initial=0.0))
 
-    def _make_terms(self, multiplier: Float64, spendable: Int64) -> Terms:
+    def _make_terms(self, multiplier: Float64, spendable: Int64, shares: tuple[Float64, Float64]) -> Terms:
         board = self._board
         affordable = np.clip(spendable, 0, MAX_AFFORDABLE) * NANOS_PER_MICRO
         return Terms(
@@ -229,6 +231,7 @@ class Pacer:
             multiplier,
             spendable <= 0,
             np.zeros(len(multiplier), np.int64),
+            *shares,
         )
 
     def _start_day(self, now_ms: int) -> None:
@@ -300,6 +303,20 @@ class Pacer:
             rest = self._traffic.between(np.maximum(books.plan_ms[h], now_ms), end)
             rows.append(np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0.0))
         return np.stack(rows)
+
+    def _shares_left(self, now_ms: int, left: Float64) -> tuple[Float64, Float64]:
+        """Shares of budget and of traffic that each line item's scarcest plan still has, (m,) both; 1 without a plan.
+
+        A line item goes by its own plans and its campaign's; left : (2, N) nanos of `_left`.
+        """
+        plan_left = self._books.plan_left
+        planned = np.isfinite(plan_left) & (plan_left > 0.0)
+        budget = np.minimum(np.divide(left, plan_left, out=np.ones_like(left), where=planned), 1.0)
+        time = np.where(planned, self._share_left(now_ms), 1.0)
+        nodes = np.stack([np.arange(self._board.n_lines), self._board.n_lines + self._board.campaign_of])
+        scarcest = np.argmin(np.where(planned, budget - time, 1.0)[:, nodes].reshape(4, -1), axis=0)[None]
+        of_line = [np.take_along_axis(share[:, nodes].reshape(4, -1), scarcest, axis=0)[0] for share in (budget, time)]
+        return of_line[0], of_line[1]
 
     def _planned(self) -> Float64:
         """Nanos that each node's plans want spent by now, the tightest of both; infinite without a plan."""

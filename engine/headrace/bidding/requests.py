@@ -24,6 +24,7 @@ INSUFFICIENT_TIME = 7
 CURRENCY = 8
 PACED = 9
 FENCED = 10
+STRATEGY = 11
 """Why there is no bid; the numbers of `headrace.v1.NoBidReason`."""
 
 

@@ -31,3 +31,11 @@ class BiddingConfig:
     half_life_ms: Annotated[int, Meta(ge=60_000, le=604_800_000)] = 3_600_000
     # A line item or campaign that fell behind spends at most so many times its plan's pace to catch up.
     max_catch_up: Annotated[float, Meta(ge=1, le=100)] = 4.0
+    # User-written strategies that line items may name, as PATH.py:FUNCTION; the function's name is the strategy's.
+    strategies: tuple[str, ...] = ()
+    # Highest bid of any strategy, micros per thousand impressions (CPM); 0: max_bid_cpm_micros.
+    strategy_max_bid_cpm_micros: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    # A strategy may bid at most so many times what the impression is worth.
+    strategy_max_over_value: Annotated[float, Meta(gt=0, le=1000)] = 2.0
+    # What one strategy's bids may come to in one minute of the requests' time, micros; it then rests; 0: any amount.
+    strategy_max_micros_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 100_000_000

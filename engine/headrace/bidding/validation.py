@@ -116,6 +116,8 @@ def _check_line_item(line: pb.LineItem) -> None:
     for item_id in line.item_ids:
         check_text(f"{where}: item_ids", item_id, 256)
     _check_unique(f"{where}: item_ids", line.item_ids)
+    if line.strategy_parameters and not line.strategy:
+        raise InvalidRequestError(f"{where}: strategy_parameters", len(line.strategy_parameters), "a strategy, too")
     _check_targeting(where, line.targeting)
     _check_goals(f"{where}: goals", line.goals)
     if line.HasField("guarantee"):

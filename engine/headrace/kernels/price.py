@@ -6,14 +6,25 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from headrace.types import Bool, Float64, Int32, Int64
 
 BUDGET = 2
 BELOW_FLOOR = 3
 PACED = 9
+STRATEGY = 11
 MAX_VALUE_CPM = 1e15
+
+BUILT_IN = -1
+STOPPED = -2
+"""Rows of line items that no user-written strategy prices: the built-in rule does, or nobody bids."""
+N_ASKED = 9
+"""What a strategy is told of a candidate: value, multiplier, paced and shaded bid, floor and highest bid, all CPM
+micros but the multiplier; 1.0 in a first-price auction; the shares of budget and of traffic that are left."""
+N_PARAMETERS = 8
 
 
 class Market(NamedTuple):
@@ -34,6 +45,7 @@ class Terms(NamedTuple):
     affordable_cpm : (m,) int64. The highest bid that the money left allows.
     multiplier : (m,) float64 in [0, 1]; up to 16 with a goal.   exhausted : (m,) bool. Nothing is left to spend.
     premium_cpm : (m,) int64. What an impression is worth beyond its value, to keep a promise of impressions.
+    budget_left, time_left : (m,) float64 in [0, 1]. Shares of the plan's budget and of its traffic that are to come.
     """
 
     worth_micros: Int64
@@ -42,6 +54,29 @@ class Terms(NamedTuple):
     multiplier: Float64
     exhausted: Bool
     premium_cpm: Int64
+    budget_left: Float64
+    time_left: Float64
+
+
+class Strategies(NamedTuple):
+    """The s user-written strategies, and which of m line items they price.
+
+    address : (s,) int64. Machine code with the C signature (ask, parameters, edges, win_rate: double *, n_edges) ->
+        double; see `headrace.bidding.strategy`.   shades : (s,) bool. It reads the shaded bid.
+    row : (m,) int32. The line item's strategy, or BUILT_IN or STOPPED.   parameters : (m, 8) float64.
+    max_bid_cpm : highest bid of any.   max_over_value : highest bid as a multiple of the impression's value.
+    ask : (9,) float64, overwritten; the calling thread's own.
+    counts : (s, 3) int64, added to: candidates asked for, answers that were no price, answers cut to the highest bid.
+    """
+
+    address: Int64
+    shades: Bool
+    row: Int32
+    parameters: Float64
+    max_bid_cpm: int
+    max_over_value: float
+    ask: Float64
+    counts: Int64
 
 
 class Offers(NamedTuple):
@@ -65,6 +100,49 @@ class Auctions(NamedTuple):
     floor_cpm: Int64
     first_price: Bool
     market_row: Int32
+
+
+@intrinsic
+def _call(_context, address, ask, parameters, edges, win_rate):  # type: ignore[no-untyped-def]
+    """Call machine code by its address; an array goes as a pointer to its first entry."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        arrays = [
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args[1:], arguments[1:], strict=True)
+        ]
+        n_edges = builder.extract_value(arrays[2].shape, 0)
+        kinds = [array.data.type for array in arrays] + [n_edges.type]
+        code = builder.inttoptr(arguments[0], ir.FunctionType(ir.DoubleType(), kinds).as_pointer())
+        return builder.call(code, [array.data for array in arrays] + [n_edges])
+
+    return types.float64(address, ask, parameters, edges, win_rate), generate
+
+
+@njit(nogil=True, cache=True)
+def call_strategy(
+    address: int, asks: Float64, parameters: Float64, edges: Float64, win_rate: Float64, out: Float64
+) -> None:
+    """What a strategy itself answers, no limit kept.
+
+    asks : (n, 9) float64.   parameters : (8,) float64.   edges, win_rate : (b + 1,) float64.
+    out : (n,) float64, written; whatever the strategy says, NaN and infinity among it.
+    """
+    for row in range(asks.shape[0]):
+        out[row] = _call(address, asks[row], parameters, edges, win_rate)
+
+
+@njit(nogil=True, cache=True)
+def win_rate_at(bid: float, edges: Float64, win_rate: Float64) -> float:
+    """P(win) at a bid: 0 below the first edge, straight between edges, constant above the last."""
+    last = edges.shape[0] - 1
+    left = np.searchsorted(edges, bid, side="right") - 1
+    if left < 0:
+        return 0.0
+    if left >= last:
+        return float(win_rate[last])
+    slope = (win_rate[left + 1] - win_rate[left]) / (edges[left + 1] - edges[left])
+    return float(win_rate[left] + slope * (bid - edges[left]))
 
 
 @njit(nogil=True, cache=True)
@@ -119,14 +197,8 @@ def expected_costs(edges: Float64, win_rate: Float64, out: Float64) -> None:
         out[0, place] = paid + mass * share * (low + value) / 2.0
         paid += mass * (low + high) / 2.0
         bid = shade(value, 0.0, edges, win_rate)
-        row = np.searchsorted(edges, bid, side="right") - 1
-        rate = 0.0
-        if row >= edges.shape[0] - 1:
-            rate = win_rate[edges.shape[0] - 1]
-        elif row >= 0:
-            slope = (win_rate[row + 1] - win_rate[row]) / (edges[row + 1] - edges[row])
-            rate = win_rate[row] + slope * (bid - edges[row])
-        out[1, place] = max(bid * rate, out[1, place - 1] if place > 0 else 0.0)
+        cost = bid * win_rate_at(bid, edges, win_rate)
+        out[1, place] = max(cost, out[1, place - 1] if place > 0 else 0.0)
 
 
 @njit(nogil=True, cache=True)
@@ -142,22 +214,31 @@ def value_offers(terms: Terms, offers: Offers, value_cpm: Int64) -> None:
 
 @njit(nogil=True, cache=True)
 def price_auctions(
-    market: Market, terms: Terms, offers: Offers, value_cpm: Int64, auctions: Auctions, ranked: Int32, out: Int64
+    market: Market,
+    terms: Terms,
+    strategies: Strategies,
+    offers: Offers,
+    value_cpm: Int64,
+    auctions: Auctions,
+    ranked: Int32,
+    out: Int64,
 ) -> None:
     """Rank each impression's candidates by paced value, highest first, ties by index, and price the first t of them.
 
     A candidate's paced value is its value and premium times its line item's multiplier, at most its highest bid and
     what the money left allows. In a second-price auction that is the bid; in a first-price auction it is shaded. A
-    candidate below the floor is left out.
+    user-written strategy replaces the bid, not the rank. A candidate below the floor is left out.
 
     ranked : (i, t) int32, written: positions among the offers, -1 where there are fewer.
     out : (i, t) int64, written: bids, CPM micros; where ranked[i, 0] is -1, out[i, 0] is minus the reason: PACED if
-        only pacing put a candidate below the floor, else BELOW_FLOOR, else BUDGET.
+        only pacing put a candidate below the floor, else STRATEGY if a strategy did, else BELOW_FLOOR, else BUDGET.
     """
     # read outside the loops: inside them, every field of a tuple is counted as a reference
     exhausted, max_bid_cpm, multiplier = terms.exhausted, terms.max_bid_cpm, terms.multiplier
     affordable_cpm, premium_cpm, lines, indptr = terms.affordable_cpm, terms.premium_cpm, offers.lines, offers.indptr
     requests, floor_cpm, first_price = auctions.request, auctions.floor_cpm, auctions.first_price
+    any_strategy, strategy_of = strategies.address.shape[0] > 0, strategies.row
+    paced_cpm = np.empty(ranked.shape[1], np.int64)
     for auction in range(requests.shape[0]):
         request = requests[auction]
         lowest = max(floor_cpm[auction], 1)
@@ -169,38 +250,89 @@ def price_auctions(
             line = lines[offer]
             if exhausted[line]:
                 continue
-            cap = max_bid_cpm[line]
-            value = value_cpm[offer] + premium_cpm[line]
-            paced = min(int(value * multiplier[line]), cap)
-            if paced >= lowest:
-                if affordable_cpm[line] >= lowest:
-                    _insert(best, bids, offer, min(paced, affordable_cpm[line]))
-            elif min(value, cap) >= lowest:
-                reason = PACED
-            elif reason == BUDGET:
-                reason = BELOW_FLOOR
+            value, cap = value_cpm[offer] + premium_cpm[line], max_bid_cpm[line]
+            paced, reaches = min(int(value * multiplier[line]), cap), min(value, cap) >= lowest
+            if any_strategy and strategy_of[line] != BUILT_IN:
+                paced = min(paced, affordable_cpm[line])
+                bid = _strategy_bid(market, terms, strategies, auctions, auction, line, value, paced)
+                if bid >= lowest:
+                    _insert(best, paced_cpm, bids, offer, paced, bid)
+                else:
+                    reason = _further(reason, STRATEGY if reaches else BELOW_FLOOR)
+            elif paced >= lowest:
+                paced = min(paced, affordable_cpm[line])
+                if paced >= lowest:
+                    _insert(best, paced_cpm, bids, offer, paced, paced)
+            else:
+                reason = _further(reason, PACED if reaches else BELOW_FLOOR)
         if best[0] < 0:
             bids[0] = -reason
         elif first_price[auction]:
-            _shade_ranked(market, auctions.market_row[auction], lowest, best, bids)
+            for place in range(best.shape[0]):
+                if best[place] >= 0 and not (any_strategy and strategy_of[lines[best[place]]] != BUILT_IN):
+                    bids[place] = _shaded(market, auctions.market_row[auction], lowest, bids[place])
 
 
 @njit(nogil=True, cache=True)
-def _insert(ranked: Int32, bids: Int64, offer: int, bid: int) -> None:
+def _further(one: int, other: int) -> int:
+    """Of two reasons the one of whoever came further: PACED, STRATEGY, BELOW_FLOOR, BUDGET."""
+    if one == PACED or other == BUDGET or (one == STRATEGY and other != PACED):
+        return one
+    return other
+
+
+@njit(nogil=True, cache=True)
+def _insert(ranked: Int32, paced_cpm: Int64, bids: Int64, offer: int, paced: int, bid: int) -> None:
     place = ranked.shape[0]
-    while place > 0 and (ranked[place - 1] < 0 or bids[place - 1] < bid):
+    while place > 0 and (ranked[place - 1] < 0 or paced_cpm[place - 1] < paced):
         place -= 1
     for position in range(ranked.shape[0] - 1, place, -1):
         ranked[position] = ranked[position - 1]
+        paced_cpm[position] = paced_cpm[position - 1]
         bids[position] = bids[position - 1]
     if place < ranked.shape[0]:
         ranked[place] = offer
+        paced_cpm[place] = paced
         bids[place] = bid
 
 
 @njit(nogil=True, cache=True)
-def _shade_ranked(market: Market, row: int, lowest: int, ranked: Int32, bids: Int64) -> None:
-    for place in range(ranked.shape[0]):
-        if ranked[place] >= 0:
-            bid = shade(float(bids[place]), float(lowest), market.edges_cpm, market.win_rate[row])
-            bids[place] = max(int(bid), lowest)
+def _shaded(market: Market, row: int, lowest: int, paced: int) -> int:
+    bid = shade(float(paced), float(lowest), market.edges_cpm, market.win_rate[row])
+    return max(int(bid), lowest)
+
+
+@njit(nogil=True, cache=True)
+def _strategy_bid(
+    market: Market,
+    terms: Terms,
+    strategies: Strategies,
+    auctions: Auctions,
+    auction: int,
+    line: int,
+    value: int,
+    paced: int,
+) -> int:
+    """What the line item's strategy bids within its limits; 0 where it passes, is stopped, or answers no price."""
+    row = strategies.row[line]
+    highest = min(terms.max_bid_cpm[line], terms.affordable_cpm[line], strategies.max_bid_cpm)
+    highest = min(float(highest), value * strategies.max_over_value)
+    if row < 0 or highest < 1.0:
+        return 0
+    lowest, market_row = max(auctions.floor_cpm[auction], 1), auctions.market_row[auction]
+    first, shaded = auctions.first_price[auction], paced
+    if first and paced >= lowest and strategies.shades[row]:
+        shaded = _shaded(market, market_row, lowest, paced)
+    ask, counts = strategies.ask, strategies.counts[row]
+    ask[0], ask[1], ask[2], ask[3] = value, terms.multiplier[line], paced, shaded
+    ask[4], ask[5], ask[6] = auctions.floor_cpm[auction], highest, 1.0 if first else 0.0
+    ask[7], ask[8] = terms.budget_left[line], terms.time_left[line]
+    edges, win_rate = market.edges_cpm, market.win_rate[market_row]
+    bid = _call(strategies.address[row], ask, strategies.parameters[line], edges, win_rate)
+    counts[0] += 1
+    if not 0.0 <= bid < math.inf:
+        counts[1] += 1
+        return 0
+    if bid > highest:
+        counts[2] += 1
+    return int(min(bid, highest))

@@ -16,6 +16,7 @@ from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
+from headrace.bidding.strategy import load_strategies
 from headrace.clock import Clock, RequestClock, SystemClock
 from headrace.config import Config, ServerConfig
 from headrace.errors import ConfigError
@@ -97,7 +98,12 @@ class Assembly:
         self._ledger = Ledger(data, store, clock_ms=self._clock, config=ledger_config)
         undo.callback(self._ledger.close)
         self._ledger.try_acquire()
-        self._campaigns = CampaignStore(store, self._ledger, max_bid_cpm=max_bid_cpm, clock_ms=self._clock)
+        strategies = load_strategies(config.bidding.strategies)
+        for each in strategies.values():
+            _log.info("%s", each)
+        self._campaigns = CampaignStore(
+            store, self._ledger, max_bid_cpm=max_bid_cpm, clock_ms=self._clock, strategies=strategies
+        )
         people = KnownPeople(model)
         self._bidding = BiddingEngine(
             self._ledger,
@@ -106,6 +112,7 @@ class Assembly:
             people,
             people.find_item,
             config.bidding,
+            strategies=strategies,
         )
         self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)

@@ -88,7 +88,7 @@ class Limits(_message.Message):
     def __init__(self, lifetime_micros: _Optional[int] = ..., daily_micros: _Optional[int] = ...) -> None: ...
 
 class LineItem(_message.Message):
-    __slots__ = ("line_item_id", "limits", "targeting", "item_ids", "action_worth_micros", "max_bid_cpm_micros", "goals", "guarantee")
+    __slots__ = ("line_item_id", "limits", "targeting", "item_ids", "action_worth_micros", "max_bid_cpm_micros", "goals", "guarantee", "strategy", "strategy_parameters")
     LINE_ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     TARGETING_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,8 @@ class LineItem(_message.Message):
     MAX_BID_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
     GOALS_FIELD_NUMBER: _ClassVar[int]
     GUARANTEE_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     line_item_id: str
     limits: Limits
     targeting: Targeting
@@ -105,7 +107,9 @@ class LineItem(_message.Message):
     max_bid_cpm_micros: int
     goals: Goals
     guarantee: Guarantee
-    def __init__(self, line_item_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., targeting: _Optional[_Union[Targeting, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ..., action_worth_micros: _Optional[int] = ..., max_bid_cpm_micros: _Optional[int] = ..., goals: _Optional[_Union[Goals, _Mapping]] = ..., guarantee: _Optional[_Union[Guarantee, _Mapping]] = ...) -> None: ...
+    strategy: str
+    strategy_parameters: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, line_item_id: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., targeting: _Optional[_Union[Targeting, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ..., action_worth_micros: _Optional[int] = ..., max_bid_cpm_micros: _Optional[int] = ..., goals: _Optional[_Union[Goals, _Mapping]] = ..., guarantee: _Optional[_Union[Guarantee, _Mapping]] = ..., strategy: _Optional[str] = ..., strategy_parameters: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Campaign(_message.Message):
     __slots__ = ("campaign_id", "advertiser_id", "name", "currency", "time_zone", "flight_start_ms", "flight_end_ms", "limits", "line_items", "paused", "ledger_mode", "pacing_plan", "goals", "ahead_share")
