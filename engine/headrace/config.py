@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
+from headrace.decisions.settings import DecisionsConfig
 from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, HttpConfig, TlsConfig
 from headrace.service.settings import AdmissionConfig, SecurityConfig, TelemetryConfig
@@ -90,6 +91,7 @@ class Config:
     http: HttpConfig = field(default_factory=HttpConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    decisions: DecisionsConfig = field(default_factory=DecisionsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     # By name; none: the one tenant "" of server.artifact and server.data.
     tenants: Mapping[str, TenantConfig] = field(default_factory=dict)

@@ -33,9 +33,10 @@ from headrace.bidding.requests import (
 from headrace.bidding.sandbox import Sandbox, StrategyState
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.strategy import Strategy
-from headrace.kernels.match import Targets
+from headrace.decisions.batch import Decided, NoRecorder, Recorder
+from headrace.kernels.match import Asked, Targets
 from headrace.kernels.pace import Seen, value_bin
-from headrace.kernels.predict import Candidates, Table
+from headrace.kernels.predict import Candidates, Persons, Table
 from headrace.kernels.price import Auctions, Offers, Strategies, Terms, price_auctions, value_offers
 from headrace.types import Float64, Int32
 
@@ -100,6 +101,7 @@ class BiddingEngine:
         self.counts = BidCounts()
         self._lock = threading.Lock()
         self._predictor = Predictor()
+        self._recorder: Recorder = NoRecorder()
         self._view = View.of(board, model, people, find_item)
         self._pacer = Pacer(ledger, config, board, model)
         self._sandbox = Sandbox(strategies or {}, config, board)
@@ -107,6 +109,10 @@ class BiddingEngine:
     @property
     def artifact_version(self) -> str:
         return self._view.model.version
+
+    def record(self, recorder: Recorder) -> None:
+        """Tell a recorder of all decisions from now on."""
+        self._recorder = recorder
 
     def set_board(self, board: Board) -> None:
         """Decide over another board from now on; what was learned of line items that stay is kept."""
@@ -145,9 +151,9 @@ class BiddingEngine:
             placements=[],
         )
         view = self._view
-        matches = self._match(view.board, nobody)
+        _, matches = self._match(view.board, nobody)
         span = Span.of(nobody)
-        offers, _ = self._predict(view, nobody, span, matches)
+        offers, _, _ = self._predict(view, nobody, span, matches)
         with self._lock:
             rules = self._sandbox.begin(now_ms)
         draft, auctions = self._price(view, self._pacer.terms, rules, nobody, span, offers)
@@ -188,8 +194,10 @@ class BiddingEngine:
 
         minimums_cpm : lowest bids that would have won, None where not told.
         """
+        minimums = minimums_cpm or [None] * len(tokens)
+        self._recorder.heard(types, tokens, prices_cpm, minimums)
         with self._lock:
-            self._pacer.landscape.heard(types, tokens, prices_cpm, minimums_cpm or [None] * len(tokens))
+            self._pacer.landscape.heard(types, tokens, prices_cpm, minimums)
 
     def bid(self, requests: BidRequests) -> Decisions:
         """Decide a batch; money is reserved last, and given back for a request whose deadline passed meanwhile."""
@@ -200,8 +208,8 @@ class BiddingEngine:
         if not self._ledger.owned:
             nothing = undecided(view.board, view.model.version, len(requests.request), LEDGER_NOT_OWNER)
             return self._counted(nothing)
-        matches = self._match(view.board, requests)
-        offers, positions = self._predict(view, requests, span, matches)
+        asked, matches = self._match(view.board, requests)
+        offers, positions, persons = self._predict(view, requests, span, matches)
         draft, auctions = self._price(view, terms, rules, requests, span, offers)
         if any(draft.reasons):
             _explain(draft, span, matches, offers)
@@ -210,7 +218,10 @@ class BiddingEngine:
             self._reserve(view.board, requests, span, offers, draft)
             self._observe(view, span, offers, auctions, draft, rules)
             self._close_late(draft, span, requests)
-            return self._counted(draft.decide(view.board, view.model.version, offers, positions))
+            decisions = self._counted(draft.decide(view.board, view.model.version, offers, positions))
+            told = requests, view.board, view.model, terms, asked, matches, offers, positions, auctions, draft
+            self._recorder.decided(Decided(*told, persons.subject_keys, persons.sequence))
+            return decisions
         except BaseException:
             self.take_back(draft.tokens)
             raise
@@ -221,6 +232,7 @@ class BiddingEngine:
         if not taken:
             return
         self._ledger.release_reservations(taken)
+        self._recorder.withdrawn(taken)
         with self._lock:
             self._pacer.landscape.withdraw(taken)
 
@@ -235,7 +247,7 @@ class BiddingEngine:
             self._view = view
             self._pacer.adopt(view.board, view.model)
 
-    def _match(self, board: Board, requests: BidRequests) -> Matches:
+    def _match(self, board: Board, requests: BidRequests) -> tuple[Asked, Matches]:
         hour_bits, hour_rows = board.hours.rows(requests.time_ms)
         asked = ask(board, requests, hour_rows)
         targets = Targets(
@@ -247,12 +259,15 @@ class BiddingEngine:
             flight_end_ms=board.nodes.flight_end_ms,
             paused=board.paused,
         )
-        return match(board, targets, asked)
+        return asked, match(board, targets, asked)
 
-    def _predict(self, view: View, requests: BidRequests, span: Span, matches: Matches) -> tuple[Offers, Int32]:
+    def _predict(
+        self, view: View, requests: BidRequests, span: Span, matches: Matches
+    ) -> tuple[Offers, Int32, Persons]:
         persons = view.people.read(requests.names, span.last_ms)
         candidates = Candidates(matches.indptr, matches.lines, view.board.promoted_indptr, view.items)
-        return self._predictor.offers(view.model.model, view.table, persons, candidates, requests.time_ms)
+        offers = self._predictor.offers(view.model.model, view.table, persons, candidates, requests.time_ms)
+        return *offers, persons
 
     def _price(
         self, view: View, terms: Terms, rules: Strategies, requests: BidRequests, span: Span, offers: Offers

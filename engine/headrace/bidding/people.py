@@ -21,7 +21,8 @@ class KnownPeople:
         people = self._model.users.gather(names, now_ms)
         vectors = self._model.embeddings.of(*self._model.fold_in_input(people.merged))
         embeddings = np.ascontiguousarray(vectors[:, : self._model.artifact.item_factors.shape[1]])
-        return Persons(embeddings, people.merged, people.banned)
+        keys = np.array(people.subject_keys, np.int64)
+        return Persons(embeddings, people.merged, people.banned, keys, people.sequence)
 
     def find_item(self, item_id: str) -> int:
         """The row of an item, -1 when neither the artifact nor the log knows it."""

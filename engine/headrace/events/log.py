@@ -19,7 +19,7 @@ from headrace.events.columns import EventColumns, TrainingColumns
 from headrace.events.identity import ensure_subject, erase_subject, split_name, subject_name
 from headrace.events.ingest import Texts
 from headrace.events.items import CatalogItem, ItemChange
-from headrace.events.schema import LOGIN, STATEMENTS
+from headrace.events.schema import ERASE, LOGIN, STATEMENTS
 from headrace.events.store import Store
 from headrace.types import Float64, Int8, Int64
 
@@ -165,6 +165,12 @@ class EventLog:
     def names(self, subject_keys: Sequence[int]) -> dict[int, str]:
         """Names of those subjects that still have one."""
         return columns.names_of(self.store, subject_keys)
+
+    def erased_since(self, sequence: int) -> tuple[int, list[int]]:
+        """The log's last sequence, and the keys of the subjects that were erased after a given one."""
+        last = self.sequence()
+        query = "SELECT subject_key FROM events WHERE sequence > ? AND sequence <= ? AND type = ?"
+        return last, [row[0] for row in self.store.read(query, (sequence, last, ERASE))] if last > sequence else []
 
     def erasures(self) -> frozenset[bytes]:
         """Marks (identity.erasure_mark) of all names erased at any time."""

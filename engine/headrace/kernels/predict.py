@@ -38,11 +38,14 @@ class Persons(NamedTuple):
 
     embeddings : (n, d) float32.   history : their histories, as `headrace.state.users` gathers them.
     banned : (n_rows,) uint32, not 0 for items that may not be shown.
+    subject_keys : (n,) int64 of the event log, 0 for strangers; or empty.   sequence : the last event seen.
     """
 
     embeddings: Float32
     history: Merged
     banned: UInt32
+    subject_keys: Int64 = np.zeros(0, np.int64)
+    sequence: int = 0
 
 
 class Candidates(NamedTuple):

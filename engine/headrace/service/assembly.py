@@ -19,6 +19,9 @@ from headrace.bidding.predict import BidModel
 from headrace.bidding.strategy import load_strategies
 from headrace.clock import Clock, RequestClock, SystemClock
 from headrace.config import Config, ServerConfig
+from headrace.decisions.erasure import Erasures
+from headrace.decisions.recorder import DecisionRecorder
+from headrace.decisions.segments import FOLDER
 from headrace.errors import ConfigError
 from headrace.events.log import EventLog
 from headrace.events.store import DATABASE, Store
@@ -117,6 +120,13 @@ class Assembly:
         self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)
         self._bidding.warm(self._clock())
+        folder = data / FOLDER
+        erasures = Erasures(self._event_log.erased_since, folder)
+        self._recorder = DecisionRecorder(folder, config.decisions, erasures, self._clock)
+        self._recorder.start()
+        undo.callback(self._recorder.close)
+        if config.decisions.record:
+            self._bidding.record(self._recorder)
 
     def _adopt(self, artifact: Artifact) -> None:
         model, bid_model = Model(artifact, self._event_log), BidModel.of(artifact)
@@ -149,12 +159,14 @@ class Assembly:
             artifact=lambda: self.served.current,
             n_swaps=lambda: self.served.n_swaps,
             clock_ms=self._clock,
+            decisions=self._recorder,
         )
 
     def follow_settings(self, live: LiveSettings) -> None:
         """Take over changed settings from now on."""
         live.register("server", self._take_over)
         live.register("bidding", self._bidder.configure)
+        live.register("decisions", self._recorder.configure)
 
     def _take_over(self, server: ServerConfig) -> None:
         if server.artifact:  # else each tenant has its own

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from headrace.artifacts import Artifact
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import AccountState, Ledger, NoticeOutcome
+from headrace.decisions.recorder import DecisionRecorder
 from headrace.events.log import EventLog
 from headrace.recommend.recommender import Recommender
 from headrace.telemetry.page import Family, Page
@@ -24,6 +25,11 @@ BIDS = Family("headrace_bids", "counter", "Impressions that were bid on.", _T)
 NO_BIDS = Family("headrace_no_bids", "counter", "Impressions that were not bid on, by reason.", ("tenant", "reason"))
 BID_MICROS = Family("headrace_bid_micros", "counter", "Cost of all bids if each won at its own price, micros.", _MONEY)
 NOTICES = Family("headrace_notices", "counter", "Notices, by what became of them.", ("tenant", "outcome"))
+RECORDED = Family("headrace_decisions_recorded", "counter", "Impressions whose decision was recorded.", _T)
+UNRECORDED = Family(
+    "headrace_decisions_dropped", "counter", "Decisions and outcomes that found no room or no disk to be recorded.", _T
+)
+UNWRITTEN = Family("headrace_decisions_waiting", "gauge", "Impressions whose record is not written yet.", _T)
 
 OWNED = Family("headrace_ledger_owned", "gauge", "1 where this process owns the ledger, else 0.", _T)
 FENCED = Family("headrace_ledger_fenced", "gauge", "1 while bidding is fenced off, else 0.", _T)
@@ -75,6 +81,7 @@ SWAPS = Family("headrace_artifact_swaps", "counter", "Artifacts swapped in since
 
 FAMILIES = (
     *(RECOMMENDATIONS, SLATES_DROPPED, BIDS, NO_BIDS, BID_MICROS, NOTICES, OWNED, FENCED, BUDGET, OVERSPENT),
+    *(RECORDED, UNRECORDED, UNWRITTEN),
     *LEDGER.values(),
     *(CAMPAIGNS, CAMPAIGN_BUDGET, CAMPAIGN_SPENT, CAMPAIGN_PLANNED, PACING_ERROR, MULTIPLIER),
     *(SEQUENCE, LAG, COMMIT, FAILED, WAITING, BREAKER, FREE, SIZE, ARTIFACT, TRAINED, AGE, SWAPS),
@@ -91,6 +98,7 @@ class Parts:
     """What one tenant's numbers are read from.
 
     artifact : the one that answers now. n_swaps : how many have been swapped in. clock_ms : ms since 1970 UTC.
+    decisions : what keeps the records of bids.
     """
 
     recommender: Recommender
@@ -100,6 +108,7 @@ class Parts:
     artifact: Callable[[], Artifact]
     n_swaps: Callable[[], int]
     clock_ms: Callable[[], int]
+    decisions: DecisionRecorder
 
 
 def write_parts(page: Page, tenant: str, parts: Parts, max_campaigns: int) -> None:
@@ -126,6 +135,9 @@ def _write_decisions(page: Page, tenant: str, parts: Parts) -> None:
         page.add(NO_BIDS, (tenant, reason), n)
     for currency, micros in counts.offered_micros().items():
         page.add(BID_MICROS, (tenant, currency), micros)
+    page.add(RECORDED, (tenant,), parts.decisions.n_recorded)
+    page.add(UNRECORDED, (tenant,), parts.decisions.n_dropped)
+    page.add(UNWRITTEN, (tenant,), parts.decisions.n_waiting)
     outcomes = parts.ledger.outcomes.totals()
     for outcome in NoticeOutcome:
         page.add(NOTICES, (tenant, outcome.name.lower()), int(outcomes[outcome]))

@@ -1,0 +1,67 @@
+"""What the bidding path hands over of a batch that it has decided, and to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from headrace.types import Int32, Int64
+
+if TYPE_CHECKING:
+    from headrace.bidding.board import Board
+    from headrace.bidding.draft import Draft
+    from headrace.bidding.match import Matches
+    from headrace.bidding.predict import BidModel
+    from headrace.bidding.requests import BidRequests
+    from headrace.kernels.match import Asked
+    from headrace.kernels.price import Auctions, Offers, Terms
+
+
+Amounts = Sequence[int | None]
+
+
+class Decided(NamedTuple):
+    """A batch as it was decided: nothing in it is changed any more.
+
+    positions : (c,) int32 of the offers' items.   subject_keys : (n,) int64, 0 for strangers; or empty.
+    sequence : the last event of the log that the persons' state had seen.
+    """
+
+    requests: BidRequests
+    board: Board
+    model: BidModel
+    terms: Terms
+    asked: Asked
+    matches: Matches
+    offers: Offers
+    positions: Int32
+    auctions: Auctions
+    draft: Draft
+    subject_keys: Int64
+    sequence: int
+
+
+class Recorder(Protocol):
+    """Hears of decisions and of what became of them; never waits and never raises."""
+
+    def decided(self, batch: Decided) -> None:
+        """Take a decided batch."""
+
+    def withdrawn(self, tokens: Sequence[str]) -> None:
+        """Take bids that nobody was told of."""
+
+    def heard(self, kinds: Sequence[int], tokens: Sequence[str], prices_cpm: Amounts, minimums_cpm: Amounts) -> None:
+        """Take accepted notices: NoticeType, token, what is paid and what would have won, None where not known."""
+
+
+class NoRecorder:
+    """Keeps nothing."""
+
+    def decided(self, batch: Decided) -> None:
+        """See `Recorder`."""
+
+    def withdrawn(self, tokens: Sequence[str]) -> None:
+        """See `Recorder`."""
+
+    def heard(self, kinds: Sequence[int], tokens: Sequence[str], prices_cpm: Amounts, minimums_cpm: Amounts) -> None:
+        """See `Recorder`."""

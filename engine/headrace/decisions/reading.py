@@ -1,0 +1,181 @@
+"""Reading decision records back: one segment at a time, or a folder as one recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from headrace.decisions.catalog import RecordedBoard, RecordedModel, board_of, model_of
+from headrace.decisions.columns import Block
+from headrace.decisions.layout import AUCTION, CANDIDATE, OUTCOME, SUFFIX, WITHDRAWN, Kind, Rows, frames, torn_bytes
+from headrace.decisions.segments import segment_paths
+from headrace.errors import DataError
+from headrace.types import Bool, Int32, Int64
+from headrace.v1 import bidder_pb2 as pb
+
+
+@dataclass
+class Shelf:
+    """What auctions of a segment refer to, as far as it was read; word 0 is the empty one."""
+
+    boards: list[RecordedBoard] = field(default_factory=list)
+    models: list[RecordedModel] = field(default_factory=list)
+    words: list[str] = field(default_factory=lambda: [""])
+    numbers: dict[str, int] = field(default_factory=lambda: {"": 0})
+
+    def word(self, word: str) -> int:
+        """The number of a word, put behind the others where it is new."""
+        number = self.numbers.setdefault(word, len(self.words))
+        if number == len(self.words):
+            self.words.append(word)
+        return number
+
+    def put(self, kind: int, payload: bytes) -> None:
+        """Take in a frame, if it is one of those."""
+        if kind == Kind.BOARD:
+            self.boards.append(board_of(payload))
+        elif kind == Kind.MODEL:
+            self.models.append(model_of(payload))
+        elif kind == Kind.WORD:
+            self.word(payload.decode())
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What is known of what became of n auctions.
+
+    won, lost, withdrawn : (n,) bool; neither of them: nobody said anything.
+    price_cpm, minimum_cpm : (n,) int64, what is paid and the least bid that would have won; -1 not known.
+    """
+
+    won: Bool
+    lost: Bool
+    withdrawn: Bool
+    price_cpm: Int64
+    minimum_cpm: Int64
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All auctions of a folder in order of time, with what they refer to.
+
+    auctions : (n,) AUCTION, ``board``, ``model``, ``exchange`` and ``placement`` numbered throughout,
+        ``candidate_start`` and ``term_start`` into the next two.
+    candidates : CANDIDATE.   terms : int32.   outcomes : of the auctions.
+    n_torn : segments whose end was cut off or damaged.
+    """
+
+    auctions: Rows
+    candidates: Rows
+    terms: Int32
+    outcomes: Outcomes
+    boards: list[RecordedBoard]
+    models: list[RecordedModel]
+    words: list[str]
+    n_torn: int
+
+
+def find_segments(folder: Path) -> list[Path]:
+    """The segments of a folder, or of the folder "decisions" in it. Raises DataError where there are none."""
+    inside = folder / "decisions"
+    found = segment_paths(inside if inside.is_dir() else folder)
+    if not found:
+        hint = "decisions.record must be on, and something must have been bid on"
+        raise DataError(f"{folder} holds no decision records (*{SUFFIX})", hint=hint)
+    return found
+
+
+def read_recording(folder: Path) -> Recording:
+    """Everything in a folder of segments. Raises DataError for another version, for no segments and no auctions."""
+    whole = Shelf()
+    blocks: list[Block] = []
+    outcomes: list[Rows] = []
+    n_torn = 0
+    for path in find_segments(folder):
+        blocks_before, outcome_rows = _read_segment(path, whole)
+        blocks += blocks_before
+        outcomes += outcome_rows
+        n_torn += torn_bytes(path) > 0
+    if not blocks:
+        raise DataError(f"{folder} holds no auction")
+    auctions, candidates, terms = _joined(blocks)
+    order = np.argsort(auctions["time_ms"], kind="stable")
+    auctions = auctions[order]
+    told = np.concatenate(outcomes) if outcomes else np.zeros(0, OUTCOME)
+    return Recording(auctions, candidates, terms, join(auctions, told), whole.boards, whole.models, whole.words, n_torn)
+
+
+def join(auctions: Rows, told: Rows) -> Outcomes:
+    """The outcomes of auctions among those told, in the order they came; a later price counts over an earlier one."""
+    n = len(auctions)
+    won, lost, withdrawn = np.zeros((3, n), np.bool_)
+    found = Outcomes(won, lost, withdrawn, np.full(n, -1, np.int64), np.full(n, -1, np.int64))
+    bids = np.flatnonzero(auctions["reason"] == 0)
+    if not len(bids) or not len(told):
+        return found
+    keys, asked = _halves(auctions["token"][bids]), _halves(told["token"])
+    order = np.argsort(keys[:, 0], kind="stable")
+    at = np.minimum(np.searchsorted(keys[order, 0], asked[:, 0]), len(order) - 1)
+    ours = (keys[order[at]] == asked).all(axis=1)
+    rows, told = bids[order[at[ours]]], told[ours]
+    kind = told["kind"]
+    found.won[rows[np.isin(kind, (pb.NOTICE_TYPE_WIN, pb.NOTICE_TYPE_BILLING))]] = True
+    found.lost[rows[kind == pb.NOTICE_TYPE_LOSS]] = True
+    found.withdrawn[rows[kind == WITHDRAWN]] = True
+    for column, amounts in ((found.price_cpm, told["price_cpm"]), (found.minimum_cpm, told["minimum_cpm"])):
+        column[rows[amounts >= 0]] = amounts[amounts >= 0]
+    return found
+
+
+def _halves(tokens: Rows) -> Int64:
+    """Digests as two numbers each, (n, 2)."""
+    return np.ascontiguousarray(tokens).view("<i8").reshape(-1, 2)
+
+
+def _read_segment(path: Path, whole: Shelf) -> tuple[list[Block], list[Rows]]:
+    """Blocks and outcomes of one segment; what they refer to is added to the whole and numbered as there."""
+    base = len(whole.boards), len(whole.models)
+    blocks: list[Block] = []
+    outcomes: list[Rows] = []
+    words = [0]
+    for kind, payload in frames(path):
+        if kind == Kind.AUCTIONS:
+            block = Block.of_bytes(payload)
+            auctions = block.auctions.copy()
+            auctions["board"] += base[0]
+            auctions["model"] += base[1]
+            places = np.array(words, np.uint32)
+            auctions["exchange"], auctions["placement"] = places[auctions["exchange"]], places[auctions["placement"]]
+            blocks.append(Block(auctions, block.candidates, block.terms))
+        elif kind == Kind.OUTCOMES:
+            outcomes.append(np.frombuffer(payload, OUTCOME))
+        elif kind == Kind.WORD:
+            words.append(whole.word(payload.decode()))
+        else:
+            whole.put(kind, payload)
+    return blocks, outcomes
+
+
+def _joined(blocks: Sequence[Block]) -> tuple[Rows, Rows, Int32]:
+    candidates_before = terms_before = 0
+    for block in blocks:
+        block.auctions["candidate_start"] += candidates_before
+        block.auctions["term_start"] += terms_before
+        candidates_before += len(block.candidates)
+        terms_before += len(block.terms)
+    return (
+        np.concatenate([np.zeros(0, AUCTION), *(block.auctions for block in blocks)]),
+        np.concatenate([np.zeros(0, CANDIDATE), *(block.candidates for block in blocks)]),
+        np.concatenate([block.terms for block in blocks]),
+    )
+
+
+def each_candidate(auctions: Rows) -> tuple[Int64, Int64]:
+    """For all candidates of some auctions in a row: whose each is, and its place among the recording's."""
+    counts = auctions["n_candidates"].astype(np.int64)
+    owner = np.repeat(np.arange(len(auctions)), counts)
+    before = np.cumsum(counts) - counts
+    return owner, np.arange(len(owner)) - before[owner] + auctions["candidate_start"].astype(np.int64)[owner]

@@ -1,0 +1,228 @@
+"""Takes decided batches from the bidding path and writes them, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from headrace.decisions.batch import Amounts, Decided
+from headrace.decisions.columns import block_of, digest
+from headrace.decisions.erasure import Erasures, unlink
+from headrace.decisions.layout import OUTCOME, WITHDRAWN, Kind, frame
+from headrace.decisions.segments import Segment, drop_old
+from headrace.decisions.settings import DecisionsConfig
+from headrace.types import Float64
+
+ROUND_S = 0.2
+"""Seconds between two writes, unless half of the queue is full before."""
+TIDY_S = 1.0
+"""Seconds between two looks at what must be forgotten, or is too old."""
+MAX_OUTCOMES = 1 << 20
+"""Outcomes that wait, at most."""
+FRAME_IMPRESSIONS = 8192
+_MIB = 1 << 20
+
+_log = logging.getLogger("headrace.decisions")
+
+_Outcome = tuple[bytes, int, int, int, int]
+
+
+class DecisionRecorder:
+    """A `Recorder` that keeps what it hears in the segments of a folder.
+
+    erasures : who must be forgotten.
+    clock_ms : the time of outcomes, ms since 1970 UTC.   wall_s : by which files begin and end, seconds.
+
+    Attributes: ``n_recorded`` impressions written, ``n_dropped`` impressions and outcomes for which there was no room
+    or no disk, ``n_waiting`` impressions. Any thread may call; only one writes at a time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: DecisionsConfig,
+        erasures: Erasures,
+        clock_ms: Callable[[], int],
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder, self._config, self._erasures = folder, config, erasures
+        self._clock_ms, self._wall_s = clock_ms, wall_s
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._batches: list[Decided] = []
+        self._outcomes: list[_Outcome] = []
+        self.n_waiting = self.n_recorded = self.n_dropped = 0
+        self._n_requests, self._n_solutions = 0, 0
+        self._terms: object = None
+        self._rng = np.random.default_rng()
+        self._segment: Segment | None = None
+        self._tidied_s = -TIDY_S
+        self._wake, self._over = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="headrace-decisions", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits and end; what comes after that is kept nowhere. Safe to call twice."""
+        self._over = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.flush()
+        with self._writing:
+            self._end_segment()
+
+    def configure(self, config: DecisionsConfig) -> None:
+        """Take over what may change while it runs."""
+        self._config = config
+
+    def decided(self, batch: Decided) -> None:
+        """See `Recorder`; a microsecond, whatever the batch."""
+        n = len(batch.draft.reasons)
+        with self._lock:
+            if self.n_waiting + n > self._config.queue:
+                self.n_dropped += n
+                return
+            self.n_waiting += n
+            self._batches.append(batch)
+        if self.n_waiting * 2 > self._config.queue:
+            self._wake.set()
+
+    def withdrawn(self, tokens: Sequence[str]) -> None:
+        """See `Recorder`."""
+        nothing = [None] * len(tokens)
+        self.heard([WITHDRAWN] * len(tokens), tokens, nothing, nothing)
+
+    def heard(self, kinds: Sequence[int], tokens: Sequence[str], prices_cpm: Amounts, minimums_cpm: Amounts) -> None:
+        """See `Recorder`."""
+        now_ms = self._clock_ms()
+        new = [
+            (digest(token), now_ms, -1 if price is None else price, -1 if minimum is None else minimum, kind)
+            for kind, token, price, minimum in zip(kinds, tokens, prices_cpm, minimums_cpm, strict=True)
+        ]
+        with self._lock:
+            if len(self._outcomes) + len(new) > MAX_OUTCOMES:
+                self.n_dropped += len(new)
+            else:
+                self._outcomes += new
+
+    def flush(self) -> None:
+        """Hand all that waits to the system before this returns."""
+        with self._writing:
+            with self._lock:
+                batches, self._batches = self._batches, []
+                outcomes, self._outcomes = self._outcomes, []
+                self.n_waiting = 0
+            if batches or outcomes:
+                self._write(batches, outcomes)
+
+    def tidy(self) -> None:
+        """End the segment where it is due, forget who must be forgotten, drop what is too old."""
+        with self._writing:
+            now_s = self._wall_s()
+            segment, config = self._segment, self._config
+            if segment is not None and (
+                segment.n_bytes >= config.segment_mib * _MIB
+                or not 0.0 <= now_s - segment.begun_s < config.segment_minutes * 60.0
+            ):
+                self._end_segment()
+            if self._folder.is_dir():
+                before = self._erasures.sequence
+                if self._erasures.news():
+                    self._end_segment(before)
+                self._erasures.apply()
+                drop_old(self._folder, config, now_s)
+
+    def _run(self) -> None:
+        while not self._over:
+            self._wake.wait(ROUND_S)
+            self._wake.clear()
+            try:
+                self.flush()
+                now = time.monotonic()
+                if now - self._tidied_s >= TIDY_S:
+                    self._tidied_s = now
+                    self.tidy()
+            except Exception:  # a disk that fails now may work again
+                _log.exception("keeping decision records failed")
+
+    def _write(self, batches: list[Decided], outcomes: list[_Outcome]) -> None:
+        n_dropped = sum(len(batch.draft.reasons) for batch in batches) + len(outcomes)
+        n_recorded = 0
+        try:
+            for group in _groups(batches):
+                n_recorded += self._write_group(group)
+                n_dropped -= sum(len(batch.draft.reasons) for batch in group)
+            if outcomes:
+                self._current().write(frame(Kind.OUTCOMES, np.array(outcomes, OUTCOME).tobytes()))
+                n_dropped -= len(outcomes)
+        except OSError as error:
+            _log.warning("%d decision records were dropped: %s", n_dropped, error)
+            self._end_segment()
+        self.n_recorded += n_recorded
+        with self._lock:
+            self.n_dropped += n_dropped
+
+    def _write_group(self, group: list[Decided]) -> int:
+        first = group[0]
+        if first.terms is not self._terms:
+            self._terms = first.terms
+            self._n_solutions += 1
+        first_request = self._n_requests
+        self._n_requests += sum(len(batch.asked.time_ms) for batch in group)
+        block, exchanges, placements = block_of(
+            group, first_request, self._weights(group), self._config.candidate_limit
+        )
+        auctions = block.auctions
+        if not len(auctions):
+            return 0
+        unlink(auctions, self._erasures.keys)  # who was erased between the decision and now
+        segment = self._current()
+        numbers = segment.numbers
+        auctions["board"], board_frame = numbers.board(first.board)
+        auctions["model"], model_frame = numbers.model(first.model)
+        auctions["exchange"], exchange_frames = numbers.words(exchanges)
+        auctions["placement"], placement_frames = numbers.words(placements)
+        auctions["solution"] = self._n_solutions
+        frames = (board_frame, model_frame, exchange_frames, placement_frames, frame(Kind.AUCTIONS, block.to_bytes()))
+        segment.write(b"".join(frames))
+        return len(auctions)
+
+    def _weights(self, group: list[Decided]) -> Float64:
+        """What each impression stands for: bids for themselves, no-bids for those not drawn, too."""
+        reasons = np.concatenate([np.array(batch.draft.reasons, np.int64) for batch in group])
+        rate = self._config.no_bid_rate
+        drawn = self._rng.random(len(reasons)) < rate
+        return np.where(reasons == 0, 1.0, np.where(drawn, 1.0 / rate if rate else 0.0, 0.0))
+
+    def _current(self) -> Segment:
+        if self._segment is None:
+            self._segment = Segment(self._folder, self._wall_s(), self._erasures.sequence)
+        return self._segment
+
+    def _end_segment(self, clean_until: int | None = None) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close(self._erasures.sequence if clean_until is None else clean_until)
+
+
+def _groups(batches: Sequence[Decided]) -> Iterator[list[Decided]]:
+    """Batches that lie together and share board, model and terms, not too many impressions at once."""
+    for _, same in groupby(batches, key=lambda batch: (id(batch.board), id(batch.model), id(batch.terms))):
+        group: list[Decided] = []
+        n = 0
+        for batch in same:
+            group.append(batch)
+            n += len(batch.draft.reasons)
+            if n >= FRAME_IMPRESSIONS:
+                yield group
+                group, n = [], 0
+        if group:
+            yield group
