@@ -75,9 +75,7 @@ def record(path, tmp_path, log, wall):
 
 def requests(make, n=6, **fields):
     return [
-        make.bid_request(
-            n_impressions=1 + i % 3, bid_request_id=f"auction-{i}", country=("DE", "FR")[i % 2], **fields
-        )
+        make.bid_request(n_impressions=1 + i % 3, bid_request_id=f"auction-{i}", country=("DE", "FR")[i % 2], **fields)
         for i in range(n)
     ]
 
