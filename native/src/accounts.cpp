@@ -30,6 +30,7 @@ void AccountTree::put(int32_t account, const AccountSettings& settings) {
         late_.resize(n);
         disputed_.resize(n);
         days_.resize(n);
+        allotments_.resize(n);
     }
     known_[account] = 1;
     settings_[account] = settings;
@@ -47,6 +48,26 @@ void AccountTree::set_balance(int32_t root, int64_t balance_micros) {
 void AccountTree::set_zone_day(int32_t zone, const ZoneDay& day) {
     if (zone >= static_cast<int32_t>(zones_.size())) zones_.resize(static_cast<size_t>(zone) + 1);
     zones_[zone] = day;
+}
+
+void AccountTree::hold_to_allotments() { held_ = true; }
+
+int64_t AccountTree::set_allotment(int32_t leaf, int32_t day, int64_t micros) {
+    int64_t in_force = std::max(micros, day_totals(leaf, day).committed());
+    std::vector<Allotment>& own = allotments_[leaf];
+    for (auto entry = own.rbegin(); entry != own.rend(); ++entry) {
+        if (entry->day == day) return entry->micros = in_force;
+    }
+    own.push_back(Allotment{day, in_force});
+    return in_force;
+}
+
+int64_t AccountTree::allotted(int32_t leaf, int32_t day) const {
+    const std::vector<Allotment>& own = allotments_[leaf];
+    for (auto entry = own.rbegin(); entry != own.rend(); ++entry) {
+        if (entry->day == day) return entry->micros;
+    }
+    return 0;
 }
 
 int32_t AccountTree::root(int32_t account) const {
@@ -125,6 +146,7 @@ int64_t AccountTree::room_at(int32_t account, int32_t day) const {
     if (limit != kNoLimit) room = limit - totals_[account].committed();
     int64_t daily = settings_[account].daily_micros;
     if (daily != kNoLimit) room = std::min(room, daily - day_totals(account, day).committed());
+    if (held(account)) room = std::min(room, allotted(account, day) - day_totals(account, day).committed());
     return room;
 }
 
@@ -141,6 +163,7 @@ int64_t AccountTree::spendable(int32_t account, int32_t day) const {
         if (limit != kNoLimit) left = std::min(left, limit - totals_[node].used());
         int64_t daily = settings_[node].daily_micros;
         if (daily != kNoLimit) left = std::min(left, daily - day_totals(node, day).used());
+        if (held(node)) left = std::min(left, allotted(node, day) - day_totals(node, day).used());
     }
     return std::max<int64_t>(left, 0);
 }
@@ -167,6 +190,11 @@ int32_t AccountTree::first_violation() const {
         const Totals& own = totals_[node];
         bool negative = own.billed < 0 || own.won < 0 || own.reserved < 0 || own.unused < 0;
         if (negative || own.committed() > in_force(node)) return node;
+        if (held(node)) {
+            for (const Allotment& own : allotments_[node]) {
+                if (day_totals(node, own.day).committed() > own.micros) return node;
+            }
+        }
         if (settings_[node].daily_micros == kNoLimit) continue;
         for (const DayTotals& entry : days_[node]) {
             if (entry.totals.committed() > entry.in_force) return node;

@@ -87,6 +87,37 @@ void spent(Ledger& ledger, In<int32_t> accounts, bool today, Array<int64_t> out)
     for (size_t i = 0; i < accounts.shape(0); ++i) out.data()[i] = ledger.spent(accounts.data()[i], today);
 }
 
+void set_allotments(Ledger& ledger, In<int32_t> leaves, In<int32_t> days, Array<int64_t> micros) {
+    check_rows(days, leaves.shape(0));
+    check_rows(micros, leaves.shape(0));
+    nb::gil_scoped_release unlocked;
+    ledger.set_allotments(leaves.shape(0), leaves.data(), days.data(), micros.data());
+}
+
+void give_back(Ledger& ledger, In<int32_t> leaves, In<int32_t> days) {
+    check_rows(days, leaves.shape(0));
+    nb::gil_scoped_release unlocked;
+    ledger.give_back(leaves.shape(0), leaves.data(), days.data());
+}
+
+// Rows of (allotted, committed, used, billed), flat.
+Array<int64_t> allotted_books(Ledger& ledger, In<int32_t> leaves, In<int32_t> days) {
+    check_rows(days, leaves.shape(0));
+    std::vector<int64_t> flat;
+    for (size_t i = 0; i < leaves.shape(0); ++i) {
+        AllottedBooks row = ledger.allotted_books(leaves.data()[i], days.data()[i]);
+        flat.insert(flat.end(), {row.allotted, row.committed, row.used, row.billed});
+    }
+    return numpy_of(std::move(flat));
+}
+
+// Rows of (leaf, day, committed) of all that is committed, flat.
+Array<int64_t> leaf_days(Ledger& ledger) {
+    std::vector<int64_t> flat;
+    for (const LeafDay& row : ledger.leaf_days()) flat.insert(flat.end(), {row.leaf, row.day, row.committed});
+    return numpy_of(std::move(flat));
+}
+
 nb::bytes bytes_of(const std::string& text) { return nb::bytes(text.data(), text.size()); }
 
 nb::bytes take_records(Ledger& ledger) { return bytes_of(ledger.take_records()); }
@@ -171,6 +202,11 @@ void bind_ledger(nb::module_& m) {
         .def("set_brake_advertiser", &Ledger::set_brake_advertiser, "account"_a, "engaged"_a)
         .def(
             "set_closed", [](Ledger& self, int8_t reason) { self.set_closed(static_cast<Reason>(reason)); }, "reason"_a)
+        .def("hold_to_allotments", &Ledger::hold_to_allotments)
+        .def("set_allotments", &set_allotments, "leaves"_a.noconvert(), "days"_a.noconvert(), "micros"_a.noconvert())
+        .def("give_back", &give_back, "leaves"_a.noconvert(), "days"_a.noconvert())
+        .def("allotted_books", &allotted_books, "leaves"_a.noconvert(), "days"_a.noconvert())
+        .def("leaf_days", &leaf_days)
         .def("freeze", &Ledger::freeze)
         .def("take_tripped", &Ledger::take_tripped)
         .def("reserve", &reserve, "accounts"_a.noconvert(), "cpm"_a.noconvert(), "exchanges"_a.noconvert(), "now_ms"_a,

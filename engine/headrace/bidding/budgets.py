@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum
@@ -11,6 +10,7 @@ from typing import Any, TypedDict
 
 from headrace.bidding.days import time_zone
 from headrace.bidding.journal import Query, get_meta, query_of, set_meta
+from headrace.bidding.sql import Sql
 from headrace.errors import InvalidRequestError, NotFoundError, PreconditionError
 
 MAX_MICROS = 10**17
@@ -93,7 +93,7 @@ def _row(row: tuple[Any, ...]) -> AccountRow:
 
 def balance_of(query: Query, number: int) -> int:
     """Deposits and credits less refunds of an advertiser, micros."""
-    rows = query("SELECT ifnull(sum(amount_micros), 0) FROM ledger_funds WHERE account_number = ?", (number,))
+    rows = query("SELECT coalesce(sum(amount_micros), 0) FROM ledger_funds WHERE account_number = ?", (number,))
     return int(rows[0][0])
 
 
@@ -102,7 +102,7 @@ def settings_version(query: Query) -> int:
     return int(get_meta(query, "settings_version", "0"))
 
 
-def next_version(connection: sqlite3.Connection) -> int:
+def next_version(connection: Sql) -> int:
     """Take the next settings version."""
     version = settings_version(query_of(connection)) + 1
     set_meta(connection, "settings_version", str(version))
@@ -110,7 +110,7 @@ def next_version(connection: sqlite3.Connection) -> int:
 
 
 def audit(
-    connection: sqlite3.Connection, now_ms: int, who: str, action: str, subject: str, change: tuple[str, str], why: str
+    connection: Sql, now_ms: int, who: str, action: str, subject: str, change: tuple[str, str], why: str
 ) -> None:
     """Add one immutable row: who did what to which subject, before and after, and why."""
     connection.execute(
@@ -120,7 +120,7 @@ def audit(
 
 
 def put_account(
-    connection: sqlite3.Connection, account_id: str, patch: SettingsPatch, now_ms: int, who: str, why: str
+    connection: Sql, account_id: str, patch: SettingsPatch, now_ms: int, who: str, why: str
 ) -> AccountRow:
     """Create or change an account, its absent parents included.
 
@@ -180,7 +180,7 @@ def _check(settings: AccountSettings) -> None:
 
 
 def _write(
-    connection: sqlite3.Connection,
+    connection: Sql,
     account_id: str,
     parent: int,
     old: AccountRow | None,
@@ -191,20 +191,28 @@ def _write(
     version = next_version(connection)
     number = old.number if old is not None else _next_number(connection)
     values = asdict(settings)
-    connection.execute(
-        f"INSERT OR REPLACE INTO ledger_accounts({_COLUMNS}) VALUES ({', '.join('?' * (4 + len(values)))})",
-        (number, account_id, parent, version, *values.values()),
-    )
+    write_account(connection, AccountRow(number, account_id, parent, settings, version))
     before = json.dumps(asdict(old.settings)) if old is not None else ""
     audit(connection, now_ms, who, "set_account", account_id, (before, json.dumps(values)), why)
     return AccountRow(number, account_id, parent, settings, version)
 
 
-def _next_number(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT ifnull(max(account_number) + 1, 0) FROM ledger_accounts").fetchone()[0])
+def write_account(connection: Sql, row: AccountRow) -> None:
+    """Write an account's row as it is; no audit."""
+    values = (row.number, row.account_id, row.parent, row.version, *asdict(row.settings).values())
+    updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[1:])
+    connection.execute(
+        f"INSERT INTO ledger_accounts({_COLUMNS}) VALUES ({', '.join('?' * len(values))}) "
+        f"ON CONFLICT(account_number) DO UPDATE SET {updates}",
+        values,
+    )
 
 
-def put_fund(connection: sqlite3.Connection, entry_id: str, number: int, amount_micros: int, now_ms: int) -> bool:
+def _next_number(connection: Sql) -> int:
+    return int(connection.execute("SELECT coalesce(max(account_number) + 1, 0) FROM ledger_accounts").fetchone()[0])
+
+
+def put_fund(connection: Sql, entry_id: str, number: int, amount_micros: int, now_ms: int) -> bool:
     """Book an entry on an advertiser's balance; False when the entry is there already.
 
     Raises PreconditionError when the same entry id named another amount or advertiser, InvalidRequestError when the
@@ -230,7 +238,7 @@ def put_fund(connection: sqlite3.Connection, entry_id: str, number: int, amount_
 
 
 def put_brake(
-    connection: sqlite3.Connection, exchange: str, advertiser_id: str, engaged: bool, by: tuple[int, str, str]
+    connection: Sql, exchange: str, advertiser_id: str, engaged: bool, by: tuple[int, str, str]
 ) -> None:
     """Engage or release a brake on an exchange, an advertiser, or (both empty) on everything.
 
@@ -243,7 +251,11 @@ def put_brake(
         raise NotFoundError("advertiser_id", advertiser_id, "an advertiser that has an account")
     key = (exchange, advertiser_id)
     if engaged:
-        connection.execute("INSERT OR REPLACE INTO ledger_brakes VALUES (?, ?, ?, ?, ?)", (*key, reason, who, now_ms))
+        connection.execute(
+            "INSERT INTO ledger_brakes VALUES (?, ?, ?, ?, ?) ON CONFLICT(exchange, advertiser_id) "
+            "DO UPDATE SET reason = excluded.reason, who = excluded.who, since_ms = excluded.since_ms",
+            (*key, reason, who, now_ms),
+        )
     else:
         connection.execute("DELETE FROM ledger_brakes WHERE exchange = ? AND advertiser_id = ?", key)
     next_version(connection)
@@ -251,7 +263,7 @@ def put_brake(
     audit(connection, now_ms, who, "brake", subject, ("", "engaged" if engaged else "released"), reason)
 
 
-def put_fence(connection: sqlite3.Connection, reason: str, by: tuple[int, str, str]) -> None:
+def put_fence(connection: Sql, reason: str, by: tuple[int, str, str]) -> None:
     """Fence the ledger for a reason; an empty one takes the fence away."""
     now_ms, who, why = by
     before = get_meta(query_of(connection), "fenced")

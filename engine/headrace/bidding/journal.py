@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.bidding.sql import Sql
 from headrace.errors import LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
 
@@ -90,7 +91,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def query_of(connection: sqlite3.Connection) -> Query:
+def query_of(connection: Sql) -> Query:
     """Reads through the writer's own connection, inside its transaction."""
     return lambda text, parameters: connection.execute(text, parameters).fetchall()
 
@@ -101,9 +102,11 @@ def get_meta(query: Query, key: str, default: str = "") -> str:
     return str(rows[0][0]) if rows else default
 
 
-def set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
+def set_meta(connection: Sql, key: str, value: str) -> None:
     """Set one value of ledger_meta."""
-    connection.execute("INSERT OR REPLACE INTO ledger_meta VALUES (?, ?)", (key, value))
+    connection.execute(
+        "INSERT INTO ledger_meta VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value", (key, value)
+    )
 
 
 def last_sequence(query: Query) -> int:

@@ -30,6 +30,12 @@ struct DayTotals {
     int64_t in_force = 0;  // the daily limit in force; meaningless without a daily limit
 };
 
+// What a leaf may commit on one budget day, where an authority outside says so.
+struct Allotment {
+    int32_t day = 0;
+    int64_t micros = 0;
+};
+
 struct AccountSettings {
     int32_t parent = -1;
     int64_t lifetime_micros = kNoLimit;
@@ -54,6 +60,11 @@ class AccountTree {
     void put(int32_t account, const AccountSettings& settings);
     void set_balance(int32_t root, int64_t balance_micros);
     void set_zone_day(int32_t zone, const ZoneDay& day);
+    // From now on a leaf commits on a budget day what is allotted to it there, beside its limits; at first nothing.
+    void hold_to_allotments();
+    // Never below what is committed; returns what is in force.
+    int64_t set_allotment(int32_t leaf, int32_t day, int64_t micros);
+    int64_t allotted(int32_t leaf, int32_t day) const;
 
     int32_t size() const { return static_cast<int32_t>(settings_.size()); }
     bool known(int64_t account) const { return account >= 0 && account < size() && known_[account]; }
@@ -91,6 +102,7 @@ class AccountTree {
     void restate_in_force();
 
    private:
+    bool held(int32_t account) const { return held_ && is_leaf(account); }
     DayTotals& day_entry(int32_t account, int32_t day);
     void lower_in_force(int32_t account);
 
@@ -102,6 +114,8 @@ class AccountTree {
     std::vector<int64_t> late_;
     std::vector<int64_t> disputed_;
     std::vector<std::vector<DayTotals>> days_;
+    std::vector<std::vector<Allotment>> allotments_;
+    bool held_ = false;
     std::vector<ZoneDay> zones_ = {ZoneDay{}};
 };
 

@@ -28,6 +28,7 @@ enum class Reason : int8_t {
     kFenced = 5,
     kMaxBid = 6,
     kNeedLease = 7,  // never leaves the engine: plan a lease, then ask again
+    kAuthority = 8,  // whoever allots the money is not reached
 };
 
 enum class NoticeKind : int8_t { kWin = 1, kBilling = 2, kLoss = 3, kCloseLost = 4, kCloseBilled = 5 };
@@ -79,6 +80,19 @@ struct AccountReport {
     int64_t stranded;
 };
 
+struct AllottedBooks {
+    int64_t allotted;
+    int64_t committed;
+    int64_t used;
+    int64_t billed;
+};
+
+struct LeafDay {
+    int32_t leaf;
+    int32_t day;
+    int64_t committed;
+};
+
 class Ledger {
    public:
     explicit Ledger(const LedgerOptions& options) : options_(options) {}
@@ -91,6 +105,15 @@ class Ledger {
     void set_brake_advertiser(int32_t root, bool engaged);
     void set_closed(Reason reason);  // kOk: open; otherwise every reserve answers the reason
     void freeze();                   // from now on nothing changes: no slot, no state, no record
+    // From now on leaves commit what is allotted to them only.
+    void hold_to_allotments();
+    // Row i of micros comes back as what is in force: never below what is committed.
+    void set_allotments(size_t n, const int32_t* leaves, const int32_t* days, int64_t* micros);
+    // Closes the leaves' leases of these days and lowers what is allotted to what is committed then. It may be told to
+    // others once the journal's records so far are committed.
+    void give_back(size_t n, const int32_t* leaves, const int32_t* days);
+    AllottedBooks allotted_books(int32_t leaf, int32_t day);
+    std::vector<LeafDay> leaf_days();
     // Advertisers that the spend-rate breaker stopped since the last call.
     std::vector<int32_t> take_tripped();
 

@@ -1,0 +1,330 @@
+"""The authority: one transactional account tree from which several processes are allotted what they may spend."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from headrace.authority.database import Database, open_database
+from headrace.authority.grants import NEED_MS, Change, Grants, Slices
+from headrace.authority.schema import FIRST_KEY, SCHEMA_VERSION, HolderState
+from headrace.authority.settings import AuthorityConfig
+from headrace.authority.tree import Key, Tree
+from headrace.bidding.budgets import audit
+from headrace.bidding.journal import get_meta, query_of, set_meta
+from headrace.bidding.sql import Sql
+from headrace.errors import ConfigError, HolderRefusedError
+
+T = TypeVar("T")
+
+LIVE_MS = 10_000
+"""A holder that renewed within this time counts as live."""
+
+
+class Claim(NamedTuple):
+    """Who renews: the holder, its epoch, and the renewal's number, one more than that of the last one."""
+
+    holder: str
+    epoch: int
+    number: int
+
+
+class Amounts(NamedTuple):
+    """One line item's amounts of one holder in all, micros; see `headrace.bidding.ledger.AccountState`."""
+
+    account: int
+    billed: int
+    won: int
+    reserved: int
+    unused: int
+    late: int
+    disputed: int
+    stranded: int
+
+
+class Report(NamedTuple):
+    """What a renewal tells beside its changes: the last sequence of the holder's journal, reservations asked for a
+    minute, and amounts of line items that changed."""
+
+    sequence: int
+    rate: int
+    amounts: Sequence[Amounts] = ()
+
+
+class Registration(NamedTuple):
+    """The new epoch, the authority's own number, and all allotments: account, day, micros.
+
+    brought_in_micros : by how much the holder's books were above what was allotted to it; that much is allotted now.
+    """
+
+    epoch: int
+    authority_id: str
+    allotments: list[tuple[int, int, int]]
+    brought_in_micros: int
+
+
+class View(NamedTuple):
+    """How things stand.
+
+    epoch, state : the holder's own.   settings_version, totals_version : grow with every change.
+    live : holders that count.   rates : of all of them.   needs : nodes below which others wait for money.
+    notices : whether some wait for the holder.
+    """
+
+    epoch: int
+    state: HolderState
+    settings_version: int
+    totals_version: int
+    live: int
+    rates: int
+    needs: list[int]
+    notices: bool
+
+
+class Renewal(NamedTuple):
+    """What is allotted now for each change's account and day, in their order; and how things stand."""
+
+    allotted: list[int]
+    view: View
+
+
+class Authority:
+    """Allots money to holders; any number of processes may have one open on the same database.
+
+    At every moment, for each node: the sum of what is allotted below it <= its limits and its balance, where none was
+    cut below what was allotted already. What a holder has spent stays in its allotment.
+
+    clock_ms : ms since 1970 UTC; used for who is live, and how long one waits for others, never for money.
+
+    Every method raises AuthorityUnreachableError; what was done then is not known, and every method may be called again
+    with the same arguments.
+    """
+
+    def __init__(
+        self, config: AuthorityConfig, database: Database | None = None, clock_ms: Callable[[], int] | None = None
+    ) -> None:
+        self.config = config
+        self.database = open_database(config) if database is None else database
+        self.now_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self._tree = Tree()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.database.close()
+
+    # -- holders
+
+    def register(
+        self, holder: str, known_authority: str, sequence: int, committed: Sequence[tuple[int, int, int]]
+    ) -> Registration:
+        """Begin the holder's next epoch; calls of the last one are refused from now on. What was allotted stays so.
+
+        known_authority : the number of the authority that its folder belongs to; empty: to none yet.
+        sequence : the last sequence of its journal.   committed : account, day and micros, all there are.
+
+        Raises HolderRefusedError when it is fenced, belongs to another authority, or its journal is older than one
+        that was told of before.
+        """
+
+        def job(sql: Sql) -> Registration:
+            query, now_ms = query_of(sql), self.now_ms()
+            authority = authority_id(sql)
+            if known_authority not in ("", authority):
+                raise HolderRefusedError(
+                    "this data folder", known_authority, f"one of the authority {authority}", "check authority.url"
+                )
+            last = self._check_entry(sql, holder, sequence)
+            self._tree.refresh(query)
+            self._make_key(sql, holder, now_ms)
+            epoch = last + 1
+            isolation_ms = self.config.isolation_s * 1000
+            sql.execute(
+                "INSERT INTO authority_holders VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?) ON CONFLICT(holder) DO UPDATE SET "
+                "name = excluded.name, epoch = excluded.epoch, number = 0, state = excluded.state, "
+                "seen_ms = excluded.seen_ms, sequence = excluded.sequence, isolation_ms = excluded.isolation_ms",
+                (holder, self.config.name, epoch, HolderState.LIVE, now_ms, sequence, isolation_ms),
+            )
+            brought_in = self._bring_in(sql, holder, committed, now_ms)
+            rows = sql.execute(
+                "SELECT account, day, allotted FROM authority_allotments WHERE holder = ? AND allotted > 0", (holder,)
+            ).fetchall()
+            return Registration(epoch, authority, [(row[0], row[1], row[2]) for row in rows], brought_in)
+
+        return self.database.write(job)
+
+    def renew(self, claim: Claim, changes: Sequence[Change], report: Report) -> Renewal:
+        """Give back, report and ask, all at once; the same claim again changes nothing and answers the same.
+
+        Raises HolderRefusedError: of another epoch, fenced, or with numbers that do not follow (then register again).
+        """
+        keys = [(change.account, change.day) for change in changes]
+
+        def job(sql: Sql) -> Renewal:
+            now_ms = self.now_ms()
+            last = self._check_claim(sql, claim)
+            self._tree.refresh(query_of(sql))
+            grants = Grants(sql, self._tree, claim.holder, keys, now_ms)
+            if claim.number != last:
+                self._renew(sql, claim, changes, report, grants)
+            return Renewal([grants.allotted.get(key, 0) for key in keys], self._view(sql, claim.holder, now_ms))
+
+        return self.database.write(job)
+
+    def look(self, holder: str) -> View:
+        """How things stand; changes nothing."""
+        return self.database.read(lambda sql: self._view(sql, holder, self.now_ms()))
+
+    def leave(self, claim: Claim, changes: Sequence[Change], report: Report) -> None:
+        """A last renewal, after which the holder does not count as live until it registers again."""
+        self.renew(claim, changes, report)
+
+        def job(sql: Sql) -> None:
+            sql.execute(
+                "UPDATE authority_holders SET state = ?, rate = 0 WHERE holder = ? AND epoch = ? AND state = ?",
+                (HolderState.GONE, claim.holder, claim.epoch, HolderState.LIVE),
+            )
+            sql.execute("DELETE FROM authority_needs WHERE holder = ?", (claim.holder,))
+
+        self.database.write(job)
+
+    def rotate_key(self, holder: str) -> None:
+        """Make another signing key for a holder; it signs with it once it has read the settings anew."""
+
+        def job(sql: Sql) -> None:
+            self._make_key(sql, holder, self.now_ms(), another=True)
+            _next(sql, "settings_version")
+
+        self.database.write(job)
+
+    # -- parts of the jobs
+
+    def _check_entry(self, sql: Sql, holder: str, sequence: int) -> int:
+        row = sql.execute("SELECT epoch, state, sequence FROM authority_holders WHERE holder = ?", (holder,)).fetchone()
+        if row is None:
+            return 0
+        epoch, state, last = row
+        if state == HolderState.FENCED:
+            raise HolderRefusedError(
+                f"the holder {holder} is fenced", hint=f"headrace authority lift {holder}, once its books are right"
+            )
+        if sequence < last:
+            raise HolderRefusedError(
+                "the ledger's journal", sequence, f"sequence {last}, which it had", "restore the newer data folder"
+            )
+        return int(epoch)
+
+    def _check_claim(self, sql: Sql, claim: Claim) -> int:
+        """The number of the holder's last renewal."""
+        row = sql.execute(
+            "SELECT epoch, number, state FROM authority_holders WHERE holder = ?", (claim.holder,)
+        ).fetchone()
+        epoch, number, state = row if row is not None else (0, 0, HolderState.LIVE)
+        if epoch > claim.epoch or state == HolderState.FENCED:
+            raise HolderRefusedError(
+                "epoch", claim.epoch, f"{epoch}: the holder was fenced or registered again", "it bids no more"
+            )
+        if epoch < claim.epoch or not number <= claim.number <= number + 1:
+            raise LostRenewalError("renewal", claim.number, f"{number + 1} of epoch {epoch}", "register again")
+        return int(number)
+
+    def _make_key(self, sql: Sql, holder: str, now_ms: int, another: bool = False) -> None:
+        if not another and sql.execute("SELECT 1 FROM authority_keys WHERE holder = ?", (holder,)).fetchone():
+            return
+        last = sql.execute("SELECT coalesce(max(key_id), 0) FROM authority_keys").fetchone()[0]
+        key = max(int(last) + 1, FIRST_KEY)
+        sql.execute("INSERT INTO authority_keys VALUES (?, ?, ?, ?)", (key, holder, secrets.token_hex(32), now_ms))
+        _next(sql, "settings_version")
+
+    def _bring_in(self, sql: Sql, holder: str, committed: Sequence[tuple[int, int, int]], now_ms: int) -> int:
+        keys = [(account, day) for account, day, _ in committed]
+        grants = Grants(sql, self._tree, holder, keys, now_ms)
+        missing: dict[Key, int] = {}
+        for account, day, micros in committed:
+            lacks = micros - grants.allotted.get((account, day), 0)
+            if lacks > 0:
+                missing[account, day] = lacks
+                grants.move((account, day), lacks, 0)
+        if missing:
+            grants.save(_next(sql, "totals_version"))
+            audit(sql, now_ms, holder, "bring_in", holder, ("", repr(missing)), "its books are above its allotments")
+        return sum(missing.values())
+
+    def _renew(self, sql: Sql, claim: Claim, changes: Sequence[Change], report: Report, grants: Grants) -> None:
+        now_ms = self.now_ms()
+        for change in changes:
+            grants.apply(change)
+        wishes = [change for change in changes if change.least > 0]
+        if wishes and not get_meta(query_of(sql), "fenced"):
+            live, _ = self._live(sql, now_ms)
+            slices = Slices(self.config.slice_share, max(live, 1), self.config.slice_max_micros)
+            for change in wishes:
+                grants.grant(change, slices)
+        version = _next(sql, "totals_version") if changes or report.amounts else 0
+        grants.save(version)
+        columns = Amounts._fields[1:]
+        sql.executemany(
+            f"INSERT INTO authority_books VALUES ({', '.join('?' * (len(columns) + 3))}) ON CONFLICT(holder, account) "
+            f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in (*columns, 'version'))}",
+            [(claim.holder, *row, version) for row in report.amounts],
+        )
+        sql.execute(
+            "UPDATE authority_holders SET number = ?, seen_ms = ?, sequence = ?, rate = ?, state = ? WHERE holder = ?",
+            (claim.number, now_ms, report.sequence, report.rate, HolderState.LIVE, claim.holder),
+        )
+
+    def _live(self, sql: Sql, now_ms: int) -> tuple[int, int]:
+        row = sql.execute(
+            "SELECT count(*), coalesce(sum(rate), 0) FROM authority_holders WHERE state = ? AND seen_ms > ?",
+            (HolderState.LIVE, now_ms - LIVE_MS),
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def _view(self, sql: Sql, holder: str, now_ms: int) -> View:
+        versions = dict(
+            sql.execute(
+                "SELECT key, value FROM ledger_meta WHERE key = 'settings_version' OR key = 'totals_version'"
+            ).fetchall()
+        )
+        own = sql.execute("SELECT epoch, state FROM authority_holders WHERE holder = ?", (holder,)).fetchone()
+        needs = sql.execute(
+            "SELECT DISTINCT node FROM authority_needs WHERE holder <> ? AND until_ms > ? AND until_ms <= ?",
+            (holder, now_ms, now_ms + 2 * NEED_MS),
+        ).fetchall()
+        notices = sql.execute("SELECT 1 FROM authority_notices WHERE holder = ? LIMIT 1", (holder,)).fetchone()
+        live, rates = self._live(sql, now_ms)
+        return View(
+            epoch=own[0] if own else 0,
+            state=HolderState(own[1] if own else HolderState.GONE),
+            settings_version=int(versions.get("settings_version", 0)),
+            totals_version=int(versions.get("totals_version", 0)),
+            live=live,
+            rates=rates,
+            needs=[row[0] for row in needs],
+            notices=notices is not None,
+        )
+
+
+class LostRenewalError(HolderRefusedError):
+    """The authority does not know of renewals that it answered: a standby that lagged behind, or a backup."""
+
+
+def authority_id(sql: Sql) -> str:
+    """The authority's own random number; made at the first call. Raises ConfigError for a later version's tables."""
+    query = query_of(sql)
+    found = get_meta(query, "authority_id")
+    if not found:
+        found = secrets.token_hex(8)
+        set_meta(sql, "authority_id", found)
+        set_meta(sql, "schema", str(SCHEMA_VERSION))
+    if int(get_meta(query, "schema", "1")) > SCHEMA_VERSION:
+        raise ConfigError("the authority's tables are of a later version", hint="install that version here")
+    return found
+
+
+def _next(sql: Sql, name: str) -> int:
+    """Take the next number of a counter in ledger_meta."""
+    value = int(get_meta(query_of(sql), name, "0")) + 1
+    set_meta(sql, name, str(value))
+    return value

