@@ -68,7 +68,10 @@ def extensions() -> list[Extension]:
 setup(
     packages=[name for root in ROOTS.values() for name in find_packages(root)],
     package_dir={name: f"{root}/{name}" for name, root in ROOTS.items()},
-    package_data={"headrace": ["py.typed", "*.pyi", "v1/*.pyi"], "headrace_training": ["py.typed"]},
+    package_data={
+        "headrace": ["py.typed", "*.pyi", "v1/*.pyi", "simulate/scenarios/*.toml"],
+        "headrace_training": ["py.typed"],
+    },
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildNative},
 )

@@ -15,6 +15,7 @@ from headrace.commands.doctor import doctor
 from headrace.commands.keys import app as keys
 from headrace.commands.migrate import migrate
 from headrace.commands.options import DEFAULT_ADDRESS, At, Ca, Certificate, ConfigFile, KeyFile, Tenant, connection
+from headrace.commands.simulate import simulate
 from headrace.commands.warm import warm
 from headrace.errors import (
     ArtifactError,
@@ -47,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (backup, restore, fence, migrate, doctor, warm):
+for command in (backup, restore, fence, migrate, doctor, warm, simulate):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

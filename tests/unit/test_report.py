@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from headrace import page
 from headrace.events.log import NewEvent
-from headrace_training import page
+from headrace.page import Section, write_page
+from headrace.plots import bars, curves, points
 from headrace_training.cli import main
 from headrace_training.ingest import open_log
 from headrace_training.metrics import Catalogue, Outcome
-from headrace_training.page import Section, write_page
-from headrace_training.plots import bars, curves, points
 from headrace_training.report import lorenz, report_search
 from headrace_training.results import complete
 from headrace_training.search import Problem, Trial

@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 
 from headrace.artifact_format import Manifest
+from headrace.page import Section, missing, number, write_page
+from headrace.plots import bars, curves, points
 from headrace.types import Float64, Int64
 from headrace_training.metrics import Catalogue, Outcome
-from headrace_training.page import Section, can_write, number, write_page
-from headrace_training.plots import bars, curves, points
+from headrace_training.progress import say
 from headrace_training.search import Problem, Trial
 from headrace_training.space import Real, Whole
 
@@ -46,7 +47,7 @@ SLICES = {
 
 def report_evaluation(folder: Path, report: Mapping[str, Any], outcome: Outcome, catalogue: Catalogue) -> None:
     """Accuracy with intervals, for whom, what is covered, and how the model came about."""
-    if not can_write():
+    if not _can_write():
         return
     shown = np.bincount(outcome.ranked[outcome.ranked >= 0], minlength=len(catalogue.item_ids))
     sections = [
@@ -58,7 +59,20 @@ def report_evaluation(folder: Path, report: Mapping[str, Any], outcome: Outcome,
         _table("Parameters", report["parameters"]),
         _table("The run", {name: report[name] for name in RUN_FIELDS if name in report}),
     ]
-    write_page(folder / PAGE, f"{report['model']} on {report['format']}", sections)
+    _write(folder / PAGE, f"{report['model']} on {report['format']}", sections)
+
+
+def _can_write() -> bool:
+    """Whether the packages are there; says so when they are not."""
+    lacking = missing()
+    if lacking:
+        say(f"no HTML report: {' and '.join(lacking)} not installed; pip install 'headrace[train]'")
+    return not lacking
+
+
+def _write(path: Path, title: str, sections: Sequence[Section]) -> None:
+    write_page(path, title, sections)
+    say(f"report: {path}")
 
 
 RUN_FIELDS = (
@@ -148,7 +162,7 @@ def report_fit(path: Path, manifest: Manifest, calibration: tuple[Float64, Float
 
     calibration : raw scores, ascending, and the probabilities they stand for.
     """
-    if not can_write():
+    if not _can_write():
         return
     found = manifest.metrics
     chosen = {name.removeprefix("chosen_"): value for name, value in found.items() if name.startswith("chosen_")}
@@ -163,7 +177,7 @@ def report_fit(path: Path, manifest: Manifest, calibration: tuple[Float64, Float
         _table("Parameters", {**manifest.parameters, **blend}),
         _table("The run", {name: getattr(manifest, name) for name in MANIFEST_FIELDS}),
     ]
-    write_page(path, f"Version {manifest.version}", sections)
+    _write(path, f"Version {manifest.version}", sections)
 
 
 SERVED = ("recall", "ndcg", "coverage", "factors_recall", "factors_ndcg", "factors_coverage")
@@ -187,7 +201,7 @@ def _calibration(learned: tuple[Float64, Float64], reliability: Sequence[tuple[f
 
 def report_search(folder: Path, problem: Problem, trials: Sequence[Trial], best: Trial) -> None:
     """How the best value grew over trials and time, what each parameter did, and the best trials."""
-    if not can_write():
+    if not _can_write():
         return
     measured = [(n, trial) for n, trial in enumerate(trials, start=1) if trial.value is not None]
     of_model = {name: [pair for pair in measured if pair[1].model == name] for name in problem.spaces}
@@ -199,7 +213,7 @@ def report_search(folder: Path, problem: Problem, trials: Sequence[Trial], best:
         _table(f"Best: {best.model}", {**best.parameters, problem.metric: best.value}),
         _best_trials(problem.metric, measured),
     ]
-    write_page(folder / PAGE, f"Search on {problem.format}", sections)
+    _write(folder / PAGE, f"Search on {problem.format}", sections)
 
 
 def _search_plots(

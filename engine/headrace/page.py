@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from headrace_training.progress import say
-
 NEEDED = ("matplotlib", "jinja2")
 
 TEMPLATE = """<!doctype html>
@@ -56,16 +54,13 @@ class Section:
     rows: Sequence[Sequence[str]] = ()
 
 
-def can_write() -> bool:
-    """Whether the packages are there; says so when they are not."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        say(f"no HTML report: {' and '.join(missing)} not installed; pip install 'headrace[train]'")
-    return not missing
+def missing() -> list[str]:
+    """Packages that pages need and that are not installed."""
+    return [name for name in NEEDED if find_spec(name) is None]
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write the file whole or not at all, and say where it is. OSError when it cannot be written."""
+    """Write the file whole or not at all. OSError when it cannot be written."""
     from jinja2 import Environment, StrictUndefined
 
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE)
@@ -73,7 +68,6 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(template.render(title=title, sections=sections), encoding="utf-8", errors="replace")
     os.replace(part, path)
-    say(f"report: {path}")
 
 
 def number(value: object) -> str:

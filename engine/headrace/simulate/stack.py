@@ -1,0 +1,114 @@
+"""The real bidder of a scenario: store, ledger, campaigns and engine as a server wires them, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from headrace.bidding.campaigns import CampaignStore
+from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome
+from headrace.bidding.predict import BidModel
+from headrace.bidding.settings import BiddingConfig
+from headrace.events.store import DATABASE, Store
+from headrace.simulate.loading import Plan
+from headrace.simulate.people import Visitors
+from headrace.simulate.post import Mail
+from headrace.simulate.scenario import Edit
+from headrace.types import Int8, Int64
+from headrace.v1 import campaigns_pb2 as pb
+
+UNLIMITED_MICROS = 10**15
+WHO = "scenario"
+
+
+class Stack:
+    """Opens and closes as a server does at its start and at SIGTERM; the folder keeps what must survive.
+
+    clock_ms : the market's time, which is the ledger's, too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        model: BidModel,
+        visitors: Visitors,
+        clock_ms: Callable[[], int],
+        bidding: BiddingConfig,
+        ledger: LedgerConfig,
+    ) -> None:
+        self.folder = folder
+        self._plan, self._model, self._visitors = plan, model, visitors
+        self._clock_ms, self._bidding, self._ledger = clock_ms, bidding, ledger
+        self.open()
+
+    def open(self) -> None:
+        """Recover the books and bid on; the first time, deposit the money and create the campaigns."""
+        self.store = Store(self.folder / DATABASE)
+        self.ledger = Ledger(self.folder, self.store, clock_ms=self._clock_ms, config=self._ledger)
+        if not self.ledger.try_acquire():
+            raise AssertionError("the ledger of a fresh folder has no other owner")
+        self.campaigns = CampaignStore(
+            self.store, self.ledger, max_bid_cpm=self._bidding.max_bid_cpm_micros, clock_ms=self._clock_ms
+        )
+        for campaign in self._plan.campaigns:
+            advertiser = campaign.advertiser_id
+            amount = self._plan.scenario.deposits.get(advertiser, UNLIMITED_MICROS)
+            if amount:
+                self.campaigns.fund(f"deposit of {advertiser}", advertiser, amount, campaign.currency, WHO)
+        if not self.campaigns.board.campaigns:
+            for campaign in self._plan.campaigns:
+                self.campaigns.create(campaign, WHO)
+        find = {item: row for row, item in enumerate(_item_ids(self._plan))}
+        self.engine = BiddingEngine(
+            self.ledger,
+            self.campaigns.board,
+            self._model,
+            self._visitors,
+            lambda item_id: find.get(item_id, -1),
+            self._bidding,
+            monotonic=lambda: 0.0,
+        )
+        self.campaigns.subscribe(self.engine.set_board)
+
+    def close(self) -> None:
+        """Return leases, record what is open, let go of the files."""
+        self.ledger.release()
+        self.store.close()
+
+    def edit(self, edit: Edit) -> None:
+        """Change a campaign as somebody would through the service."""
+        campaign = pb.Campaign()
+        campaign.CopyFrom(self.campaigns.get(edit.campaign_id))
+        if edit.daily_micros is not None:
+            campaign.limits.daily_micros = edit.daily_micros
+        if edit.lifetime_micros is not None:
+            campaign.limits.lifetime_micros = edit.lifetime_micros
+        if edit.paused is not None:
+            campaign.paused = edit.paused
+        self.campaigns.update(campaign, WHO)
+
+    def hear(self, mail: Mail, now_ms: int) -> Int8:
+        """Settle notices and learn from the accepted ones, as the service does; returns n outcomes."""
+        outcomes = self.ledger.notify(mail.types, mail.tokens, mail.prices_cpm, now_ms)
+        good = np.flatnonzero(outcomes == NoticeOutcome.ACCEPTED).tolist()
+        tokens = [mail.tokens[row] for row in good]
+        self.engine.learn(
+            mail.types[good].tolist(), tokens, _known(mail.prices_cpm[good]), _known(mail.minimum_cpm[good])
+        )
+        return outcomes
+
+    def accounts(self) -> dict[str, AccountState]:
+        """Every node of the money tree by its account id."""
+        return {state.account_id: state for state in self.ledger.accounts()}
+
+
+def _known(amounts: Int64) -> list[int | None]:
+    return [None if amount < 0 else amount for amount in amounts.tolist()]
+
+
+def _item_ids(plan: Plan) -> list[str]:
+    return [plan.campaigns[i].line_items[j].item_ids[0] for i, j in plan.lines]
