@@ -67,6 +67,20 @@ def postgres() -> Iterator[Any]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def desks() -> ModuleType:
+    """The module tests/desks.py."""
+    return _module("desks")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, desks: ModuleType) -> Iterator[Any]:
+    """A ledger with one funded line item."""
+    made = desks.Desk(tmp_path).fill()
+    yield made
+    made.close()
+
+
 def _module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None

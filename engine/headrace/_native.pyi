@@ -314,6 +314,7 @@ class Ledger:
         days: npt.NDArray[np.int32],
         cpm: npt.NDArray[np.int64],
         prices: npt.NDArray[np.int64],
+        exchanges: npt.NDArray[np.uint16],
         now_ms: int,
         outcomes: npt.NDArray[np.int8],
     ) -> int: ...

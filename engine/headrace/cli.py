@@ -13,6 +13,7 @@ import typer
 from headrace.commands.backup import backup, fence, restore
 from headrace.commands.doctor import doctor
 from headrace.commands.keys import app as keys
+from headrace.commands.ledger import app as ledger
 from headrace.commands.migrate import migrate
 from headrace.commands.options import DEFAULT_ADDRESS, At, Ca, Certificate, ConfigFile, KeyFile, Tenant, connection
 from headrace.commands.simulate import simulate
@@ -51,6 +52,7 @@ app = typer.Typer(
 for command in (backup, restore, fence, migrate, doctor, warm, simulate):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(ledger, name="ledger")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ void Ledger::put_account(int32_t account, const AccountSettings& settings, int64
     Guard guard(mutex_);
     tree_.put(account, settings);
     if (settings.parent < 0) tree_.set_balance(account, balance_micros);
+    write_limits(account, log_);
     size_t n = static_cast<size_t>(tree_.size());
     current_.resize(n);
     standby_.resize(n);
@@ -31,6 +32,7 @@ void Ledger::set_brake_all(bool engaged) {
 
 void Ledger::set_brake_exchange(int32_t exchange, bool engaged) {
     Guard guard(mutex_);
+    if (exchange < 0 || exchange > 0xFFFF) throw std::invalid_argument("brake: exchanges have numbers up to 65535");
     if (exchange >= static_cast<int32_t>(brake_exchange_.size())) brake_exchange_.resize(static_cast<size_t>(exchange) + 1);
     brake_exchange_[exchange] = engaged;
 }
@@ -74,7 +76,7 @@ int Ledger::reserve(const ReserveBatch& batch, int64_t now_ms, int64_t issued_ms
         Reason reason = refuse(account, batch.cpm[i], batch.exchanges[i], now_ms);
         if (reason == Reason::kOk) {
             const Lease* lease = nullptr;
-            reason = take(account, batch.cpm[i], issued_ms, &lease, &batch.serials[i]);
+            reason = take(account, batch.cpm[i], batch.exchanges[i], issued_ms, &lease, &batch.serials[i]);
             batch.leases[i] = lease != nullptr ? lease->id : 0;
             batch.days[i] = lease != nullptr ? lease->day : 0;
         }
@@ -86,14 +88,16 @@ int Ledger::reserve(const ReserveBatch& batch, int64_t now_ms, int64_t issued_ms
 
 Reason Ledger::refuse(int32_t account, int64_t cpm, int32_t exchange, int64_t now_ms) const {
     if (closed_ != Reason::kOk) return closed_;
-    if (!tree_.known(account) || exchange < 0) throw std::invalid_argument("reserve: no such account or exchange");
-    bool exchange_braked = exchange < static_cast<int32_t>(brake_exchange_.size()) && brake_exchange_[exchange];
+    if (!tree_.known(account)) throw std::invalid_argument("reserve: no such account or exchange");
+    size_t number = static_cast<size_t>(exchange & 0xFFFF);
+    bool exchange_braked = number < brake_exchange_.size() && brake_exchange_[number];
     if (brake_all_ || exchange_braked || brake_advertiser_[tree_.root(account)]) return Reason::kBrake;
     if (options_.max_bid_cpm_micros > 0 && cpm > options_.max_bid_cpm_micros) return Reason::kMaxBid;
     return tree_.in_flight(account, now_ms) ? Reason::kOk : Reason::kBudget;
 }
 
-Reason Ledger::take(int32_t account, int64_t cpm, int64_t issued_ms, const Lease** used, int64_t* serial) {
+Reason Ledger::take(int32_t account, int64_t cpm, int32_t exchange, int64_t issued_ms, const Lease** used,
+                    int64_t* serial) {
     int64_t micros = ceil_micros(cpm);
     int32_t day = tree_.today(account).day;
     Lease* lease = usable(account, micros, day);
@@ -105,7 +109,8 @@ Reason Ledger::take(int32_t account, int64_t cpm, int64_t issued_ms, const Lease
         return Reason::kNeedLease;
     }
     uint32_t next = static_cast<uint32_t>(lease->entries.size());
-    int64_t slot = slots_.put(lease->id, next, cpm, issued_ms);
+    uint16_t named = static_cast<uint16_t>(static_cast<uint32_t>(exchange) >> 16);
+    int64_t slot = slots_.put(lease->id, next, named, cpm, issued_ms);
     if (slot < 0) return Reason::kJournalUnavailable;
     lease->entries.push_back(Entry::held(State::kReserved, static_cast<uint32_t>(slot)));
     lease->unused -= micros;
@@ -146,7 +151,7 @@ int64_t Ledger::release(size_t n, const int64_t* leases, const int64_t* serials,
             free_money(Release{lease->id, slot, ceil_micros(cpm)});
             continue;
         }
-        Notice notice{NoticeKind::kLoss, lease->account, lease->id, serial, lease->day, cpm, -1};
+        Notice notice{NoticeKind::kLoss, lease->account, lease->id, serial, lease->day, cpm, -1, slots_.at(slot).exchange()};
         settle_one(notice, now_ms, releases);
     }
     return remember(std::move(releases));

@@ -51,7 +51,7 @@ int reserve(Ledger& ledger, In<int32_t> accounts, In<int64_t> cpm, In<int32_t> e
 }
 
 int64_t settle(Ledger& ledger, In<int8_t> kinds, In<int32_t> accounts, In<int64_t> leases, In<int64_t> serials,
-               In<int32_t> days, In<int64_t> cpm, In<int64_t> prices, int64_t now_ms, Array<int8_t> outcomes) {
+               In<int32_t> days, In<int64_t> cpm, In<int64_t> prices, In<uint16_t> exchanges, int64_t now_ms, Array<int8_t> outcomes) {
     size_t n = kinds.shape(0);
     check_rows(accounts, n);
     check_rows(leases, n);
@@ -59,12 +59,14 @@ int64_t settle(Ledger& ledger, In<int8_t> kinds, In<int32_t> accounts, In<int64_
     check_rows(days, n);
     check_rows(cpm, n);
     check_rows(prices, n);
+    check_rows(exchanges, n);
     check_rows(outcomes, n);
     nb::gil_scoped_release unlocked;
     std::vector<Notice> notices(n);
     for (size_t i = 0; i < n; ++i) {
         notices[i] = Notice{static_cast<NoticeKind>(kinds.data()[i]), accounts.data()[i], leases.data()[i],
-                            static_cast<uint32_t>(serials.data()[i]), days.data()[i], cpm.data()[i], prices.data()[i]};
+                            static_cast<uint32_t>(serials.data()[i]), days.data()[i], cpm.data()[i], prices.data()[i],
+                            exchanges.data()[i]};
     }
     return ledger.settle(notices, now_ms, outcomes.data());
 }
@@ -217,8 +219,8 @@ void bind_ledger(nb::module_& m) {
         .def("recall", &Ledger::recall, "account"_a)
         .def("recall_stale", &Ledger::recall_stale)
         .def("settle", &settle, "kinds"_a.noconvert(), "accounts"_a.noconvert(), "leases"_a.noconvert(),
-             "serials"_a.noconvert(), "days"_a.noconvert(), "cpm"_a.noconvert(), "prices"_a.noconvert(), "now_ms"_a,
-             "outcomes"_a.noconvert())
+             "serials"_a.noconvert(), "days"_a.noconvert(), "cpm"_a.noconvert(), "prices"_a.noconvert(),
+             "exchanges"_a.noconvert(), "now_ms"_a, "outcomes"_a.noconvert())
         .def("expire", &Ledger::expire, "now_ms"_a, Unlocked())
         .def("confirm", &Ledger::confirm, "ticket"_a, Unlocked())
         .def("close_pool", &Ledger::close_pool, "lease"_a)

@@ -14,15 +14,18 @@ namespace {
 constexpr size_t kStatesPerRecord = 24;
 constexpr int32_t kForgottenDays = std::numeric_limits<int32_t>::min();
 
-Record settle_record(const Lease& lease, uint32_t serial, State state, int64_t cpm, int64_t price) {
-    Record record{RecordKind::kSettle};
-    record.state = static_cast<uint8_t>(state);
-    record.account = lease.account;
-    record.lease = lease.id;
-    record.serial = serial;
-    record.day = lease.day;
-    record.a = cpm;
-    record.b = price;
+// What a record says of a reservation, as the reservation file holds it.
+Slot slot_of(const Record& record) {
+    return Slot{record.lease, record.a, record.time_ms, static_cast<uint64_t>(record.exchange) << 32 | record.serial, 0};
+}
+
+Record open_record(const Slot& slot) {
+    Record record{RecordKind::kOpen};
+    record.lease = slot.lease;
+    record.serial = slot.number();
+    record.exchange = slot.exchange();
+    record.a = slot.cpm;
+    record.time_ms = slot.issued_ms;
     return record;
 }
 
@@ -104,7 +107,7 @@ void Ledger::replay_one(const Record& record, bool counted) {
         case RecordKind::kOpen: {
             Lease& lease = leases_.at(record.lease);
             if (lease.entry(record.serial).state() == State::kAbsent) {
-                backing(lease, record.serial, record.a, record.time_ms);
+                backing(lease, slot_of(record));
             }
             break;
         }
@@ -113,16 +116,18 @@ void Ledger::replay_one(const Record& record, bool counted) {
             tree_.move_late(record.account, record.b);
             tree_.move_disputed(record.account, record.time_ms);
             break;
+        case RecordKind::kLimits:  // settings are read from their own tables; auditors read them here
+            break;
         default:
             throw std::invalid_argument("journal: a record of a kind that this version does not know");
     }
 }
 
 void Ledger::replay_settle(const Record& record) {
-    Notice notice{NoticeKind::kLoss, record.account, record.lease, record.serial, record.day, record.a, record.b};
+    Notice notice{NoticeKind::kLoss, record.account, record.lease, record.serial, record.day, record.a, record.b, record.exchange};
     Lease& lease = lease_of(notice);
     State from = lease.entry(record.serial).state();
-    if (from == State::kAbsent) from = backing(lease, record.serial, record.a, record.time_ms);
+    if (from == State::kAbsent) from = backing(lease, slot_of(record));
     std::vector<Release> releases;
     turn(lease, notice, from, static_cast<State>(record.state), releases);
     for (const Release& release : releases) {
@@ -160,21 +165,15 @@ void Ledger::finish_replay(const std::vector<Slot>& open, bool trusted, int64_t 
 void Ledger::adopt_slots(const std::vector<Slot>& open) {
     for (const Slot& slot : open) {
         Lease* lease = find(slot.lease);
-        uint32_t serial = static_cast<uint32_t>(slot.serial);
         if (lease == nullptr) {
             saw_unknown_ = true;
             continue;
         }
-        if (lease->pooled_ms > 0 || lease->entry(serial).state() != State::kAbsent) continue;
-        if (backing(*lease, serial, slot.cpm, slot.issued_ms) != State::kReserved) {
+        if (lease->pooled_ms > 0 || lease->entry(slot.number()).state() != State::kAbsent) continue;
+        if (backing(*lease, slot) != State::kReserved) {
             throw std::runtime_error("recovery: the reservation file holds more than its leases");
         }
-        Record record{RecordKind::kOpen};
-        record.lease = slot.lease;
-        record.serial = serial;
-        record.a = slot.cpm;
-        record.time_ms = slot.issued_ms;
-        log_.add(record);
+        log_.add(open_record(slot));
     }
 }
 
@@ -198,19 +197,16 @@ void Ledger::write_open(const Lease& lease, RecordLog& log) const {
     for (uint32_t serial = lease.oldest; serial < lease.entries.size(); ++serial) {
         Entry entry = lease.entries[serial];
         if (entry.state() != State::kReserved) continue;
-        const Slot& slot = slots_.at(entry.slot());
-        Record record{RecordKind::kOpen};
-        record.lease = lease.id;
-        record.serial = serial;
-        record.a = slot.cpm;
-        record.time_ms = slot.issued_ms;
-        log.add(record);
+        log.add(open_record(slots_.at(entry.slot())));
     }
 }
 
 std::pair<std::string, std::string> Ledger::snapshot() {
     Guard guard(mutex_);
     RecordLog log;
+    for (int32_t account = 0; account < tree_.size(); ++account) {
+        if (tree_.known(account)) write_limits(account, log);
+    }
     write_bases(log);
     for (const auto& [id, lease] : leases_) {
         write_lease(lease, log);
@@ -303,14 +299,39 @@ void Ledger::write_held(const Lease& lease, RecordLog& log) const {
     for (uint32_t serial = 0; serial < lease.entries.size(); ++serial) {
         Entry entry = lease.entries[serial];
         if (entry.state() == State::kWon) {
-            const Slot& slot = slots_.at(entry.slot());
-            log.add(settle_record(lease, serial, State::kWon, slot.cpm, win_micros_[entry.slot()] * kNanosPerMicro));
+            Record record = settle_record(lease, serial, State::kWon);
+            record.b = win_micros_[entry.slot()] * kNanosPerMicro;
+            log.add(record);
         } else if (entry.state() == State::kDisputed || entry.state() == State::kLostDisputed) {
-            int64_t cpm = entry.state() == State::kDisputed ? slots_.at(entry.slot()).cpm : 0;
-            int64_t claim = claims->second.at(serial);
-            log.add(settle_record(lease, serial, entry.state(), cpm, claim * kNanosPerMicro));
+            Record record = settle_record(lease, serial, entry.state());
+            record.b = claims->second.at(serial) * kNanosPerMicro;
+            log.add(record);
         }
     }
+}
+
+// A token's state, and where it holds money what and since when.
+Record Ledger::settle_record(const Lease& lease, uint32_t serial, State state) const {
+    Record record{RecordKind::kSettle};
+    record.state = static_cast<uint8_t>(state);
+    record.account = lease.account;
+    record.lease = lease.id;
+    record.serial = serial;
+    record.day = lease.day;
+    if (!is_held(state)) return record;
+    const Slot& slot = slots_.at(lease.entry(serial).slot());
+    record.a = slot.cpm;
+    record.time_ms = slot.issued_ms;
+    record.exchange = slot.exchange();
+    return record;
+}
+
+void Ledger::write_limits(int32_t account, RecordLog& log) const {
+    Record record{RecordKind::kLimits};
+    record.account = account;
+    record.a = tree_.own_limit(account);
+    record.b = tree_.daily_limit(account);
+    log.add(record);
 }
 
 void Ledger::write_bases(RecordLog& log) const {

@@ -122,7 +122,7 @@ void ReservationFile::detach() {
     if (!kept.empty()) std::memcpy(slots_, kept.data(), kept.size() * sizeof(Slot));
 }
 
-int64_t ReservationFile::put(int64_t lease, uint32_t serial, int64_t cpm, int64_t issued_ms) {
+int64_t ReservationFile::put(int64_t lease, uint32_t serial, uint16_t exchange, int64_t cpm, int64_t issued_ms) {
     if (free_.empty() && next_ == capacity_ && !grow()) return -1;
     uint32_t index;
     if (!free_.empty()) {
@@ -132,10 +132,10 @@ int64_t ReservationFile::put(int64_t lease, uint32_t serial, int64_t cpm, int64_
         index = static_cast<uint32_t>(next_++);
     }
     Slot& slot = slots_[index];
-    Slot filled{lease, cpm, issued_ms, serial, 0};
+    Slot filled{lease, cpm, issued_ms, static_cast<uint64_t>(exchange) << 32 | serial, 0};
     slot.cpm = cpm;
     slot.issued_ms = issued_ms;
-    slot.serial = serial;
+    slot.serial = filled.serial;
     slot.checksum = checksum_of(filled);
     std::atomic_signal_fence(std::memory_order_release);
     *const_cast<volatile int64_t*>(&slot.lease) = lease;

@@ -80,6 +80,11 @@ Turn decide(const Notice& notice, State from) {
     }
 }
 
+// What the reservation file would say of a token that nothing is known of.
+Slot slot_of(const Notice& notice, int64_t issued_ms) {
+    return Slot{notice.lease, notice.cpm, issued_ms, static_cast<uint64_t>(notice.exchange) << 32 | notice.serial, 0};
+}
+
 // What a claim that we may not accept amounts to: its price, or the reservation where it has none.
 int64_t claimed_micros(const Notice& notice) { return ceil_micros(notice.price >= 0 ? notice.price : notice.cpm); }
 
@@ -100,12 +105,15 @@ Outcome Ledger::settle_one(const Notice& notice, int64_t now_ms, std::vector<Rel
         saw_unknown_ = true;
         return Outcome::kRefused;
     }
+    bool by_hand = notice.kind == NoticeKind::kCloseLost || notice.kind == NoticeKind::kCloseBilled;
+    // an operator may hold a token of long ago, whose lease is rightly gone
+    if (by_hand && find(notice.lease) == nullptr) return Outcome::kConflict;
     Lease& lease = lease_of(notice);
     Entry entry = lease.entry(notice.serial);
     if (lease.account != notice.account) return Outcome::kForged;
     if (is_held(entry.state()) && slots_.at(entry.slot()).cpm != notice.cpm) return Outcome::kForged;
     State from = entry.state();
-    if (from == State::kAbsent) from = backing(lease, notice.serial, notice.cpm, now_ms);
+    if (from == State::kAbsent) from = backing(lease, slot_of(notice, now_ms));
     Turn next = decide(notice, from);
     if (next.to == from) return next.outcome;
     bool spends = next.to == State::kWon || (next.to == State::kBilled && from != State::kWon);
@@ -120,6 +128,7 @@ Outcome Ledger::settle_one(const Notice& notice, int64_t now_ms, std::vector<Rel
     record.a = notice.cpm;
     record.b = notice.price;
     record.time_ms = now_ms;
+    record.exchange = notice.exchange;
     log_.add(record);
     return next.outcome;
 }
@@ -137,10 +146,11 @@ Lease& Ledger::lease_of(const Notice& notice) {
 }
 
 // The state of a token never seen singly: reserved when its lease's pool holds its money, else expired.
-State Ledger::backing(Lease& lease, uint32_t serial, int64_t cpm, int64_t issued_ms) {
-    int64_t micros = ceil_micros(cpm);
+State Ledger::backing(Lease& lease, const Slot& claimed) {
+    int64_t micros = ceil_micros(claimed.cpm);
     if (lease.pool < micros) return State::kExpired;
-    int64_t slot = slots_.put(lease.id, serial, cpm, issued_ms);
+    uint32_t serial = claimed.number();
+    int64_t slot = slots_.put(lease.id, serial, claimed.exchange(), claimed.cpm, claimed.issued_ms);
     if (slot < 0) throw std::runtime_error("the reservation file cannot grow");
     lease.pool -= micros;
     lease.reserved += micros;
@@ -284,6 +294,7 @@ void Ledger::expire_lease(Lease& lease, int64_t now_ms, int64_t after_ms, std::v
             record.a = slot.cpm;
             record.b = -1;
             record.time_ms = now_ms;
+            record.exchange = slot.exchange();
             log_.add(record);
         }
         ++lease.oldest;

@@ -205,11 +205,11 @@ void test_reservation_file() {
     CHECK(!ReservationFile::read(path).readable);
     {
         ReservationFile file;
-        file.put(1, 0, 500, kNow);
+        file.put(1, 0, 7, 500, kNow);
         ReservationHeader header;
         header.epoch = 3;
         file.attach(path, header);
-        for (uint32_t serial = 1; serial < 10'000; ++serial) CHECK(file.put(1, serial, 500, kNow) >= 0);
+        for (uint32_t serial = 1; serial < 10'000; ++serial) CHECK(file.put(1, serial, 7, 500, kNow) >= 0);
         file.clear(17);
         file.mark_committed(99);
     }

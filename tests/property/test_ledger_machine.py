@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from headrace.audit.auditor import audit, balances, compare_stated
+from headrace.audit.stated import stated_by_engine
+from headrace.audit.trail import open_store
 from headrace.bidding.budgets import LedgerMode
 from headrace.bidding.ledger import Ledger, LedgerConfig, Reason
 from headrace.bidding.tokens import TokenKeys
@@ -55,6 +58,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.try_acquire()
 
     def teardown(self) -> None:
+        self.ledger.flush()
+        with open_store(self.store.path) as trail:
+            found = audit(trail)
+            compare_stated(found, stated_by_engine(trail, self.now), balances(found, 0), "the engine")
+        assert found.differences == []
+        assert all(found.recount.limits.over(account.number) == 0 for account in found.accounts)
         self.ledger.close()
         self.store.close()
         shutil.rmtree(self.root)

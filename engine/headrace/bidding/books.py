@@ -12,7 +12,7 @@ from headrace import _native
 from headrace.bidding.budgets import AccountRow, accounts_since, balance_of, settings_version
 from headrace.bidding.days import local_day, time_zone
 from headrace.bidding.journal import Query, get_meta
-from headrace.bidding.tokens import exchange_hash
+from headrace.bidding.tokens import exchange_hash, exchange_tag
 from headrace.types import Int32, Int64
 
 MAX_HASHES = 4096
@@ -57,6 +57,7 @@ class Books:
         self._zone_infos: list[ZoneInfo] = [time_zone("UTC")]
         self._exchanges: dict[str, int] = {}
         self._hashes: dict[str, int] = {}
+        self._codes: dict[str, int] = {}
         self._braked: set[tuple[str, str]] = set()
         self._days_from = self._days_until = 0
 
@@ -109,12 +110,21 @@ class Books:
 
     def exchange_code(self, name: str) -> int:
         """The dense number of an exchange that is or was braked."""
+        self._codes.pop(name, None)
         return self._exchanges.setdefault(name, len(self._exchanges) + 1)
 
     def exchange_codes(self, names: Sequence[str]) -> Int32:
-        """Dense numbers of exchanges' names, (n,) int32; 0 where never braked, since senders choose names."""
-        codes = self._exchanges
-        return np.array([codes.get(name, 0) for name in names], np.int32)
+        """What the native ledger is told of exchanges, (n,) int32: the tag of records, and below its 16 bits the number
+        that a brake knows; 0 where never braked, since senders choose names."""
+        codes = self._codes
+        return np.array([codes.get(name) or self._code(name) for name in names], np.int32)
+
+    def _code(self, name: str) -> int:
+        if len(self._codes) >= MAX_HASHES:
+            self._codes.clear()
+        tag = int(exchange_tag(np.array([self.exchange_hash(name)], np.uint64))[0])
+        code = self._codes[name] = tag << 16 | self._exchanges.get(name, 0)
+        return code
 
     def exchange_hash(self, name: str) -> int:
         """The short hash of an exchange's name that tokens carry."""

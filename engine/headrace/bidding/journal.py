@@ -5,7 +5,9 @@ The journal is a prefix or nothing: after one failed write no later record is co
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -27,7 +29,7 @@ RECORD = np.dtype(
     [
         ("kind", "u1"),
         ("state", "u1"),
-        ("unused", "<u2"),
+        ("exchange", "<u2"),
         ("account", "<i4"),
         ("lease", "<i8"),
         ("serial", "<u4"),
@@ -40,6 +42,12 @@ RECORD = np.dtype(
 """One journal record, as native/include/headrace/records.hpp lays it out."""
 
 GRANT, SETTLE, LEASE = 1, 3, 5
+
+SNAPSHOT_EVERY_MS = 24 * 3600 * 1000
+"""Snapshots that are kept for auditors lie at least so far apart."""
+
+DIGEST_BYTES = 32
+_STAMP = struct.Struct("<qq")
 
 LEASE_LIFE_MS = 2 * 24 * 3600 * 1000
 """Longer than any lease reserves: the longest budget day, and then some."""
@@ -72,6 +80,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS ledger_journal(
         sequence INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, records BLOB NOT NULL) STRICT""",
     "CREATE TABLE IF NOT EXISTS ledger_snapshots(sequence INTEGER PRIMARY KEY, records BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS ledger_chain(sequence INTEGER PRIMARY KEY, digest BLOB NOT NULL) STRICT",
     """CREATE TABLE IF NOT EXISTS ledger_leases(
         lease_id INTEGER PRIMARY KEY, settled_ms INTEGER NOT NULL, records BLOB NOT NULL) STRICT""",
     """CREATE TABLE IF NOT EXISTS ledger_reconciliation(
@@ -192,8 +201,8 @@ class Journal:
     ) -> Future[int]:
         """Commit a snapshot with the records before it, and the rows of leases that left memory.
 
-        Journal rows that the snapshot covers stay until they are older than ``keep_from_ms``; then they are dropped,
-        like leases whose notices are refused by now.
+        Journal rows stay until a snapshot that covers them is older than ``keep_from_ms``, so that the oldest snapshot
+        and the rows after it always make the present state; leases whose notices are refused by now are dropped.
         """
         state: list[bytes] = []
 
@@ -205,9 +214,8 @@ class Journal:
         def write(connection: sqlite3.Connection, sequence: int) -> None:
             at = sequence or last_sequence(query_of(connection))
             connection.executemany("INSERT OR REPLACE INTO ledger_leases VALUES (?, ?, ?)", leases)
-            connection.execute("DELETE FROM ledger_snapshots")
-            connection.execute("INSERT INTO ledger_snapshots VALUES (?, ?)", (at, state[0]))
-            connection.execute("DELETE FROM ledger_journal WHERE sequence <= ? AND time_ms < ?", (at, keep_from_ms))
+            connection.execute("INSERT OR REPLACE INTO ledger_snapshots VALUES (?, ?)", (at, state[0]))
+            _thin_out(connection, keep_from_ms)
             connection.execute("DELETE FROM ledger_leases WHERE settled_ms < ?", (keep_from_ms - LEASE_LIFE_MS,))
             self.n_records = 0
 
@@ -236,7 +244,28 @@ def add_records(connection: sqlite3.Connection, records: bytes, now_ms: int) -> 
     """Append one row to the journal; returns its sequence, which never repeats, condensed rows included."""
     sequence = last_sequence(query_of(connection)) + 1
     connection.execute("INSERT INTO ledger_journal VALUES (?, ?, ?)", (sequence, now_ms, records))
+    last = connection.execute("SELECT digest FROM ledger_chain ORDER BY sequence DESC LIMIT 1").fetchone()
+    digest = chained(last[0] if last else bytes(DIGEST_BYTES), sequence, now_ms, records)
+    connection.execute("INSERT INTO ledger_chain VALUES (?, ?)", (sequence, digest))
     return sequence
+
+
+def chained(before: bytes, sequence: int, time_ms: int, records: bytes) -> bytes:
+    """The journal's digest after one more row: BLAKE2b (RFC 7693) over the digest before it and the row."""
+    return hashlib.blake2b(before + _STAMP.pack(sequence, time_ms) + records, digest_size=DIGEST_BYTES).digest()
+
+
+def _thin_out(connection: sqlite3.Connection, keep_from_ms: int) -> None:
+    """Drop snapshots that lie close together, and all before the newest snapshot that is older than a moment."""
+    kept = connection.execute(
+        "SELECT sequence, ifnull((SELECT time_ms FROM ledger_journal AS rows WHERE rows.sequence <= "
+        "ledger_snapshots.sequence ORDER BY rows.sequence DESC LIMIT 1), 0) FROM ledger_snapshots ORDER BY sequence"
+    ).fetchall()
+    if len(kept) >= 3 and kept[-2][1] - kept[-3][1] < SNAPSHOT_EVERY_MS:
+        connection.execute("DELETE FROM ledger_snapshots WHERE sequence = ?", (kept[-2][0],))
+    opening = max((sequence for sequence, time_ms in kept if time_ms < keep_from_ms), default=0)
+    for table in ("ledger_snapshots", "ledger_journal", "ledger_chain"):
+        connection.execute(f"DELETE FROM {table} WHERE sequence < ?", (opening,))
 
 
 def saved_records(query: Query) -> tuple[list[bytes], list[bytes]]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from headrace.bidding.books import Books
 from headrace.bidding.budgets import put_brake, put_fence
 from headrace.bidding.journal import Extra, Journal, Query, archived_lease, create_tables
-from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices
+from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices, tags_of
 from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
 from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
@@ -140,10 +140,9 @@ class LedgerCore:
         """Rebuild the state from the tables and the reservation file, as at a start. The caller holds the lock."""
         self._books.native.freeze()
         now_ms = self._clock_ms()
-        path = self._reservations
         try:
-            recovered = self._store.write(lambda connection: recover(connection, path, self.config, now_ms))
-            attach(recovered, path, self._ledger_id)
+            recovered = self._store.write(lambda link: recover(link, self._reservations, self.config, now_ms))
+            attach(recovered, self._reservations, self._ledger_id)
             self._journal.open(recovered.epoch)
         except LedgerError:
             raise
@@ -328,6 +327,7 @@ class LedgerCore:
                 np.ascontiguousarray(bodies["day"], np.int32),
                 np.ascontiguousarray(bodies["cpm"], np.int64),
                 batch.prices[rows],
+                tags_of(bodies),
                 now_ms,
                 outcomes,
             )

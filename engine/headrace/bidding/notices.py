@@ -10,9 +10,9 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from headrace.bidding.tokens import SAME_CURRENCY, Bodies, TokenKeys
+from headrace.bidding.tokens import SAME_CURRENCY, Bodies, TokenKeys, exchange_tag
 from headrace.errors import InvalidRequestError
-from headrace.types import Bool, Int8, Int64
+from headrace.types import Bool, Int8, Int64, UInt16
 
 MAX_CPM_MICROS = 10**15
 """Highest price that is read as a price: a thousand million currency units per thousand impressions."""
@@ -91,6 +91,11 @@ def read_notices(
     outcomes[(bodies["issued_ms"] < oldest_ms) | absurd | malformed] = NoticeOutcome.REFUSED
     outcomes[forged] = NoticeOutcome.FORGED
     return NoticeBatch(kinds, tokens, bodies, prices, outcomes)
+
+
+def tags_of(bodies: Bodies) -> UInt16:
+    """What the journal says of each token's exchange."""
+    return exchange_tag(bodies["exchange"])
 
 
 def _account_prices(prices: Sequence[int | None] | Int64, bodies: Bodies) -> tuple[Int64, Bool]:

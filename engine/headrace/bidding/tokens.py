@@ -157,6 +157,11 @@ def exchange_hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
+def exchange_tag(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
+    """What journal records say of an exchange: 1 to 32767, from the hash that tokens carry; 0 where that is 0."""
+    return np.where(hashes == 0, 0, hashes % np.uint64(32767) + np.uint64(1)).astype(np.uint16)
+
+
 def _decode(tokens: Sequence[str]) -> tuple[bytes, npt.NDArray[np.bool_]]:
     try:
         text = "".join(tokens).encode("ascii").translate(_STANDARD)

@@ -96,6 +96,7 @@ class AccountTree {
     int64_t disputed(int32_t account) const { return disputed_[account]; }
     const std::vector<DayTotals>& days(int32_t account) const { return days_[account]; }
     int64_t own_limit(int32_t account) const;
+    int64_t daily_limit(int32_t account) const { return settings_[account].daily_micros; }
     // The first node where the money inequality does not hold, or -1.
     int32_t first_violation() const;
     // After a replay: what is committed beyond a limit was committed before the limit was cut.

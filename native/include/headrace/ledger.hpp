@@ -51,6 +51,7 @@ struct Notice {
     int32_t day;
     int64_t cpm;    // reserved
     int64_t price;  // CPM; -1: not known
+    uint16_t exchange = 0;  // as in records
 };
 
 struct LedgerOptions {
@@ -65,7 +66,7 @@ struct ReserveBatch {
     size_t n;
     const int32_t* accounts;
     const int64_t* cpm;
-    const int32_t* exchanges;
+    const int32_t* exchanges;  // the brake's number, and above its 16 bits what records say of the exchange
     int8_t* reasons;   // only rows that hold kNeedLease are worked on
     int64_t* leases;
     int64_t* serials;
@@ -184,7 +185,7 @@ class Ledger {
     Lease* find(int64_t id);
 
     Reason refuse(int32_t account, int64_t cpm, int32_t exchange, int64_t now_ms) const;
-    Reason take(int32_t account, int64_t cpm, int64_t issued_ms, const Lease** used, int64_t* serial);
+    Reason take(int32_t account, int64_t cpm, int32_t exchange, int64_t issued_ms, const Lease** used, int64_t* serial);
     Lease* usable(int32_t account, int64_t micros, int32_t day);
     void close(Lease& lease);
     bool grant(int32_t account, const Need& need, int64_t id, int64_t now_ms);
@@ -194,7 +195,7 @@ class Ledger {
 
     Outcome settle_one(const Notice& notice, int64_t now_ms, std::vector<Release>& releases);
     Lease& lease_of(const Notice& notice);
-    State backing(Lease& lease, uint32_t serial, int64_t cpm, int64_t issued_ms);
+    State backing(Lease& lease, const Slot& claimed);
     void turn(Lease& lease, const Notice& notice, State from, State to, std::vector<Release>& releases);
     void leave(Lease& lease, const Notice& notice, State from, uint32_t slot, Totals& delta);
     int64_t enter(Lease& lease, const Notice& notice, State to, uint32_t slot, Totals& delta);
@@ -213,6 +214,8 @@ class Ledger {
     void write_open(const Lease& lease, RecordLog& log) const;
     void write_held(const Lease& lease, RecordLog& log) const;
     void write_bases(RecordLog& log) const;
+    void write_limits(int32_t account, RecordLog& log) const;
+    Record settle_record(const Lease& lease, uint32_t serial, State state) const;
     void move(const Lease& lease, const Totals& delta);
     int64_t stranded_in(const Lease& lease, int64_t before_ms) const;
 

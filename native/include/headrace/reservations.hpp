@@ -11,8 +11,11 @@ struct Slot {
     int64_t lease = 0;  // 0: free. Written last and cleared first, so that a killed process leaves no half slot
     int64_t cpm = 0;
     int64_t issued_ms = 0;
-    uint64_t serial = 0;
+    uint64_t serial = 0;  // and above its 32 bits, 16 of the exchange
     uint64_t checksum = 0;
+
+    uint32_t number() const { return static_cast<uint32_t>(serial); }
+    uint16_t exchange() const { return static_cast<uint16_t>(serial >> 32); }
 };
 static_assert(sizeof(Slot) == 40, "the reservation file's format");
 
@@ -51,7 +54,7 @@ class ReservationFile {
     void detach();
 
     // Index of the new slot, or -1 when the file cannot grow.
-    int64_t put(int64_t lease, uint32_t serial, int64_t cpm, int64_t issued_ms);
+    int64_t put(int64_t lease, uint32_t serial, uint16_t exchange, int64_t cpm, int64_t issued_ms);
     void clear(uint32_t index);
     const Slot& at(uint32_t index) const { return slots_[index]; }
     size_t capacity() const { return capacity_; }
