@@ -285,7 +285,7 @@ class _Reader:
         return ast.IfExp(self._condition(node.test, kinds), body, self._of_kind(node.orelse, kind, kinds)), kind
 
     def _call(self, node: ast.Call, kinds: Kinds) -> tuple[ast.expr, str]:
-        written, arguments = ast.unparse(node.func), [self._number(each, kinds) for each in node.args]
+        written = ast.unparse(node.func)
         if written == f"{self._ask}.win_rate":
             least, most, target = 1, 1, "_win_rate_at"
             tables = [ast.parse(f"_carray({name}, (_n_edges,))", mode="eval").body for name in ("_edges", "_win_rate")]
@@ -297,8 +297,9 @@ class _Reader:
         else:
             known = ["min", "max", "abs", f"{self._ask}.win_rate", *(f"math.{name}" for name in MATH)]
             self._refuse(node, node.func, ", ".join(known))
-        if node.keywords or not least <= len(arguments) <= most:
-            self._refuse(node, node, f"{least} arguments" if least == most else f"{least} to {most} arguments")
+        if node.keywords or not least <= len(node.args) <= most:
+            self._refuse(node, node, f"{least} numbers" if least == most else f"{least} to {most} numbers")
+        arguments = [self._number(each, kinds) for each in node.args]
         return ast.Call(ast.Name(target, ast.Load()), [*arguments, *tables], []), NUMBER
 
     # -- names and refusals

@@ -151,4 +151,4 @@ class Sandbox:
                 rows[self._rows == row] = BUILT_IN
             elif self._held[row]:
                 rows[self._rows == row] = STOPPED
-        self.rules = self.rules._replace(row=rows)
+        self.rules = self.rules._replace(row=rows if (rows != BUILT_IN).any() else rows[:0])

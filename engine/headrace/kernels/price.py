@@ -63,7 +63,8 @@ class Strategies(NamedTuple):
 
     address : (s,) int64. Machine code with the C signature (ask, parameters, edges, win_rate: double *, n_edges) ->
         double; see `headrace.bidding.strategy`.   shades : (s,) bool. It reads the shaded bid.
-    row : (m,) int32. The line item's strategy, or BUILT_IN or STOPPED.   parameters : (m, 8) float64.
+    row : (m,) int32. The line item's strategy, or BUILT_IN or STOPPED; empty where all are built in.
+    parameters : (m, 8) float64.
     max_bid_cpm : highest bid of any.   max_over_value : highest bid as a multiple of the impression's value.
     ask : (9,) float64, overwritten; the calling thread's own.
     counts : (s, 3) int64, added to: candidates asked for, answers that were no price, answers cut to the highest bid.
@@ -237,7 +238,7 @@ def price_auctions(
     exhausted, max_bid_cpm, multiplier = terms.exhausted, terms.max_bid_cpm, terms.multiplier
     affordable_cpm, premium_cpm, lines, indptr = terms.affordable_cpm, terms.premium_cpm, offers.lines, offers.indptr
     requests, floor_cpm, first_price = auctions.request, auctions.floor_cpm, auctions.first_price
-    any_strategy, strategy_of = strategies.address.shape[0] > 0, strategies.row
+    any_strategy, strategy_of = strategies.row.shape[0] > 0, strategies.row
     paced_cpm = np.empty(ranked.shape[1], np.int64)
     for auction in range(requests.shape[0]):
         request = requests[auction]

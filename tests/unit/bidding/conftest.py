@@ -195,7 +195,7 @@ class PathClock:
 class Path:
     """One bidding path under test; ``now_ms`` and ``monotonic_s`` are its clocks."""
 
-    def __init__(self, folder, artifact, ledger, config=None, people=None):
+    def __init__(self, folder, artifact, ledger, config=None, people=None, strategies=None):
         self.now_ms = NOON_MS
         self.monotonic_s = 0.0
         self.config = config or BiddingConfig()
@@ -204,7 +204,9 @@ class Path:
         self.store = ledger._store = ledger._store or Store(folder / "headrace.db")
         self.artifact = artifact
         clock = PathClock(self)
-        self.campaigns = CampaignStore(self.store, ledger, max_bid_cpm=self.config.max_bid_cpm_micros, clock_ms=clock)
+        self.campaigns = CampaignStore(
+            self.store, ledger, max_bid_cpm=self.config.max_bid_cpm_micros, clock_ms=clock, strategies=strategies
+        )
         self.engine = BiddingEngine(
             ledger,
             self.campaigns.board,
@@ -213,6 +215,7 @@ class Path:
             artifact.item_ids.find,
             self.config,
             monotonic=lambda: self.monotonic_s,
+            strategies=strategies,
         )
         self.campaigns.subscribe(self.engine.set_board)
         self.bidder = BidderService(self.engine, ledger, self.config, clock)
