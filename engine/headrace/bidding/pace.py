@@ -280,6 +280,7 @@ class Pacer:
         if self._dirty:
             with np.errstate(invalid="ignore"):
                 over |= ~(np.abs(left - expected) <= MOVED * books.plan_left)
+            over |= np.isfinite(left) != np.isfinite(books.plan_left)
         start = np.maximum(now_ms, self._board.nodes.flight_start_ms)
         books.plan_ms = np.where(over, start, books.plan_ms)
         books.plan_end_ms = np.where(over, self._ends_ms, books.plan_end_ms)
