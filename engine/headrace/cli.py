@@ -12,6 +12,7 @@ import typer
 
 from headrace.commands.backup import backup, fence, restore
 from headrace.commands.doctor import doctor
+from headrace.commands.explain import explain
 from headrace.commands.keys import app as keys
 from headrace.commands.ledger import app as ledger
 from headrace.commands.migrate import migrate
@@ -49,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (backup, restore, fence, migrate, doctor, warm, simulate):
+for command in (backup, restore, fence, migrate, doctor, explain, warm, simulate):
     app.command()(command)
 app.add_typer(keys, name="keys")
 app.add_typer(ledger, name="ledger")

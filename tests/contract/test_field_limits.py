@@ -76,6 +76,7 @@ GOOD: dict[str, Message] = {
     "BidderService/Notify": bidder_pb2.NotifyRequest(
         notices=[bidder_pb2.Notice(type=bidder_pb2.NOTICE_TYPE_LOSS, token="t")]
     ),
+    "BidderService/ExplainBid": bidder_pb2.ExplainBidRequest(bid_request_id="b1"),
     "CampaignsService/FundAdvertiser": campaigns_pb2.FundAdvertiserRequest(
         entry_id="d1", advertiser_id="a1", amount_micros=1
     ),

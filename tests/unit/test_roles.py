@@ -11,6 +11,8 @@ from headrace.security.roles import BID_ROUTE, GRANTS, METRICS, NOTICE_ROUTES, O
 
 PROTOS = Path(__file__).parents[2] / "proto" / "headrace" / "v1"
 ROUTES = {BID_ROUTE, METRICS, *NOTICE_ROUTES}
+SHARED = {"/headrace.v1.BidderService/ExplainBid"}
+"""For whoever bids and whoever pays."""
 MONEY = {f"/headrace.v1.CampaignsService/{name}" for name in ("SetFence", "CloseReservation")}
 
 
@@ -38,5 +40,9 @@ def test_only_an_admin_moves_money_by_hand(role: Role) -> None:
 
 
 def test_each_thing_but_an_admin_s_belongs_to_one_other_role() -> None:
-    for method in sorted(GRANTS[Role.ADMIN] - MONEY - {"/headrace.v1.OperationsService/ReloadConfig"}):
+    for method in sorted(GRANTS[Role.ADMIN] - MONEY - SHARED - {"/headrace.v1.OperationsService/ReloadConfig"}):
         assert len([role for role in Role if method in GRANTS[role]]) == 2, method
+
+
+def test_bids_are_explained_to_whoever_bids_and_whoever_pays() -> None:
+    assert {role for role in Role if GRANTS[role] >= SHARED} == {Role.AD_PLATFORM, Role.OPERATOR, Role.ADMIN}

@@ -25,6 +25,7 @@ R = TypeVar("R", bound=Message)
 READ_S = 1.0
 BID_S = 0.1
 WRITE_S = 5.0
+EXPLAIN_S = 60.0
 RELOAD_S = 600.0
 
 
@@ -115,6 +116,11 @@ def bid_batch(requests: Sequence[bidder.BidRequest]) -> bidder.BidBatchRequest:
 def notify(notices: Iterable[bidder.Notice]) -> bidder.NotifyRequest:
     """Tell what became of 1 to 1000 bids; each notice counts once."""
     return bidder.NotifyRequest(notices=notices)
+
+
+def explain_bid(token: str = "", *, bid_request_id: str = "", impression: int = 0) -> bidder.ExplainBidRequest:
+    """Say why an impression was bid on or not; it is named by its bid's token, or by request and place in that."""
+    return bidder.ExplainBidRequest(token=token, bid_request_id=bid_request_id, impression=impression)
 
 
 def fund_advertiser(
@@ -210,6 +216,7 @@ class Methods:
     bid = _message("BidderService/Bid", bid, bidder.BidResponse, BID_S, False)
     bid_batch = _message("BidderService/BidBatch", bid_batch, bidder.BidBatchResponse, BID_S, False)
     notify = _message("BidderService/Notify", notify, bidder.NotifyResponse, WRITE_S, True)
+    explain_bid = _message("BidderService/ExplainBid", explain_bid, bidder.ExplainBidResponse, EXPLAIN_S, True)
 
     fund_advertiser = _message(
         "CampaignsService/FundAdvertiser", fund_advertiser, campaigns.FundAdvertiserResponse, WRITE_S, True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -54,6 +55,7 @@ class RecordedBoard:
     vocabularies: list[dict[str, int]]
     currencies: dict[str, int]
 
+    @cached_property
     def lines(self) -> list[tuple[Any, Any]]:
         """Campaign and line item of each number."""
         return [(campaign, line) for campaign in self.campaigns for line in campaign.line_items]

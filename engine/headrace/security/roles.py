@@ -31,6 +31,8 @@ _RECORD = _rpcs("EventsService", "RecordEvents")
 _ERASE = _rpcs("EventsService", "ErasePerson")
 _CATALOG = _rpcs("CatalogService", "UpsertItems", "DeleteItems")
 _BID = _rpcs("BidderService", "Bid", "BidBatch", "BidStream", "Notify") | {BID_ROUTE}
+# for whoever bids and whoever pays
+_EXPLAIN = _rpcs("BidderService", "ExplainBid")
 _CAMPAIGNS = _rpcs(
     "CampaignsService",
     "FundAdvertiser",
@@ -49,9 +51,9 @@ PROCESS = _rpcs("OperationsService", "ReloadConfig")
 
 GRANTS: Mapping[Role, frozenset[str]] = {
     Role.STOREFRONT: _RECOMMEND | _RECORD | _CATALOG,
-    Role.AD_PLATFORM: _BID,
-    Role.OPERATOR: _CAMPAIGNS | _ARTIFACTS | _ERASE | {METRICS},
+    Role.AD_PLATFORM: _BID | _EXPLAIN,
+    Role.OPERATOR: _CAMPAIGNS | _EXPLAIN | _ARTIFACTS | _ERASE | {METRICS},
     Role.ADMIN: frozenset({METRICS}).union(
-        _RECOMMEND, _RECORD, _ERASE, _CATALOG, _BID, _CAMPAIGNS, _RECONCILE, _ARTIFACTS, PROCESS
+        _RECOMMEND, _RECORD, _ERASE, _CATALOG, _BID, _EXPLAIN, _CAMPAIGNS, _RECONCILE, _ARTIFACTS, PROCESS
     ),
 }

@@ -35,6 +35,7 @@ from headrace.service.bidder import BidderService
 from headrace.service.campaigns import CampaignsService
 from headrace.service.catalog import CatalogService
 from headrace.service.events import EventsService
+from headrace.service.explain import ExplainService
 from headrace.service.method import Method
 from headrace.service.notices import NoticeUrls
 from headrace.service.openrtb import OpenRtbService
@@ -120,9 +121,9 @@ class Assembly:
         self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)
         self._bidding.warm(self._clock())
-        folder = data / FOLDER
-        erasures = Erasures(self._event_log.erased_since, folder)
-        self._recorder = DecisionRecorder(folder, config.decisions, erasures, self._clock)
+        self._records = data / FOLDER
+        erasures = Erasures(self._event_log.erased_since, self._records)
+        self._recorder = DecisionRecorder(self._records, config.decisions, erasures, self._clock)
         self._recorder.start()
         undo.callback(self._recorder.close)
         if config.decisions.record:
@@ -141,6 +142,7 @@ class Assembly:
         every = [
             *RecommenderService(self._recommender).methods(),
             *self._bidder.methods(),
+            *ExplainService(self._records, self._recorder).methods(),
             *EventsService(self._recommender).methods(),
             *CampaignsService(self._campaigns, self._bidding, self._ledger).methods(),
             *CatalogService(self._recommender).methods(),

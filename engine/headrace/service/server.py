@@ -23,6 +23,7 @@ DURABLE = frozenset(
     f"/headrace.v1.{name}"
     for name in (
         "ArtifactsService/ReloadArtifact",
+        "BidderService/ExplainBid",
         "BidderService/Notify",
         "CampaignsService/CloseReservation",
         "CampaignsService/CreateCampaign",

@@ -45,6 +45,35 @@ class NoticeOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_OUTCOME_FORGED: _ClassVar[NoticeOutcome]
     NOTICE_OUTCOME_CONFLICT: _ClassVar[NoticeOutcome]
     NOTICE_OUTCOME_REFUSED: _ClassVar[NoticeOutcome]
+
+class CandidateReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CANDIDATE_REASON_UNSPECIFIED: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_BID: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_COUNTRY: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_CATEGORY: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_SEGMENT: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_HOUR: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_CURRENCY: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_FLIGHT: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_PAUSED: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_NO_ITEM: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_NOT_RECORDED: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_EXHAUSTED: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_UNAFFORDABLE: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_BELOW_FLOOR: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_PACED: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_STRATEGY: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_OUTRANKED: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_REFUSED: _ClassVar[CandidateReason]
+    CANDIDATE_REASON_LATE: _ClassVar[CandidateReason]
+
+class PriceSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRICE_SOURCE_UNSPECIFIED: _ClassVar[PriceSource]
+    PRICE_SOURCE_PAID: _ClassVar[PriceSource]
+    PRICE_SOURCE_MINIMUM_TO_WIN: _ClassVar[PriceSource]
+    PRICE_SOURCE_ESTIMATED: _ClassVar[PriceSource]
 AUCTION_TYPE_UNSPECIFIED: AuctionType
 AUCTION_TYPE_FIRST_PRICE: AuctionType
 AUCTION_TYPE_SECOND_PRICE: AuctionType
@@ -72,6 +101,29 @@ NOTICE_OUTCOME_DISPUTED: NoticeOutcome
 NOTICE_OUTCOME_FORGED: NoticeOutcome
 NOTICE_OUTCOME_CONFLICT: NoticeOutcome
 NOTICE_OUTCOME_REFUSED: NoticeOutcome
+CANDIDATE_REASON_UNSPECIFIED: CandidateReason
+CANDIDATE_REASON_BID: CandidateReason
+CANDIDATE_REASON_COUNTRY: CandidateReason
+CANDIDATE_REASON_CATEGORY: CandidateReason
+CANDIDATE_REASON_SEGMENT: CandidateReason
+CANDIDATE_REASON_HOUR: CandidateReason
+CANDIDATE_REASON_CURRENCY: CandidateReason
+CANDIDATE_REASON_FLIGHT: CandidateReason
+CANDIDATE_REASON_PAUSED: CandidateReason
+CANDIDATE_REASON_NO_ITEM: CandidateReason
+CANDIDATE_REASON_NOT_RECORDED: CandidateReason
+CANDIDATE_REASON_EXHAUSTED: CandidateReason
+CANDIDATE_REASON_UNAFFORDABLE: CandidateReason
+CANDIDATE_REASON_BELOW_FLOOR: CandidateReason
+CANDIDATE_REASON_PACED: CandidateReason
+CANDIDATE_REASON_STRATEGY: CandidateReason
+CANDIDATE_REASON_OUTRANKED: CandidateReason
+CANDIDATE_REASON_REFUSED: CandidateReason
+CANDIDATE_REASON_LATE: CandidateReason
+PRICE_SOURCE_UNSPECIFIED: PriceSource
+PRICE_SOURCE_PAID: PriceSource
+PRICE_SOURCE_MINIMUM_TO_WIN: PriceSource
+PRICE_SOURCE_ESTIMATED: PriceSource
 
 class Impression(_message.Message):
     __slots__ = ("impression_id", "floor_cpm_micros", "placement")
@@ -204,3 +256,93 @@ class NotifyResponse(_message.Message):
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedScalarFieldContainer[NoticeOutcome]
     def __init__(self, outcomes: _Optional[_Iterable[_Union[NoticeOutcome, str]]] = ...) -> None: ...
+
+class ExplainBidRequest(_message.Message):
+    __slots__ = ("token", "bid_request_id", "impression")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    BID_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    IMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    bid_request_id: str
+    impression: int
+    def __init__(self, token: _Optional[str] = ..., bid_request_id: _Optional[str] = ..., impression: _Optional[int] = ...) -> None: ...
+
+class CandidateExplanation(_message.Message):
+    __slots__ = ("campaign_id", "line_item_id", "advertiser_id", "reason", "item_id", "probability", "value_cpm_micros", "premium_cpm_micros", "multiplier", "paced_cpm_micros", "bid_cpm_micros", "shade", "affordable_cpm_micros", "needed")
+    CAMPAIGN_ID_FIELD_NUMBER: _ClassVar[int]
+    LINE_ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISER_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    PREMIUM_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    PACED_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    BID_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    SHADE_FIELD_NUMBER: _ClassVar[int]
+    AFFORDABLE_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    campaign_id: str
+    line_item_id: str
+    advertiser_id: str
+    reason: CandidateReason
+    item_id: str
+    probability: float
+    value_cpm_micros: int
+    premium_cpm_micros: int
+    multiplier: float
+    paced_cpm_micros: int
+    bid_cpm_micros: int
+    shade: float
+    affordable_cpm_micros: int
+    needed: str
+    def __init__(self, campaign_id: _Optional[str] = ..., line_item_id: _Optional[str] = ..., advertiser_id: _Optional[str] = ..., reason: _Optional[_Union[CandidateReason, str]] = ..., item_id: _Optional[str] = ..., probability: _Optional[float] = ..., value_cpm_micros: _Optional[int] = ..., premium_cpm_micros: _Optional[int] = ..., multiplier: _Optional[float] = ..., paced_cpm_micros: _Optional[int] = ..., bid_cpm_micros: _Optional[int] = ..., shade: _Optional[float] = ..., affordable_cpm_micros: _Optional[int] = ..., needed: _Optional[str] = ...) -> None: ...
+
+class ExplainBidResponse(_message.Message):
+    __slots__ = ("time_ms", "exchange", "placement", "impression", "auction_type", "floor_cpm_micros", "bid_cpm_micros", "no_bid_reason", "artifact_version", "event_sequence", "recomputed", "notice", "withdrawn", "price_cpm_micros", "would_have_won_at_cpm_micros", "price_source", "win_rate", "weight", "fit", "payable", "matched", "candidates")
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    IMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    AUCTION_TYPE_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    BID_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    NO_BID_REASON_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EVENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTED_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    PRICE_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    WOULD_HAVE_WON_AT_CPM_MICROS_FIELD_NUMBER: _ClassVar[int]
+    PRICE_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    WIN_RATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FIT_FIELD_NUMBER: _ClassVar[int]
+    PAYABLE_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    time_ms: int
+    exchange: str
+    placement: str
+    impression: int
+    auction_type: AuctionType
+    floor_cpm_micros: int
+    bid_cpm_micros: int
+    no_bid_reason: NoBidReason
+    artifact_version: str
+    event_sequence: int
+    recomputed: bool
+    notice: NoticeType
+    withdrawn: bool
+    price_cpm_micros: int
+    would_have_won_at_cpm_micros: int
+    price_source: PriceSource
+    win_rate: float
+    weight: float
+    fit: int
+    payable: int
+    matched: int
+    candidates: _containers.RepeatedCompositeFieldContainer[CandidateExplanation]
+    def __init__(self, time_ms: _Optional[int] = ..., exchange: _Optional[str] = ..., placement: _Optional[str] = ..., impression: _Optional[int] = ..., auction_type: _Optional[_Union[AuctionType, str]] = ..., floor_cpm_micros: _Optional[int] = ..., bid_cpm_micros: _Optional[int] = ..., no_bid_reason: _Optional[_Union[NoBidReason, str]] = ..., artifact_version: _Optional[str] = ..., event_sequence: _Optional[int] = ..., recomputed: _Optional[bool] = ..., notice: _Optional[_Union[NoticeType, str]] = ..., withdrawn: _Optional[bool] = ..., price_cpm_micros: _Optional[int] = ..., would_have_won_at_cpm_micros: _Optional[int] = ..., price_source: _Optional[_Union[PriceSource, str]] = ..., win_rate: _Optional[float] = ..., weight: _Optional[float] = ..., fit: _Optional[int] = ..., payable: _Optional[int] = ..., matched: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[CandidateExplanation, _Mapping]]] = ...) -> None: ...

@@ -101,7 +101,7 @@ def test_what_was_decided_comes_back(path, make, record, tmp_path):
     assert [recording.words[code] for code in auctions["exchange"]] == ["adx"] * 12
     assert auctions["n_offers"].tolist() == [2, 1, 1, 2, 2, 2, 1, 2, 2, 1, 1, 1]
     (board,) = recording.boards
-    lines = [line.line_item_id for _, line in board.lines()]
+    lines = [line.line_item_id for _, line in board.lines]
     assert [lines[line] for line in auctions["line"]] == [each.line_item_id for each in said]
     vocabulary = {number: word for words in board.vocabularies for word, number in words.items()}
     german, french = auctions[0], auctions[1]
