@@ -84,6 +84,8 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory, factories: ModuleType) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
     text = '[server]\nlisten = "127.0.0.1:0"\nworkers = 2\n[telemetry]\nmetrics_listen = "127.0.0.1:0"\n'
+    example = Path(__file__).parents[2] / "examples" / "strategies" / "threshold.py"
+    text += f'[bidding]\nstrategies = ["{example}:threshold"]\n'
     for seed, shop in enumerate(SHOPS):
         store = ArtifactStore(folder / f"{shop}-artifacts")
         factories.write_artifact(store, f"{shop}-v1", seed=seed)

@@ -109,9 +109,7 @@ def next_version(connection: Sql) -> int:
     return version
 
 
-def audit(
-    connection: Sql, now_ms: int, who: str, action: str, subject: str, change: tuple[str, str], why: str
-) -> None:
+def audit(connection: Sql, now_ms: int, who: str, action: str, subject: str, change: tuple[str, str], why: str) -> None:
     """Add one immutable row: who did what to which subject, before and after, and why."""
     connection.execute(
         "INSERT INTO ledger_audit(time_ms, who, action, subject, before, after, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -119,9 +117,7 @@ def audit(
     )
 
 
-def put_account(
-    connection: Sql, account_id: str, patch: SettingsPatch, now_ms: int, who: str, why: str
-) -> AccountRow:
+def put_account(connection: Sql, account_id: str, patch: SettingsPatch, now_ms: int, who: str, why: str) -> AccountRow:
     """Create or change an account, its absent parents included.
 
     Raises InvalidRequestError for a bad id or value, PreconditionError when the currency differs from the tree's.
@@ -237,9 +233,7 @@ def put_fund(connection: Sql, entry_id: str, number: int, amount_micros: int, no
     return True
 
 
-def put_brake(
-    connection: Sql, exchange: str, advertiser_id: str, engaged: bool, by: tuple[int, str, str]
-) -> None:
+def put_brake(connection: Sql, exchange: str, advertiser_id: str, engaged: bool, by: tuple[int, str, str]) -> None:
     """Engage or release a brake on an exchange, an advertiser, or (both empty) on everything.
 
     Raises InvalidRequestError when both are named, NotFoundError for an advertiser without an account.

@@ -93,7 +93,7 @@ class Strategy:
 
     def __str__(self) -> str:
         return (
-            f"strategy {self.name} of {self.path} (SHA-256 {self.digest}…): compiled in {self.compile_seconds:.2f} s, "
+            f"{self.name} of {self.path} (SHA-256 {self.digest}…): compiled in {self.compile_seconds:.2f} s, "
             f"{self.call_ns:.0f} ns a call"
         )
 

@@ -33,6 +33,7 @@ def examine(config: Config, asking: network.Asking, at: str = "") -> Iterator[Fi
     yield machine.open_files()
     yield machine.time_zones()
     yield machine.synchronization()
+    yield from machine.strategies(config.bidding.strategies)
     newest_ms = 0
     for its in each_tenant(config).values():
         data = Path(its.server.data)

@@ -8,12 +8,14 @@ import os
 import resource
 import time
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from headrace.bidding.strategy import load_strategy
+from headrace.errors import StrategyError
 from headrace.operations.finding import Finding, fail, ok, warn
 
 DRIFT_S = 0.005
@@ -143,6 +145,15 @@ def kernels(folder: str, n_compiled: int) -> Finding:
     if not n_compiled:
         return warn("kernels", f"none compiled in {folder} yet", "headrace warm compiles them, as the first start does")
     return ok("kernels", f"{n_compiled} compiled in {folder}")
+
+
+def strategies(specs: Sequence[str]) -> Iterator[Finding]:
+    """Whether each user-written strategy compiles, and what a call of it costs."""
+    for spec in specs:
+        try:
+            yield ok("strategy", str(load_strategy(spec)))
+        except StrategyError as error:
+            yield fail("strategy", str(error), "docs/strategies.md has all that a strategy may say")
 
 
 def _adjtimex() -> int:

@@ -104,7 +104,7 @@ class Assembly:
         self._ledger.try_acquire()
         strategies = load_strategies(config.bidding.strategies)
         for each in strategies.values():
-            _log.info("%s", each)
+            _log.info("strategy %s", each)
         self._campaigns = CampaignStore(
             store, self._ledger, max_bid_cpm=max_bid_cpm, clock_ms=self._clock, strategies=strategies
         )

@@ -31,6 +31,32 @@ UNRECORDED = Family(
 )
 UNWRITTEN = Family("headrace_decisions_waiting", "gauge", "Impressions whose record is not written yet.", _T)
 
+_STRATEGY = ("tenant", "strategy")
+STRATEGY = Family(
+    "headrace_strategy_info",
+    "gauge",
+    "1 for each user-written strategy, with the digest of its file.",
+    (*_STRATEGY, "digest"),
+)
+STRATEGY_ANSWERS = Family(
+    "headrace_strategy_answers",
+    "counter",
+    "Candidates that a strategy was asked for: a price, one that was cut, or a wrong answer.",
+    (*_STRATEGY, "answer"),
+)
+STRATEGY_MICROS = Family(
+    "headrace_strategy_bid_micros",
+    "counter",
+    "Cost of a strategy's bids if each won at its own price, micros.",
+    _STRATEGY,
+)
+STRATEGY_STOPPED = Family(
+    "headrace_strategy_stopped",
+    "gauge",
+    "1 while a strategy rests (spend: until the next minute) or is switched off (wrong: until the next start), else 0.",
+    (*_STRATEGY, "reason"),
+)
+
 OWNED = Family("headrace_ledger_owned", "gauge", "1 where this process owns the ledger, else 0.", _T)
 FENCED = Family("headrace_ledger_fenced", "gauge", "1 while bidding is fenced off, else 0.", _T)
 BUDGET = Family("headrace_ledger_budget_in_force_micros", "gauge", "Budgets of all advertisers, micros.", _MONEY)
@@ -82,6 +108,7 @@ SWAPS = Family("headrace_artifact_swaps", "counter", "Artifacts swapped in since
 FAMILIES = (
     *(RECOMMENDATIONS, SLATES_DROPPED, BIDS, NO_BIDS, BID_MICROS, NOTICES, OWNED, FENCED, BUDGET, OVERSPENT),
     *(RECORDED, UNRECORDED, UNWRITTEN),
+    *(STRATEGY, STRATEGY_ANSWERS, STRATEGY_MICROS, STRATEGY_STOPPED),
     *LEDGER.values(),
     *(CAMPAIGNS, CAMPAIGN_BUDGET, CAMPAIGN_SPENT, CAMPAIGN_PLANNED, PACING_ERROR, MULTIPLIER),
     *(SEQUENCE, LAG, COMMIT, FAILED, WAITING, BREAKER, FREE, SIZE, ARTIFACT, TRAINED, AGE, SWAPS),
@@ -114,6 +141,7 @@ class Parts:
 def write_parts(page: Page, tenant: str, parts: Parts, max_campaigns: int) -> None:
     """Add one tenant's numbers to a page; at most so many campaigns by name."""
     _write_decisions(page, tenant, parts)
+    _write_strategies(page, tenant, parts.bidding)
     page.add(OWNED, (tenant,), parts.ledger.owned)
     page.add(FENCED, (tenant,), parts.ledger.fenced)
     if parts.ledger.owned:  # beside the owner they would be counted twice
@@ -141,6 +169,17 @@ def _write_decisions(page: Page, tenant: str, parts: Parts) -> None:
     outcomes = parts.ledger.outcomes.totals()
     for outcome in NoticeOutcome:
         page.add(NOTICES, (tenant, outcome.name.lower()), int(outcomes[outcome]))
+
+
+def _write_strategies(page: Page, tenant: str, bidding: BiddingEngine) -> None:
+    for state in bidding.strategies():
+        name = state.strategy.name
+        page.add(STRATEGY, (tenant, name, state.strategy.digest), 1)
+        for answer, n in (("price", state.asked - state.wrong - state.cut), ("cut", state.cut), ("wrong", state.wrong)):
+            page.add(STRATEGY_ANSWERS, (tenant, name, answer), n)
+        page.add(STRATEGY_MICROS, (tenant, name), state.bid_micros)
+        page.add(STRATEGY_STOPPED, (tenant, name, "spend"), state.held)
+        page.add(STRATEGY_STOPPED, (tenant, name, "wrong"), state.off)
 
 
 def _write_money(page: Page, tenant: str, ledger: Ledger, accounts: list[AccountState]) -> None:
