@@ -305,3 +305,15 @@ def test_the_command_s_exit_code(
     said = capsys.readouterr().out
     assert said.startswith("ok    libraries: ")
     assert '"level": "fail"' in said
+
+
+def test_strategies_compile_or_the_line_that_keeps_them_from_it_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("@strategy\ndef mine(ask, share=0.5):\n    return ask.value_cpm * share\n")
+    (found,) = machine.strategies([f"{file}:mine"])
+    assert (found.level, found.subject) == (Level.OK, "strategy")
+    assert "ns a call" in found.found
+    file.write_text("@strategy\ndef mine(ask):\n    while True:\n        pass\n")
+    (found,) = machine.strategies([f"{file}:mine"])
+    assert found.level == Level.FAIL
+    assert "mine.py, line 3: a while loop" in found.found

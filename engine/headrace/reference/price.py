@@ -28,6 +28,18 @@ def value_offers(terms: Any, offers: Any) -> Int64:
     return worth
 
 
+def strategic(terms: Any, rules: Any, say: Any, line: int, value: int, asked: dict[str, float]) -> tuple[int, int]:
+    """What a line item's strategy bids within its limits, and 1 if it was asked; ``say(row, parameters, asked)``."""
+    caps = [terms.max_bid_cpm[line], terms.affordable_cpm[line], rules.max_bid_cpm, value * rules.max_over_value]
+    highest = min(float(cap) for cap in caps)
+    if rules.row[line] < 0 or highest < 1.0:
+        return 0, 0
+    shares = {"budget_left": terms.budget_left[line], "time_left": terms.time_left[line]}
+    own = {"value_cpm": value, "multiplier": terms.multiplier[line], "highest_cpm": highest, **shares}
+    bid = say(rules.row[line], rules.parameters[line], asked | own)
+    return (int(min(bid, highest)) if np.isfinite(bid) and bid >= 0.0 else 0), 1
+
+
 def rank(terms: Any, offers: Any, value_cpm: Int64, request: int, floor_cpm: int, n_best: int) -> list[tuple[int, int]]:
     """(position among the offers, paced value) of a request's best candidates; [(-1, -reason)] without any."""
     span = np.arange(offers.indptr[request], offers.indptr[request + 1])
