@@ -66,7 +66,7 @@ def _lines(summary: dict[str, Any]) -> str:
     """The summary for people."""
     ledger = summary["ledger"]
     lines = [
-        f"{summary['scenario']}, seed {summary['seed']}: {summary['auctions']:,} auctions in {summary['days']} days, "
+        f"{summary['scenario']}, seed {summary['seed']}: {summary['auctions']:,} auctions in {summary['days']:g} days, "
         f"{summary['bids']:,} bids, {summary['wins']:,} wins"
     ]
     for each in summary["campaigns"]:

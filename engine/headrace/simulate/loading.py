@@ -71,6 +71,8 @@ def make_plan(scenario: Scenario) -> Plan:
         scenario = msgspec.structs.replace(scenario, start=scenario.start.replace(tzinfo=dt.UTC))
     if scenario.start_ms % 3_600_000:
         raise ConfigError("start", str(scenario.start), "a full hour", "write start = 2025-03-03T00:00:00Z")
+    if (24.0 * scenario.days) % 1.0:
+        raise ConfigError("days", scenario.days, "whole hours, such as 0.25 for six")
     if sum(scenario.traffic.hours) == 0.0 or sum(scenario.traffic.weekdays) == 0.0:
         raise ConfigError("traffic.hours and traffic.weekdays", "only zeros", "some hour and some day with traffic")
     campaigns = sorted(_campaigns(scenario), key=lambda campaign: campaign.campaign_id)
@@ -79,8 +81,8 @@ def make_plan(scenario: Scenario) -> Plan:
     _check_names(scenario, [campaign.campaign_id for campaign in campaigns])
     lines = [(i, j) for i, campaign in enumerate(campaigns) for j in range(len(campaign.line_items))]
     keys = [f"{campaigns[i].campaign_id}/{campaigns[i].line_items[j].line_item_id}" for i, j in lines]
-    _check_values(scenario, keys)
     _check_size(scenario, len(lines))
+    _check_values(scenario, keys)
     for i, j in lines:
         line = campaigns[i].line_items[j]
         # one item a line item, so that its probability is the line item's
@@ -94,9 +96,8 @@ def _campaigns(scenario: Scenario) -> Iterator[pb.Campaign]:
         try:
             campaign = ParseDict(fields, pb.Campaign())
         except (ParseError, ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{where}: {error}", hint="the fields are those of Campaign in campaigns.proto"
-            ) from error
+            said = " ".join(str(error).split())
+            raise ConfigError(f"{where}: {said}", hint="its fields are those of Campaign in campaigns.proto") from error
         for line in campaign.line_items:
             if line.item_ids:
                 raise ConfigError(f"{where}: item_ids", list(line.item_ids), "none", "values says how they sell")
@@ -148,9 +149,9 @@ def _check_values(scenario: Scenario, keys: Sequence[str]) -> None:
 
 def _check_size(scenario: Scenario, n_lines: int) -> None:
     if not 1 <= n_lines <= MAX_LINES:
-        raise ConfigError("line_items of all campaigns", n_lines, f"1 to {MAX_LINES}")
+        raise ConfigError("campaigns: all their line_items", n_lines, f"1 to {MAX_LINES}")
     most = max((swing.factor for swing in scenario.traffic.swings), default=1.0)
-    n_auctions = scenario.traffic.requests_per_day * scenario.days
+    n_auctions = round(scenario.traffic.requests_per_day * scenario.days)
     for swing in scenario.traffic.swings:
         n_auctions += round(scenario.traffic.requests_per_day * swing.hours / 24 * max(swing.factor - 1.0, 0.0))
     if n_auctions > MAX_AUCTIONS or n_auctions * n_lines > MAX_CELLS:

@@ -114,7 +114,7 @@ def price_shocks(scenario: Scenario, exchange: str, time_ms: Int64) -> Float64:
 
 def _arrivals(scenario: Scenario) -> Int64:
     """Times of requests: Poisson numbers a minute, evenly spread within it."""
-    minutes = scenario.start_ms + MINUTE_MS * np.arange(scenario.days * 24 * 60, dtype=np.int64)
+    minutes = scenario.start_ms + MINUTE_MS * np.arange((scenario.end_ms - scenario.start_ms) // MINUTE_MS)
     hour_of_week = (minutes - MONDAY_MS) // HOUR_MS % 168
     rate = profile(scenario)[hour_of_week] * scenario.traffic.requests_per_day * 7.0 / 60.0
     for swing in scenario.traffic.swings:

@@ -17,7 +17,8 @@ class Reckoning:
     """What both sides say, micros. ``wrong`` names accounts whose books are not what the accepted bills come to.
 
     billed : of the ledger.   charged : what wins cost by the exchanges' own record.   unbilled : the part of it whose
-    bill never came or was not accepted; ``covered`` says whether the ledger still holds at least that much.
+    bill never came or was not accepted; ``covered`` says whether the ledger still holds at least that much, as it must
+    in hold mode.
     """
 
     billed: int
@@ -33,7 +34,8 @@ class Reckoning:
 
     @property
     def equal(self) -> bool:
-        return not self.wrong and self.covered
+        """Whether the books are the accepted bills."""
+        return not self.wrong
 
 
 def reckon(run: Run) -> Reckoning:

@@ -51,7 +51,7 @@ def _overview(summary: Mapping[str, Any]) -> Section:
         for each in summary["campaigns"]
     ]
     note = (
-        f"{summary['auctions']:,} auctions in {summary['days']} days from {summary['start']}: "
+        f"{summary['auctions']:,} auctions in {summary['days']:g} days from {summary['start']}: "
         f"{summary['bids']:,} bids, {summary['wins']:,} wins. "
         "The best value is that of the hindsight optimum, which knows every price beforehand."
     )

@@ -157,7 +157,7 @@ class Scenario(Part, frozen=True):
     exchanges: Annotated[list[Exchange], Meta(min_length=1, max_length=64)]
     campaigns: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=64)]
     start: dt.datetime = dt.datetime(2025, 3, 3, tzinfo=dt.UTC)
-    days: Annotated[int, Meta(ge=1, le=366)] = 1
+    days: Annotated[float, Meta(gt=0.0, le=366.0)] = 1.0
     seed: Annotated[int, Meta(ge=0, le=2**62)] = 0
     values: dict[str, Value] = field(default_factory=dict)
     deposits: dict[str, Money] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class Scenario(Part, frozen=True):
 
     @property
     def end_ms(self) -> int:
-        return self.start_ms + self.days * 86_400_000
+        return self.moment(24.0 * self.days)
 
     def moment(self, hour: float) -> int:
         """The time of an hour since the start, ms since 1970 UTC."""

@@ -34,6 +34,7 @@ def summarize(run: Run, results: Sequence[Result]) -> dict[str, Any]:
         "ledger": {
             "books_equal": reckoning.equal,
             "wrong_accounts": reckoning.wrong,
+            "unbilled_is_held": reckoning.covered,
             "billed_micros": reckoning.billed,
             "charged_micros": round(reckoning.charged, 3),
             "unbilled_micros": round(reckoning.unbilled, 3),

@@ -18,6 +18,7 @@ from headrace.simulate.summary import summarize
 SMALL: dict[str, Any] = {
     "name": "small",
     "seed": 3,
+    "days": 0.25,
     "traffic": {"requests_per_day": 10_000},
     "exchanges": [
         {
@@ -30,7 +31,8 @@ SMALL: dict[str, Any] = {
         {
             "campaign_id": "spring",
             "advertiser_id": "acme",
-            "limits": {"daily_micros": 3_000_000},
+            "limits": {"lifetime_micros": 750_000},
+            "flight_end_ms": 1_740_981_600_000,
             "line_items": [{"line_item_id": "shoes", "action_worth_micros": 8_000_000}],
         }
     ],

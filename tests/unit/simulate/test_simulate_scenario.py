@@ -1,0 +1,160 @@
+"""Scenario files: what is wrong is named, and ends with exit code 2."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+
+import pytest
+
+from headrace import cli
+from headrace.simulate.loading import read_plan, ready_names, scenario_text
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["headrace", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def at(values, path):
+    for step in path[:-1]:
+        values = values[step]
+    return values, path[-1]
+
+
+WRONG = [
+    (["traffic", "requests_per_day"], 0, "traffic.requests_per_day"),
+    (["traffic", "requests_per_day"], 30_000_000, "traffic.requests_per_day"),
+    (["traffic", "hours"], [1.0] * 23, "traffic.hours"),
+    (["traffic", "hours"], [0.0] * 24, "traffic.hours"),
+    (["traffic", "hours"], [float("nan")] * 24, "traffic.hours"),
+    (["traffic", "swings"], [{"at_hour": -1, "hours": 1, "factor": 5}], "traffic.swings[0].at_hour"),
+    (["days"], 0, "days"),
+    (["days"], 0.3, "days"),
+    (["seed"], -1, "seed"),
+    (["start"], "2025-03-03T00:30:00Z", "start"),
+    (["nonsense"], 1, "nonsense"),
+    (["exchanges"], [], "exchanges"),
+    (["exchanges", 0, "share"], 0, "exchanges[0].share"),
+    (["exchanges", 0, "auction"], "third_price", "exchanges[0].auction"),
+    (["exchanges", 0, "fee"], 1.0, "exchanges[0].fee"),
+    (["exchanges", 0, "competitors", 0, "kind"], "clever", "exchanges[0].competitors[0].kind"),
+    (["exchanges", 0, "competitors", 0, "sigma"], -0.1, "exchanges[0].competitors[0].sigma"),
+    (["exchanges", 0, "competitors", 0, "hours"], [1.0], "exchanges[0].competitors[0].hours"),
+    (["exchanges", 0, "competitors", 0, "daily_budget_micros"], 5, "exchanges[0].competitors[0].daily_budget_micros"),
+    (["exchanges", 0, "competitors", 0, "kind"], "budgeted", "exchanges[0].competitors[0].daily_budget_micros"),
+    (["exchanges", 0, "notices"], {"bills_lost": 1.5}, "exchanges[0].notices.bills_lost"),
+    (["shocks"], [{"at_hour": 1, "hours": 1, "factor": 2, "exchange": "adx"}], "shocks[0].exchange"),
+    (["outages"], [{"at_hour": 1, "hours": 1, "kind": "moon"}], "outages[0].kind"),
+    (["outages"], [{"at_hour": 1, "hours": 1, "kind": "server", "exchange": "open"}], "outages[0].exchange"),
+    (["edits"], [{"at_hour": 1, "campaign_id": "autumn"}], "edits[0].campaign_id"),
+    (["campaigns"], [], "campaigns"),
+    (["campaigns", 0, "limits"], {"daily": 1}, "campaigns[0]"),
+    (["campaigns", 0, "limits"], {"daily_micros": -1}, "limits.daily_micros"),
+    (["campaigns", 0, "line_items"], [], "line_items"),
+    (["campaigns", 0, "line_items", 0, "item_ids"], ["i"], "item_ids"),
+    (["campaigns", 0, "time_zone"], "Mars/Base", "time_zone"),
+    (["values"], {}, 'values."spring/shoes"'),
+    (["values", "spring/hats"], {"mean": 0.1}, "spring/hats"),
+    (["values", "spring/shoes"], {"mean": 0.0}, "mean"),
+    (["knowledge"], {"traffic": "wrong"}, "knowledge.traffic"),
+    (["deposits"], {"acme": -1}, "deposits"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "named"), WRONG, ids=lambda part: str(part)[:40])
+def test_a_wrong_field_is_named_with_exit_code_2(tmp_path, monkeypatch, capsys, small, path, value, named):
+    values = copy.deepcopy(small.values)
+    part, key = at(values, path)
+    part[key] = value
+    (tmp_path / "wrong.toml").write_text(toml(values))
+    assert run(monkeypatch, "simulate", tmp_path / "wrong.toml", "--json") == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert named in error
+    assert error.count("\n") == 1
+
+
+def toml(values):
+    """Inline tables throughout; enough for these tests."""
+
+    def text(value):
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{json.dumps(key)} = {text(each)}" for key, each in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(text, value)) + "]"
+        return str(value) if isinstance(value, float) else json.dumps(value)
+
+    return "\n".join(f"{key} = {text(value)}" for key, value in values.items())
+
+
+def test_files_that_are_none(tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "simulate", tmp_path / "nowhere.toml") == 2
+    assert "hard_day" in capsys.readouterr().err
+    (tmp_path / "torn.toml").write_text("name = ")
+    assert run(monkeypatch, "simulate", tmp_path / "torn.toml") == 2
+    assert "not TOML" in capsys.readouterr().err
+    assert run(monkeypatch, "simulate", "quiet_day", "--seed", "-1") == 2
+    assert "--seed" in capsys.readouterr().err
+    assert run(monkeypatch, "simulate", "quiet_day", "--config", tmp_path / "nowhere.toml") == 2
+
+
+def test_two_of_one_name(small):
+    for what in ("campaigns", "exchanges"):
+        with pytest.raises(Exception, match=f"{what}.*each name once"):
+            small.plan(lambda values, what=what: values[what].append(values[what][0]))
+
+
+@pytest.mark.parametrize("name", ready_names())
+def test_ready_scenarios_can_be_read_and_shown(monkeypatch, capsys, name):
+    assert read_plan(name).scenario.days >= 1.0
+    assert run(monkeypatch, "simulate", name, "--show") == 0
+    assert capsys.readouterr().out == scenario_text(name)
+
+
+def test_the_command_prints_one_object_or_lines_and_writes_the_page(tmp_path, monkeypatch, capsys, small):
+    values = copy.deepcopy(small.values) | {"name": "<b>hostile</b> & co"}
+    values["traffic"]["requests_per_day"] = 2_000
+    values["edits"] = [{"at_hour": 3, "campaign_id": "spring", "lifetime_micros": 600_000}]
+    (tmp_path / "mine.toml").write_text(toml(values))
+    page = tmp_path / "sub" / "report.html"
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--seed", "9", "--json", "--out", page) == 0
+    out, error = capsys.readouterr()
+    summary = json.loads(out)
+    assert summary["seed"] == 9
+    assert summary["campaigns"][0]["disturbances"][0]["what"] == "an edit"
+    assert f"report: {page}" in error
+    text = page.read_text()
+    assert text.count("<svg") >= 4
+    assert "<script" not in text
+    assert "<b>hostile" not in text
+    assert "&lt;b&gt;hostile" in text
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--seed", "9") == 0
+    said = capsys.readouterr().out
+    assert "spring: spent" in said
+    assert "an edit at hour 3" in said
+
+
+def test_without_the_packages_of_pages_it_says_so_and_json_works(tmp_path, monkeypatch, capsys, small):
+    monkeypatch.setattr("headrace.page.find_spec", lambda name: None)
+    values = copy.deepcopy(small.values)
+    values["traffic"]["requests_per_day"] = 1_000
+    (tmp_path / "mine.toml").write_text(toml(values))
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--out", tmp_path / "page.html") == 2
+    assert "headrace[simulate]" in capsys.readouterr().err
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["auctions"] > 150
+
+
+def test_the_settings_of_a_server_are_tried(tmp_path, monkeypatch, capsys, small):
+    values = copy.deepcopy(small.values)
+    values["traffic"]["requests_per_day"] = 500
+    (tmp_path / "mine.toml").write_text(toml(values))
+    (tmp_path / "serve.toml").write_text("[bidding]\nmax_bid_cpm_micros = 1\n")
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bids"] == 0
