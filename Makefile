@@ -8,6 +8,8 @@ PYTHON ?= $(shell .ci/find-python)
 SOURCES := $(shell find engine training native proto -type f ! -name '*.so' ! -name '*.nb?' ! -path '*/__pycache__/*') setup.py pyproject.toml
 HOUSEHOLDS ?= 0
 MINUTES ?= 10
+OPERATIONS ?= 10000000
+KILLS ?= 1000
 DATA ?=
 
 # One BLAS thread: the kernels and the trainer bring their own.
@@ -55,8 +57,10 @@ accuracy: setup
 	$(BIN)/python benchmarks/bench_baskets.py
 	$(BIN)/python benchmarks/bench_offpolicy.py
 
+# ten million operations on the ledger, a thousand kills: make crash OPERATIONS=1000000 KILLS=100 is a tenth of it
 crash: setup
-	HEADRACE_CRASH_RUNS=1000 $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py
+	HEADRACE_CRASH_RUNS=$$(( $(KILLS) / 10 )) $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py
+	$(BIN)/python benchmarks/crash.py --operations $(OPERATIONS) --kills $(KILLS)
 
 soak: setup
 	@.ci/system-packages bench

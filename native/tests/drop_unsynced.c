@@ -1,7 +1,8 @@
 /* Preloaded into a process, keeps in $SHADOW_DIR what a power loss would leave of the files below $SHADOW_ROOT.
  *
  * At each fsync or fdatasync the content goes to $SHADOW_DIR/<inode>, and the file's name to $SHADOW_DIR/=<name>, a
- * link to that content. An fsync of a folder records the names of all files in it whose content was synced before.
+ * link to that content. An fsync of a folder records the names of all files in it whose content was synced before, and
+ * drops those that are gone.
  * Copies are renamed into place, so that a kill leaves the copy before. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -38,6 +39,20 @@ static void keep_content(int from, ino_t inode) {
     rename(scratch, target);
 }
 
+/* Names that are gone from a synced folder are gone for good: the number of their file may be given to another. */
+static void drop_names(const char *folder) {
+    DIR *entries = opendir(shadow);
+    struct dirent *entry;
+    while (entries != NULL && (entry = readdir(entries)) != NULL) {
+        char there[PATH_MAX], link[PATH_MAX];
+        if (entry->d_name[0] != '=') continue;
+        snprintf(there, sizeof there, "%s/%s", folder, entry->d_name + 1);
+        snprintf(link, sizeof link, "%s/%s", shadow, entry->d_name);
+        if (access(there, F_OK) != 0) unlink(link);
+    }
+    if (entries != NULL) closedir(entries);
+}
+
 static void keep_names(const char *folder) {
     DIR *entries = opendir(folder);
     struct dirent *entry;
@@ -61,6 +76,7 @@ static void keep(int handle) {
     path[n] = 0;
     if (strncmp(path, root, strlen(root)) != 0) return;
     if (S_ISDIR(status.st_mode)) {
+        drop_names(path);
         keep_names(path);
         return;
     }
