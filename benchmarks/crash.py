@@ -267,9 +267,10 @@ def report(chain: Chain) -> int:
     verdict = Verdict(chain)
     print(
         f"{chain.folder.name}: {chain.operations():,} operations in {chain.kills} lives, "
-        f"{verdict.charges.n_bids:,} bids, {verdict.used:.1%} of daily budgets; hold over: {verdict.over} micros; "
-        f"expire over: {verdict.expire_over} of at most {verdict.bound} micros; audit of {verdict.records:,} records {verdict.audit_seconds:.1f} s; settled and "
-        f"checked in {time.monotonic() - started:.0f} s"
+        f"{verdict.charges.n_bids:,} bids, {verdict.used:.1%} of daily budgets; "
+        f"hold over: {verdict.over} micros; expire over: {verdict.expire_over} of at most {verdict.bound} micros; "
+        f"audit of {verdict.records:,} records {verdict.audit_seconds:.1f} s; "
+        f"settled and checked in {time.monotonic() - started:.0f} s"
     )
     for text in verdict.findings[:20]:
         print(f"  FINDING {text}")
