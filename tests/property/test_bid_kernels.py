@@ -140,7 +140,7 @@ NO_STRATEGIES = price.Strategies(
     parameters=np.zeros((0, price.N_PARAMETERS)),
     max_bid_cpm=10**12,
     max_over_value=2.0,
-    ask=np.empty(price.N_ASKED),
+    ask=np.empty((1, price.N_ASKED)),
     counts=np.zeros((0, 3), np.int64),
 )
 

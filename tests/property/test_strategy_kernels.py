@@ -67,7 +67,7 @@ def test_strategies_price_as_python_says_and_keep_the_rank(said, seed, n_offers,
         parameters=np.array([np.pad(rng.choice([0.0, 1.0, -1.0, 1e300], 2), (0, 6)) for _ in range(m)]),
         max_bid_cpm=int(rng.choice([600, 10**12])),
         max_over_value=float(rng.choice([0.5, 2.0])),
-        ask=np.full(price.N_ASKED, np.nan),
+        ask=np.full((1, price.N_ASKED), np.nan),
         counts=np.zeros((2, 3), np.int64),
     )
     lines = rng.integers(0, m, n_offers).astype(np.int32)

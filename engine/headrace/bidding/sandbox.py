@@ -67,7 +67,7 @@ class Sandbox:
             parameters=np.zeros((0, N_PARAMETERS)),
             max_bid_cpm=config.strategy_max_bid_cpm_micros or config.max_bid_cpm_micros,
             max_over_value=config.strategy_max_over_value,
-            ask=np.empty(N_ASKED),
+            ask=np.empty((1, N_ASKED)),
             counts=self._counts,
         )
         self.adopt(board)
@@ -97,7 +97,7 @@ class Sandbox:
             if self._held.any():
                 self._held[:] = False
                 self._apply()
-        return self.rules._replace(ask=np.empty(N_ASKED), counts=np.zeros_like(self._counts))
+        return self.rules._replace(ask=np.empty((1, N_ASKED)), counts=np.zeros_like(self._counts))
 
     def end(self, rules: Strategies, lines: Int32, winners: Sequence[int], bids_cpm: Sequence[int]) -> None:
         """Take in a batch: the rules that it began with, and its bids.

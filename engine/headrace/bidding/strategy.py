@@ -118,8 +118,8 @@ class Strategy:
 
         out = np.empty(1)
         asks = np.array([astuple(ask)[: len(FIELDS)]], np.float64)
-        landscape = np.array(ask.prices, np.float64), np.array(ask.wins, np.float64)
-        call_strategy(self.address, asks, self.row(parameters), *landscape, out)
+        landscape = np.array(ask.prices, np.float64), np.array([ask.wins], np.float64)
+        call_strategy(self.address, asks, self.row(parameters)[None], *landscape, out)
         return float(out[0])
 
 
@@ -194,8 +194,8 @@ def _call_ns(address: int, parameters: Mapping[str, float]) -> float:
     asks = rng.uniform(0.0, 1e7, (_TRIALS, len(FIELDS)))
     asks[:, [1, 6, 7, 8]] /= 1e7
     prices = np.geomspace(1e3, 1e8, 121)
-    table, wins, out = np.zeros(MAX_PARAMETERS), np.linspace(0.0, 1.0, 121), np.empty(_TRIALS)
-    table[: len(parameters)] = list(parameters.values())
+    table, wins, out = np.zeros((1, MAX_PARAMETERS)), np.linspace(0.0, 1.0, 121)[None], np.empty(_TRIALS)
+    table[0, : len(parameters)] = list(parameters.values())
     spent = []
     for _ in range(3):
         start = time.thread_time_ns()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -66,7 +66,7 @@ class Strategies(NamedTuple):
     row : (m,) int32. The line item's strategy, or BUILT_IN or STOPPED; empty where all are built in.
     parameters : (m, 8) float64.
     max_bid_cpm : highest bid of any.   max_over_value : highest bid as a multiple of the impression's value.
-    ask : (9,) float64, overwritten; the calling thread's own.
+    ask : (1, 9) float64, overwritten; the calling thread's own.
     counts : (s, 3) int64, added to: candidates asked for, answers that were no price, answers cut to the highest bid.
     """
 
@@ -104,20 +104,27 @@ class Auctions(NamedTuple):
 
 
 @intrinsic
-def _call(_context, address, ask, parameters, edges, win_rate):  # type: ignore[no-untyped-def]
-    """Call machine code by its address; an array goes as a pointer to its first entry."""
+def _call(_context, address, asks, ask, parameters, line, edges, win_rate, market_row):  # type: ignore[no-untyped-def]
+    """Call machine code by its address, with pointers to rows of tables; a view of each row would cost more."""
+    signature = types.float64(address, asks, ask, parameters, line, edges, win_rate, market_row)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        arrays = [
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args[1:], arguments[1:], strict=True)
-        ]
-        n_edges = builder.extract_value(arrays[2].shape, 0)
-        kinds = [array.data.type for array in arrays] + [n_edges.type]
-        code = builder.inttoptr(arguments[0], ir.FunctionType(ir.DoubleType(), kinds).as_pointer())
-        return builder.call(code, [array.data for array in arrays] + [n_edges])
+        def table(at: int) -> Any:
+            return context.make_array(signature.args[at])(context, builder, arguments[at])
 
-    return types.float64(address, ask, parameters, edges, win_rate), generate
+        def row(at: int) -> Any:
+            array = table(at)
+            size = builder.extract_value(array.shape, 1)
+            return builder.gep(array.data, [builder.mul(arguments[at + 1], size)])
+
+        edges = table(5)
+        n_edges = builder.extract_value(edges.shape, 0)
+        given = [row(1), row(3), edges.data, row(6), n_edges]
+        kinds = [each.type for each in given]
+        code = builder.inttoptr(arguments[0], ir.FunctionType(ir.DoubleType(), kinds).as_pointer())
+        return builder.call(code, given)
+
+    return signature, generate
 
 
 @njit(nogil=True, cache=True)
@@ -126,11 +133,12 @@ def call_strategy(
 ) -> None:
     """What a strategy itself answers, no limit kept.
 
-    asks : (n, 9) float64.   parameters : (8,) float64.   edges, win_rate : (b + 1,) float64.
+    asks : (n, 9) float64.   parameters : (1, 8) float64.   edges : (b + 1,) float64.   win_rate : (1, b + 1) float64.
     out : (n,) float64, written; whatever the strategy says, NaN and infinity among it.
     """
+    first = np.int64(0)
     for row in range(asks.shape[0]):
-        out[row] = _call(address, asks[row], parameters, edges, win_rate)
+        out[row] = _call(address, asks, row, parameters, first, edges, win_rate, first)
 
 
 @njit(nogil=True, cache=True)
@@ -238,7 +246,8 @@ def price_auctions(
     exhausted, max_bid_cpm, multiplier = terms.exhausted, terms.max_bid_cpm, terms.multiplier
     affordable_cpm, premium_cpm, lines, indptr = terms.affordable_cpm, terms.premium_cpm, offers.lines, offers.indptr
     requests, floor_cpm, first_price = auctions.request, auctions.floor_cpm, auctions.first_price
-    any_strategy, strategy_of = strategies.row.shape[0] > 0, strategies.row
+    strategy_of, asked = strategies.row, np.empty(lines.shape[0] if strategies.row.shape[0] > 0 else 0, np.int64)
+    any_strategy = asked.shape[0] > 0
     paced_cpm = np.empty(ranked.shape[1], np.int64)
     for auction in range(requests.shape[0]):
         request = requests[auction]
@@ -247,6 +256,8 @@ def price_auctions(
         best, bids = ranked[auction], out[auction]
         best[:] = -1
         bids[:] = 0
+        if any_strategy:
+            _ask_strategies(market, terms, strategies, offers, value_cpm, auctions, auction, asked)
         for offer in range(indptr[request], indptr[request + 1]):
             line = lines[offer]
             if exhausted[line]:
@@ -255,9 +266,8 @@ def price_auctions(
             paced, reaches = min(int(value * multiplier[line]), cap), min(value, cap) >= lowest
             if any_strategy and strategy_of[line] != BUILT_IN:
                 paced = min(paced, affordable_cpm[line])
-                bid = _strategy_bid(market, terms, strategies, auctions, auction, line, value, paced)
-                if bid >= lowest:
-                    _insert(best, paced_cpm, bids, offer, paced, bid)
+                if asked[offer] >= lowest:
+                    _insert(best, paced_cpm, bids, offer, paced, asked[offer])
                 else:
                     reason = _further(reason, STRATEGY if reaches else BELOW_FLOOR)
             elif paced >= lowest:
@@ -304,36 +314,47 @@ def _shaded(market: Market, row: int, lowest: int, paced: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _strategy_bid(
+def _ask_strategies(
     market: Market,
     terms: Terms,
     strategies: Strategies,
+    offers: Offers,
+    value_cpm: Int64,
     auctions: Auctions,
     auction: int,
-    line: int,
-    value: int,
-    paced: int,
-) -> int:
-    """What the line item's strategy bids within its limits; 0 where it passes, is stopped, or answers no price."""
-    row = strategies.row[line]
-    highest = min(terms.max_bid_cpm[line], terms.affordable_cpm[line], strategies.max_bid_cpm)
-    highest = min(float(highest), value * strategies.max_over_value)
-    if row < 0 or highest < 1.0:
-        return 0
-    lowest, market_row = max(auctions.floor_cpm[auction], 1), auctions.market_row[auction]
-    first, shaded = auctions.first_price[auction], paced
-    if first and paced >= lowest and strategies.shades[row]:
-        shaded = _shaded(market, market_row, lowest, paced)
-    ask, counts = strategies.ask, strategies.counts[row]
-    ask[0], ask[1], ask[2], ask[3] = value, terms.multiplier[line], paced, shaded
-    ask[4], ask[5], ask[6] = auctions.floor_cpm[auction], highest, 1.0 if first else 0.0
-    ask[7], ask[8] = terms.budget_left[line], terms.time_left[line]
-    edges, win_rate = market.edges_cpm, market.win_rate[market_row]
-    bid = _call(strategies.address[row], ask, strategies.parameters[line], edges, win_rate)
-    counts[0] += 1
-    if not 0.0 <= bid < math.inf:
-        counts[1] += 1
-        return 0
-    if bid > highest:
-        counts[2] += 1
-    return int(min(bid, highest))
+    out: Int64,
+) -> None:
+    """What strategies bid in one auction within their limits.
+
+    out : (c,) int64, written where the auction's candidates have a strategy; 0 where it passes, is stopped, or answers
+        no price.
+    """
+    max_bid_cpm, affordable_cpm, multiplier = terms.max_bid_cpm, terms.affordable_cpm, terms.multiplier
+    budget_left, time_left, premium_cpm = terms.budget_left, terms.time_left, terms.premium_cpm
+    address, shades, rows, parameters = strategies.address, strategies.shades, strategies.row, strategies.parameters
+    ask, counts, lines = strategies.ask, strategies.counts, offers.lines
+    edges, win_rate, market_row = market.edges_cpm, market.win_rate, np.int64(auctions.market_row[auction])
+    lowest, first = max(auctions.floor_cpm[auction], 1), auctions.first_price[auction]
+    request = auctions.request[auction]
+    ask[0, 4], ask[0, 6] = auctions.floor_cpm[auction], 1.0 if first else 0.0
+    for offer in range(offers.indptr[request], offers.indptr[request + 1]):
+        line = np.int64(lines[offer])
+        value, row = value_cpm[offer] + premium_cpm[line], rows[line]
+        highest = float(min(max_bid_cpm[line], affordable_cpm[line], strategies.max_bid_cpm))
+        highest = min(highest, value * strategies.max_over_value)
+        out[offer] = 0
+        if row < 0 or highest < 1.0 or terms.exhausted[line]:
+            continue
+        paced = min(int(value * multiplier[line]), max_bid_cpm[line], affordable_cpm[line])
+        ask[0, 0], ask[0, 1], ask[0, 2], ask[0, 3] = value, multiplier[line], paced, paced
+        if first and paced >= lowest and shades[row]:
+            ask[0, 3] = _shaded(market, market_row, lowest, paced)
+        ask[0, 5], ask[0, 7], ask[0, 8] = highest, budget_left[line], time_left[line]
+        bid = _call(address[row], ask, np.int64(0), parameters, line, edges, win_rate, market_row)
+        counts[row, 0] += 1
+        if not 0.0 <= bid < math.inf:
+            counts[row, 1] += 1
+            continue
+        if bid > highest:
+            counts[row, 2] += 1
+        out[offer] = int(min(bid, highest))
