@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from crash_market import Charges, read_bids
-from crash_worker import BATCH, DAY_MS, EDITED, EXPIRE, HOLD, PROGRESS
+from crash_worker import BATCH, DAY_MS, DAYS, EDITED, EXPIRE, HOLD, PROGRESS
 
 from headrace.audit.auditor import Audit, audit, balances, compare_stated
 from headrace.audit.certificate import certify
@@ -42,8 +42,6 @@ FUNDS = (
     "SELECT account_id, sum(amount_micros) FROM ledger_funds JOIN ledger_accounts USING (account_number) "
     "GROUP BY account_id"
 )
-DAYS = 25
-"""Simulated days of a whole run, inside the billing window."""
 BIDS_AN_OPERATION = 0.42
 MEAN_CHARGE = 0.45 * 25
 """Micros that the exchange charges for a bid, on average; half of the bids are those of HOLD, and three quarters

@@ -29,6 +29,9 @@ from headrace.events.store import DATABASE, Store
 
 START_MS = 1_800_000_000_000
 DAY_MS = 86_400_000
+DAYS = 25
+END_MS = START_MS + (DAYS + 1) * DAY_MS
+"""When the clock stops: no notice leaves the billing window."""
 BATCH = 512
 DELAY = 3
 """Batches between a bid and its notices."""
@@ -89,7 +92,7 @@ class Life:
             bids, end = self.waiting.popleft()
             self.settle(bids, np.flatnonzero(bids.told & ~bids.late))
             self.answered = end
-        self.now += int(self.step_ms * (self.operations - before))
+        self.now = min(self.now + int(self.step_ms * (self.operations - before)), END_MS)
         if self.dice.random() < 0.05:
             self.operate()
         os.pwrite(self.progress, PROGRESS.pack(self.operations, self.answered, self.now), 0)
