@@ -2,7 +2,8 @@
 
     python benchmarks/bench_bid.py [--calls 4000] [--rounds 5]
 
-Rows of BidBatch are for one decision of a batch of 256.
+Rows of BidBatch are for one decision of a batch of 256. Rows of steps split a decision at batch 32; what is not named
+is Python between the steps. Their bound: price + pace + reserve, tokens included, at most 10.
 
 Every answer is first checked against a plain NumPy twin of the whole decision. Times are CPU of the calling thread
 (time.thread_time_ns), decoding and encoding, person lookup, reservation and token included; the ledger is the
@@ -13,11 +14,9 @@ in. Each row is the median over rounds, with the lowest and highest.
 from __future__ import annotations
 
 import argparse
-import cProfile
 import importlib.util
 import os
 import platform
-import pstats
 import statistics
 import tempfile
 import time
@@ -42,6 +41,7 @@ from headrace.front import Call
 from headrace.kernels.predict import Candidates
 from headrace.recommend.model import Model
 from headrace.reference.predict import best_promoted
+from headrace.service import bidder
 from headrace.service.bidder import BidderService
 from headrace.service.dispatch import answer
 from headrace.service.method import Method
@@ -169,19 +169,66 @@ def row(name: str, values: list[float]) -> None:
     print(f"{name:34s} {statistics.median(values):8.1f} {min(values):8.1f} {max(values):8.1f}")
 
 
-def breakdown(stack: Stack, calls: list[Call], batch: int) -> None:
-    """Where the time goes, by cumulative time of the steps; profiling itself doubles the cost of Python."""
-    profile = cProfile.Profile()
-    profile.enable()
-    cpu_us(stack.bid, calls, batch)
-    profile.disable()
-    steps = ("_requests", "_match", "read", "_predict", "_price", "_reserve", "_observe", "advance", "_encode", "bid")
-    found: dict[str, float] = {}
-    for (_, _, name), (_, _, _, total, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-        if name in steps:
-            found[name] = max(found.get(name, 0.0), total)
-    parts = ", ".join(f"{name} {found[name] / len(calls) * 1e6:.0f}" for name in steps if name in found)
-    print(f"profiled, batch {batch}, us a call: {parts}")
+class Steps:
+    """CPU of the steps of decisions, nanoseconds of this thread; a step within another is taken off the outer one."""
+
+    def __init__(self, stack: Stack) -> None:
+        engine, ledger = stack.engine, stack.ledger
+        self.ns: dict[str, int] = {}
+        self._inner = 0
+        self._undo: list[tuple[Any, str, Any]] = []
+        for owner, method, step in (
+            (bidder, "_requests", "decode"),
+            (bidder, "_encode", "encode"),
+            (engine, "_match", "match"),
+            (engine, "_predict", "predict"),
+            (engine, "_price", "price"),
+            (engine._pacer, "advance", "pace: solve"),
+            (engine, "_observe", "pace: observe"),
+            (engine, "_reserve", "reserve"),
+            (ledger._keys, "issue", "tokens"),
+            (engine._recorder, "decided", "record"),
+            (engine, "bid", "rest of a decision"),
+        ):
+            self._wrap(owner, method, step)
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for owner, method, original in self._undo:
+            setattr(owner, method, original)
+
+    def _wrap(self, owner: Any, method: str, step: str) -> None:
+        original = getattr(owner, method)
+        self._undo.append((owner, method, original))
+        self.ns[step] = 0
+
+        def timed(*arguments: Any) -> Any:
+            before, self._inner = self._inner, 0
+            start = time.thread_time_ns()
+            try:
+                return original(*arguments)
+            finally:
+                spent = time.thread_time_ns() - start
+                self.ns[step] += spent - self._inner
+                self._inner = before + spent
+
+        setattr(owner, method, timed)
+
+
+def steps(stack: Stack, calls: list[Call], batch: int, rounds: int) -> None:
+    """Rows of the steps of one decision at one size of batches."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        with Steps(stack) as measured:
+            cpu_us(stack.bid, calls, batch)
+        for step, ns in measured.ns.items():
+            found.setdefault(step, []).append(ns / len(calls) / 1000)
+    for step, values in found.items():
+        row(f"  {step}", values)
+    together = ("price", "pace: solve", "pace: observe", "reserve", "tokens")
+    row("  price + pace + reserve", [sum(parts) for parts in zip(*(found[step] for step in together), strict=True)])
 
 
 def main() -> None:
@@ -207,17 +254,16 @@ def measure(stack: Stack, n_matched: int, n_calls: int, rounds: int, rng: np.ran
     for batch in BATCHES:
         row(f"Bid, known person, batch {batch}", [cpu_us(stack.bid, known, batch) for _ in range(rounds)])
     batches = packed(known)
-    row(
-        f"BidBatch of {PACKED}, known person",
-        [cpu_us(stack.bid_batch, batches, 1) / PACKED for _ in range(rounds)],
-    )
+    whole = [cpu_us(stack.bid_batch, batches, 1) / PACKED for _ in range(rounds)]
+    row(f"BidBatch of {PACKED}, known person", whole)
+    print(f"{'  decisions a second of one core':34s} {1e6 / statistics.median(whole):8.0f}")
     fresh = [call(request(rng, n_matched, n, 1_000 + n)) for n in range(min(n_calls, N_USERS - 1_000))]
     part = len(fresh) // (len(BATCHES) * rounds)
     for number, batch in enumerate(BATCHES):
         parts = [fresh[part * (len(BATCHES) * i + number) :][:part] for i in range(rounds)]
         row(f"Bid, new person, batch {batch}", [cpu_us(stack.bid, some, batch) for some in parts])
-    for batch in (BATCHES[0], BATCHES[-1]):
-        breakdown(stack, known, batch)
+    print(f"steps of a decision, batch {BATCHES[-1]}")
+    steps(stack, known, BATCHES[-1], rounds)
     solves = []
     for second in range(50):
         start = time.thread_time_ns()
