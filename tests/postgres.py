@@ -82,5 +82,5 @@ class Server:
         return self.url(name)
 
     def stop(self) -> None:
-        self._end(signal.SIGINT)
+        self._end(signal.SIGQUIT)
         shutil.rmtree(self.folder)

@@ -49,6 +49,7 @@ class Books:
         self.native = native
         self.rows: dict[int, AccountRow] = {}
         self.numbers: dict[str, int] = {}
+        self.balances: dict[int, int] = {}
         self.leaves: set[int] = set()
         self.currencies: dict[int, bytes] = {}
         self.fenced = ""
@@ -70,7 +71,7 @@ class Books:
         for row in changed:
             self._put(row, balance_of(query, row.number) if row.parent < 0 else 0)
         self._set_brakes({(str(row[0]), str(row[1])) for row in query("SELECT * FROM ledger_brakes", ())})
-        self.fenced = get_meta(query, "fenced")
+        self.fenced = get_meta(query, "fenced") or get_meta(query, "authority_fenced")
         self._version = version
         return [row.number for row in changed]
 
@@ -88,6 +89,8 @@ class Books:
             row.number, row.parent, [*limits, balance_micros], flight, zone, int(own.mode), own.expire_after_ms
         )
         self.rows[row.number] = row
+        if row.parent < 0:
+            self.balances[row.number] = balance_micros
         self.numbers[row.account_id] = row.number
         self.currencies[row.number] = own.currency.encode()
         if row.account_id.count("/") == 2:
@@ -134,6 +137,18 @@ class Books:
                 self._hashes.clear()
             found = self._hashes[name] = exchange_hash(name)
         return found
+
+    def zone_of(self, number: int) -> ZoneInfo:
+        """The time zone whose days an account's budget counts."""
+        row: AccountRow | None = self.rows[number]
+        while row is not None and row.settings.time_zone is None:
+            row = self.rows.get(row.parent)
+        return self._zone_infos[self._zones[row.settings.time_zone or "UTC"] if row is not None else 0]
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of settings."""
+        return self._version
 
     def days_hold(self, now_ms: int) -> bool:
         """Whether every zone's budget day, as set, is the one of this moment."""

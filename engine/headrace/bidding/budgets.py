@@ -150,6 +150,18 @@ def check_account_id(account_id: str) -> list[str]:
     return names
 
 
+def check_entry(entry_id: str, advertiser_id: str, amount_micros: int) -> None:
+    """Raise InvalidRequestError unless this can be an entry on an advertiser's balance."""
+    if not 1 <= len(entry_id.encode()) <= 128:
+        raise InvalidRequestError("entry_id", entry_id, "1 to 128 bytes")
+    if amount_micros == 0 or abs(amount_micros) > MAX_MICROS:
+        raise InvalidRequestError("amount_micros", amount_micros, f"not 0, at most {MAX_MICROS} either way")
+    if len(check_account_id(advertiser_id)) != 1:
+        raise InvalidRequestError(
+            "advertiser_id", advertiser_id, "an advertiser's id", "only advertisers have balances"
+        )
+
+
 def _patched(old: AccountRow | None, root: AccountRow | None, patch: SettingsPatch) -> AccountSettings:
     base = old.settings if old is not None else AccountSettings()
     if root is not None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_account, limit_of, line_account
 from headrace.bidding.budgets import LedgerMode, SettingsPatch
 from headrace.bidding.ledger import Ledger
+from headrace.bidding.sql import Sql
 from headrace.bidding.strategy import Strategy
 from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
-from headrace.errors import AlreadyExistsError, InvalidRequestError, LedgerNotOwnerError, NotFoundError
+from headrace.errors import (
+    AlreadyExistsError,
+    InvalidRequestError,
+    LedgerNotOwnerError,
+    NotFoundError,
+    PreconditionError,
+)
 from headrace.events.store import Store
 from headrace.v1 import campaigns_pb2 as pb
 
@@ -63,9 +69,10 @@ class CampaignStore:
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Board], None]] = []
         self._campaigns: dict[str, pb.Campaign] = {}
+        self._edits: dict[str, int] = {}
         self._sequence = 0
         self._mirrored = False
-        store.write(_create_tables)
+        store.write(create_tables)
         self.board = build_board(0, [], ledger, max_bid_cpm)
         self.refresh()
 
@@ -81,23 +88,28 @@ class CampaignStore:
         To be called at least every 200 ms.
         """
         with self._lock:
-            rows = self._store.read(
-                "SELECT sequence, document FROM campaigns WHERE sequence > ? ORDER BY sequence", (self._sequence,)
-            )
-            for sequence, document in rows:
-                campaign = pb.Campaign.FromString(document)
-                self._campaigns[campaign.campaign_id] = campaign
-                self._sequence = sequence
+            changed = self._follow()
             newly_owned = self._ledger.owned and not self._mirrored
-            if newly_owned:
+            if newly_owned and not self._ledger.shared:
                 accounts: dict[str, SettingsPatch] = {}
                 for campaign in self._campaigns.values():
                     accounts |= _accounts(campaign, None)
                 self._ledger.set_accounts(accounts, who="recovery", why="this process now owns the ledger")
-            if rows or newly_owned:
+            if changed or newly_owned:
                 self._mirrored = self._ledger.owned
                 self._publish()
-            return bool(rows) or newly_owned
+            return changed or newly_owned
+
+    def _follow(self) -> bool:
+        """Read campaigns edited since the last time; whether there were any."""
+        rows = self._store.read(
+            "SELECT sequence, document FROM campaigns WHERE sequence > ? ORDER BY sequence", (self._sequence,)
+        )
+        for sequence, document in rows:
+            campaign = pb.Campaign.FromString(document)
+            self._campaigns[campaign.campaign_id] = campaign
+            self._edits[campaign.campaign_id] = self._sequence = sequence
+        return bool(rows)
 
     def create(self, campaign: pb.Campaign, who: str) -> pb.Campaign:
         """Store a new campaign; returns it with defaults filled in.
@@ -176,6 +188,7 @@ class CampaignStore:
                 raise LedgerNotOwnerError(
                     "another process owns the ledger", hint="send the edit to it, or try again when it has drained"
                 )
+            self._ledger.catch_up()
             self.refresh()
             yield
 
@@ -199,17 +212,13 @@ class CampaignStore:
 
     def _save(self, campaign: pb.Campaign, before: pb.Campaign | None, who: str, action: str) -> pb.Campaign:
         row = (self._clock_ms(), who, action, campaign.campaign_id, campaign.SerializeToString(deterministic=True))
-        sequences: list[int] = []
+        known = self._edits.get(campaign.campaign_id, 0)
         self._ledger.set_accounts(
-            _accounts(campaign, before),
-            who=who,
-            why=action,
-            also=lambda connection: sequences.append(_insert(connection, row)),
+            _accounts(campaign, before), who=who, why=action, also=lambda sql: _insert(sql, row, known)
         )
-        self._sequence = sequences[-1]
-        self._campaigns[campaign.campaign_id] = campaign
+        self._follow()
         self._publish()
-        return campaign
+        return self._campaigns[campaign.campaign_id]
 
     def _publish(self) -> None:
         self.board = build_board(self._sequence, self._campaigns.values(), self._ledger, self._max_bid_cpm)
@@ -243,20 +252,29 @@ def _limits(limits: pb.Limits) -> SettingsPatch:
     }
 
 
-def _create_tables(connection: sqlite3.Connection) -> None:
+def create_tables(connection: Sql) -> None:
+    """Make the campaigns' tables where they are not there yet."""
     for statement in SCHEMA.split(";\n"):
         connection.execute(statement)
 
 
-def _insert(connection: sqlite3.Connection, row: tuple[int, str, str, str, bytes]) -> int:
-    cursor = connection.execute(
-        "INSERT INTO campaign_edits (time_ms, who, action, campaign_id, document) VALUES (?, ?, ?, ?, ?)", row
-    )
-    sequence = cursor.lastrowid
-    assert sequence is not None
-    connection.execute(
+def _insert(sql: Sql, row: tuple[int, str, str, str, bytes], known: int) -> None:
+    """Write an edit of a campaign whose last edit has the sequence ``known``; raises PreconditionError for another."""
+    found = sql.execute("SELECT sequence FROM campaigns WHERE campaign_id = ?", (row[3],)).fetchone()
+    if (found[0] if found else 0) != known:
+        raise PreconditionError("campaign_id", row[3], "a campaign that nobody else edits just now", "look at it again")
+    sequence = sql.execute(
+        "INSERT INTO campaign_edits (time_ms, who, action, campaign_id, document) VALUES (?, ?, ?, ?, ?) "
+        "RETURNING sequence",
+        row,
+    ).fetchone()[0]
+    put_campaign(sql, row[3], sequence, row[4])
+
+
+def put_campaign(sql: Sql, campaign_id: str, sequence: int, document: bytes) -> None:
+    """Write a campaign as it was left by the edit of a sequence."""
+    sql.execute(
         "INSERT INTO campaigns (campaign_id, sequence, document) VALUES (?, ?, ?) "
         "ON CONFLICT (campaign_id) DO UPDATE SET sequence = excluded.sequence, document = excluded.document",
-        (row[3], sequence, row[4]),
+        (campaign_id, sequence, document),
     )
-    return sequence

@@ -17,6 +17,7 @@ from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer
 from headrace.bidding.predict import BidModel, PersonReader, Predictor, lay_out, resolve_items
 from headrace.bidding.requests import (
+    AUTHORITY_UNREACHABLE,
     BID,
     BRAKE,
     BUDGET,
@@ -48,6 +49,7 @@ _REASONS = {
     Reason.JOURNAL_UNAVAILABLE: JOURNAL_UNAVAILABLE,
     Reason.NOT_OWNER: LEDGER_NOT_OWNER,
     Reason.FENCED: FENCED,
+    Reason.AUTHORITY: AUTHORITY_UNREACHABLE,
 }
 """No-bid reason for each of the ledger's; a bid above the operator's maximum is a brake, too."""
 

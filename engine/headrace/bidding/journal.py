@@ -22,7 +22,7 @@ from headrace.events.store import Store
 Query = Callable[[str, tuple[object, ...]], list[tuple[Any, ...]]]
 """Runs a query and returns all its rows."""
 
-Extra = Callable[[sqlite3.Connection, int], object]
+Extra = Callable[[Sql, int], object]
 """Writes more rows in the commit of some records; takes their sequence, 0 where there are none."""
 
 RECORD = np.dtype(
@@ -211,7 +211,7 @@ class Journal:
             state.append(condensed)
             return records
 
-        def write(connection: sqlite3.Connection, sequence: int) -> None:
+        def write(connection: Sql, sequence: int) -> None:
             at = sequence or last_sequence(query_of(connection))
             connection.executemany("INSERT OR REPLACE INTO ledger_leases VALUES (?, ?, ?)", leases)
             connection.execute("INSERT OR REPLACE INTO ledger_snapshots VALUES (?, ?)", (at, state[0]))
@@ -255,7 +255,7 @@ def chained(before: bytes, sequence: int, time_ms: int, records: bytes) -> bytes
     return hashlib.blake2b(before + _STAMP.pack(sequence, time_ms) + records, digest_size=DIGEST_BYTES).digest()
 
 
-def _thin_out(connection: sqlite3.Connection, keep_from_ms: int) -> None:
+def _thin_out(connection: Sql, keep_from_ms: int) -> None:
     """Drop snapshots that lie close together, and all before the newest snapshot that is older than a moment."""
     kept = connection.execute(
         "SELECT sequence, ifnull((SELECT time_ms FROM ledger_journal AS rows WHERE rows.sequence <= "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,20 +11,21 @@ import numpy.typing as npt
 
 from headrace.bidding.books import AccountState, Books
 from headrace.bidding.budgets import (
-    MAX_MICROS,
     SettingsPatch,
     audit,
     balance_of,
-    check_account_id,
+    check_entry,
     find_account,
     put_account,
     put_brake,
     put_fund,
 )
 from headrace.bidding.journal import query_of
-from headrace.bidding.ledger_core import VIEW_MS, LedgerCore, Reason, Reservations
+from headrace.bidding.ledger_core import VIEW_MS, LedgerCore
 from headrace.bidding.notices import MAX_CPM_MICROS, NoticeOutcome, NoticeType, queue_notices, read_notices
 from headrace.bidding.recovery import LedgerConfig
+from headrace.bidding.reservations import Reason, Reservations
+from headrace.bidding.sql import Sql
 from headrace.bidding.tokens import SAME_CURRENCY
 from headrace.counters import Counts
 from headrace.errors import InvalidRequestError, LedgerError, NotFoundError, PreconditionError
@@ -38,11 +38,15 @@ __all__ = ["AccountState", "Ledger", "LedgerConfig", "NoticeOutcome", "NoticeTyp
 class Ledger(LedgerCore):
     """One ledger over one store and one data directory; many processes may open it, one at a time owns it.
 
+    ``shared`` : whether its accounts are those of an authority that other ledgers spend from, too.
+
     data_dir : holds ledger.lock, ledger.keys and ledger.reservations.
     clock_ms : the present moment, ms since 1970 UTC, for what has no `now_ms` of its own.
 
     Attribute `outcomes` counts notices by outcome. Thread-safe. Call `try_acquire` and `tick` a few times a second.
     """
+
+    shared = False
 
     def __init__(
         self, data_dir: Path, store: Store, *, clock_ms: Callable[[], int], config: LedgerConfig | None = None
@@ -241,6 +245,9 @@ class Ledger(LedgerCore):
 
     # -- settings
 
+    def catch_up(self) -> None:
+        """Read what others have set, where accounts are shared. Raises StoreError when that cannot be."""
+
     def set_account(
         self, account_id: str, *, who: str = "api", why: str = "", **settings: Unpack[SettingsPatch]
     ) -> AccountState:
@@ -260,12 +267,12 @@ class Ledger(LedgerCore):
         *,
         who: str = "api",
         why: str = "",
-        also: Callable[[sqlite3.Connection], object] | None = None,
+        also: Callable[[Sql], object] | None = None,
     ) -> None:
         """`set_account` for many, by account id, and ``also`` in one commit: all of it or nothing."""
         now_ms = self._clock_ms()
 
-        def job(connection: sqlite3.Connection) -> None:
+        def job(connection: Sql) -> None:
             for account_id, patch in patches.items():
                 put_account(connection, account_id, patch, now_ms, who, why)
             if also is not None:
@@ -282,17 +289,10 @@ class Ledger(LedgerCore):
         Raises PreconditionError for another currency, a reused entry id, or a refund of committed money;
         LedgerNotOwnerError for a refund where another process owns the ledger.
         """
-        if not 1 <= len(entry_id.encode()) <= 128:
-            raise InvalidRequestError("entry_id", entry_id, "1 to 128 bytes")
-        if amount_micros == 0 or abs(amount_micros) > MAX_MICROS:
-            raise InvalidRequestError("amount_micros", amount_micros, f"not 0, at most {MAX_MICROS} either way")
-        if len(check_account_id(advertiser_id)) != 1:
-            raise InvalidRequestError(
-                "advertiser_id", advertiser_id, "an advertiser's id", "only advertisers have balances"
-            )
+        check_entry(entry_id, advertiser_id, amount_micros)
         now_ms = self._clock_ms()
 
-        def job(connection: sqlite3.Connection) -> int:
+        def job(connection: Sql) -> int:
             row = put_account(connection, advertiser_id, {"currency": currency}, now_ms, who, f"entry {entry_id}")
             before = balance_of(query_of(connection), row.number)
             if put_fund(connection, entry_id, row.number, amount_micros, now_ms):
@@ -306,9 +306,7 @@ class Ledger(LedgerCore):
         self._refresh()
         return self._books.state(number, now_ms - self.config.billing_window_ms)
 
-    def _refund(
-        self, job: Callable[[sqlite3.Connection], int], advertiser_id: str, entry_id: str, amount_micros: int
-    ) -> int:
+    def _refund(self, job: Callable[[Sql], int], advertiser_id: str, entry_id: str, amount_micros: int) -> int:
         with self._lock:
             self._need_owner()
             number = self.account_number(advertiser_id)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +16,8 @@ from headrace.bidding.budgets import put_brake, put_fence
 from headrace.bidding.journal import Extra, Journal, Query, archived_lease, create_tables
 from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices, tags_of
 from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
+from headrace.bidding.reservations import Reason, Reservations
+from headrace.bidding.sql import Sql
 from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
 from headrace.locks import OwnerLock
@@ -29,28 +28,6 @@ VIEW_MS = 1000
 RETIRE_MS = 3600 * 1000
 ATTEMPTS = 8
 """Leases that one batch asks for in turn before a budget that others keep taking counts as used up."""
-
-
-class Reason(IntEnum):
-    """Why a reservation was refused; NEED_LEASE never leaves the ledger."""
-
-    OK = 0
-    BUDGET = 1
-    BRAKE = 2
-    JOURNAL_UNAVAILABLE = 3
-    NOT_OWNER = 4
-    FENCED = 5
-    MAX_BID = 6
-    NEED_LEASE = 7
-
-
-class Reservations(NamedTuple):
-    """Columns of reserved money, one row a request: reasons int8; leases, serials int64; budget days int32."""
-
-    reasons: Int8
-    leases: Int64
-    serials: Int64
-    days: Int32
 
 
 class LedgerCore:
@@ -152,7 +129,7 @@ class LedgerCore:
             self._books = self._view()
             return
         self._first_lease = recovered.first_lease
-        recovered.books.native.set_closed(Reason.FENCED if recovered.books.fenced else Reason.OK)
+        recovered.books.native.set_closed(self._closed(recovered.books))
         self._books = recovered.books
 
     def _view(self) -> Books:
@@ -187,7 +164,11 @@ class LedgerCore:
     def _take_settings(self, books: Books, now_ms: int) -> None:
         books.refresh(self._query)
         books.ensure_days(now_ms)
-        books.native.set_closed(Reason.FENCED if books.fenced else Reason.OK)
+        books.native.set_closed(self._closed(books))
+
+    def _closed(self, books: Books) -> Reason:
+        """Why nothing at all is reserved; OK where it is."""
+        return Reason.FENCED if books.fenced else Reason.OK
 
     # -- the journal
 
@@ -296,7 +277,7 @@ class LedgerCore:
             batch.outcomes[rows] = outcomes
             tripped = [books.rows[root].account_id for root in books.native.take_tripped()]
 
-            def more(connection: sqlite3.Connection, sequence: int) -> None:
+            def more(connection: Sql, sequence: int) -> None:
                 keep_apart(connection, batch, now_ms)
                 for advertiser_id in tripped:
                     put_brake(connection, "", advertiser_id, True, (now_ms, "ledger", "spent too much in one minute"))

@@ -10,6 +10,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from headrace.bidding.sql import Sql
 from headrace.bidding.tokens import SAME_CURRENCY, Bodies, TokenKeys, exchange_tag
 from headrace.errors import InvalidRequestError
 from headrace.types import Bool, Int8, Int64, UInt16
@@ -51,7 +52,7 @@ class NoticeBatch:
 
     outcomes : (n,) int8; 0 where the ledger must decide (`rows`).
     bodies : (n,) what the tokens say; all zero where a token is malformed or forged.
-    prices : (n,) int64, CPM micros of the account's currency; -1 not known.
+    prices : (n,) int64, CPM micros of the account's currency; -1 not known.   told : as they came.
     """
 
     types: Int8
@@ -59,6 +60,7 @@ class NoticeBatch:
     bodies: Bodies
     prices: Int64
     outcomes: Int8
+    told: Sequence[int | None] | Int64
 
     @property
     def rows(self) -> npt.NDArray[np.intp]:
@@ -90,7 +92,7 @@ def read_notices(
     outcomes = np.zeros(len(tokens), np.int8)
     outcomes[(bodies["issued_ms"] < oldest_ms) | absurd | malformed] = NoticeOutcome.REFUSED
     outcomes[forged] = NoticeOutcome.FORGED
-    return NoticeBatch(kinds, tokens, bodies, prices, outcomes)
+    return NoticeBatch(kinds, tokens, bodies, prices, outcomes, prices_cpm)
 
 
 def tags_of(bodies: Bodies) -> UInt16:
@@ -109,7 +111,7 @@ def _account_prices(prices: Sequence[int | None] | Int64, bodies: Bodies) -> tup
     return np.array([min(price, MAX_CPM_MICROS) for price in whole], np.int64), absurd
 
 
-def keep_apart(connection: sqlite3.Connection, batch: NoticeBatch, now_ms: int) -> None:
+def keep_apart(connection: Sql, batch: NoticeBatch, now_ms: int) -> None:
     """Write the notices that were not simply accepted to the reconciliation table; one row however often repeated."""
     rows = np.flatnonzero(np.isin(batch.outcomes, _APART)).tolist()
     connection.executemany(

@@ -25,6 +25,7 @@ CURRENCY = 8
 PACED = 9
 FENCED = 10
 STRATEGY = 11
+AUTHORITY_UNREACHABLE = 12
 """Why there is no bid; the numbers of `headrace.v1.NoBidReason`."""
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,7 @@ class TokenKeys:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._saw_unknown = False
         if not path.exists():
             _write_new(path, {"current": 1, "keys": {"1": secrets.token_hex(32)}})
         self._load()
@@ -97,10 +98,23 @@ class TokenKeys:
         self._load()
         return current
 
+    def take_over(self, secrets_of: Mapping[int, str], current: int) -> None:
+        """Know these keys, hexadecimal secrets by id, beside those there are, and sign with one of them."""
+        stored = json.loads(self.path.read_text())
+        keys = stored["keys"] | {str(key): secret for key, secret in secrets_of.items()}
+        if keys != stored["keys"] or stored["current"] != current:
+            _replace(self.path, {"current": current, "keys": keys})
+            self._load()
+
     def _load(self) -> None:
         self._stamp = _stamp(self.path)
         self._keys, current, key = self._read()
         self._signer = (current, key)
+
+    def take_unknown(self) -> bool:
+        """Whether a token was seen since the last call whose key is not here."""
+        seen, self._saw_unknown = self._saw_unknown, False
+        return seen
 
     def _learn(self) -> None:
         """Take in keys that another process has added; what is signed with stays."""
@@ -139,8 +153,10 @@ class TokenKeys:
         malformed |= bodies["version"] != VERSION
         forged = np.zeros(len(tokens), np.bool_)
         keys = bodies["key"].tolist()
-        if not self._keys.keys() >= set(bodies["key"][~malformed].tolist()):
+        named = set(bodies["key"][~malformed].tolist())
+        if not self._keys.keys() >= named:
             self._learn()
+            self._saw_unknown = self._saw_unknown or not self._keys.keys() >= named
         size = BODY.itemsize
         for row, bad in enumerate(malformed.tolist()):
             if bad:

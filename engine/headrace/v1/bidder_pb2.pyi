@@ -27,6 +27,7 @@ class NoBidReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NO_BID_REASON_PACED: _ClassVar[NoBidReason]
     NO_BID_REASON_FENCED: _ClassVar[NoBidReason]
     NO_BID_REASON_STRATEGY: _ClassVar[NoBidReason]
+    NO_BID_REASON_AUTHORITY_UNREACHABLE: _ClassVar[NoBidReason]
 
 class NoticeType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -89,6 +90,7 @@ NO_BID_REASON_CURRENCY: NoBidReason
 NO_BID_REASON_PACED: NoBidReason
 NO_BID_REASON_FENCED: NoBidReason
 NO_BID_REASON_STRATEGY: NoBidReason
+NO_BID_REASON_AUTHORITY_UNREACHABLE: NoBidReason
 NOTICE_TYPE_UNSPECIFIED: NoticeType
 NOTICE_TYPE_WIN: NoticeType
 NOTICE_TYPE_BILLING: NoticeType

@@ -1,0 +1,351 @@
+"""Keeps one ledger in step with its authority: registers, gives back, asks ahead of need, copies settings.
+
+The ledger's journal is the truth of what is committed; what the authority has allotted to this holder is never less.
+So the ledger's own allotment is lowered first, then its journal is committed, and only then is the authority told.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headrace.authority import mirror, views
+from headrace.authority.authority import Amounts, Claim, LostRenewalError, Report, View
+from headrace.authority.grants import Change
+from headrace.authority.notices import Forwarded, drop_notices, send_notices, waiting_notices
+from headrace.authority.operators import edit
+from headrace.authority.purse import Purse
+from headrace.authority.schema import HolderState
+from headrace.authority.shares import Shares
+from headrace.bidding.books import Books
+from headrace.bidding.budgets import put_brake
+from headrace.counters import Histogram
+from headrace.errors import AuthorityUnreachableError, HeadraceError, HolderRefusedError
+from headrace.events.store import Store
+from headrace.types import Bool, Int32, Int64
+
+if TYPE_CHECKING:
+    from headrace.authority.held import HeldLedger
+
+BEAT_S = 1.0
+"""A holder renews at least so often, with nothing to say too."""
+
+NOTICES_AT_ONCE = 1000
+RATE_HALF_LIFE_S = 30.0
+CALL_BOUNDS_S = (5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+_log = logging.getLogger("headrace.authority")
+
+
+class Holder:
+    """One ledger's side of the authority. `step` does all there is to do now; `start` lets a thread do it.
+
+    name : the ledger's number in hexadecimal.   seconds : a clock that never goes back, and goes on in standby.
+
+    Attributes to read: ``reachable``, ``refused`` (why the authority takes no more calls of this process; empty: it
+    does), ``key_holders`` by key id, ``calls`` (durations of renewals, seconds), ``n_failed`` calls, ``epoch``.
+    """
+
+    def __init__(self, ledger: HeldLedger, store: Store, name: str, seconds: Callable[[], float] | None = None) -> None:
+        self.name = name
+        self.reachable = True
+        self.refused = ""
+        self.epoch = 0
+        self.n_asked = 0
+        self.calls = Histogram(CALL_BOUNDS_S)
+        self.n_failed = 0
+        self.key_holders = mirror.key_holders(store.read)
+        self._ledger, self._store, self._authority = ledger, store, ledger.authority
+        self._seconds = seconds or (lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._lock = threading.RLock()
+        self._shares = Shares()
+        self._purse = Purse(self._shares, lambda: self._seconds())
+        self._authority_id = ""
+        self._registered: Books | None = None
+        self._contact_s = self._beat_s = self._keys_s = -1e18
+        self._number = 0
+        self._pending: tuple[Claim, list[Change], Report] | None = None
+        self._rate, self._rate_s, self._rate_asked = 0.0, self._seconds(), 0
+        self._totals_version = self._read_s = -1.0
+        self._told: dict[int, Amounts] = {}
+        self._wake, self._over = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- what the ledger asks
+
+    def may_bid(self, books: Books) -> bool:
+        """Whether these books are registered, and the authority was reached within the isolation time."""
+        fresh = self._seconds() - self._contact_s <= self._authority.config.isolation_s
+        return books is self._registered and not self.refused and fresh
+
+    def need(self, accounts: Sequence[int], micros: Sequence[int], now_ms: int) -> None:
+        """Hear that line items were refused money at a moment; it is asked for soon."""
+        if self._purse.need(accounts, micros, now_ms):
+            self._wake.set()
+
+    def left_elsewhere(self, accounts: Int32, now_ms: int) -> Bool:
+        """Whether there was money left for line items that is not allotted to this holder, (n,) bool."""
+        with self._lock:
+            self._shares.follow(self._ledger.books)
+            return self._shares.left(now_ms)[accounts] > 0
+
+    def spendable(self, now_ms: int) -> Int64:
+        """See `HeldLedger.spendable`; of every account by number."""
+        with self._lock:
+            books = self._ledger.books
+            self._shares.follow(books)
+            leaves = self._shares.leaves
+            rows = books.native.allotted_books(leaves, self._shares.days(leaves, now_ms)).reshape(-1, 4)
+            return self._shares.spendable(np.maximum(rows[:, 0] - rows[:, 2], 0), now_ms)
+
+    def others(self) -> dict[int, list[int]]:
+        """See `Shares.others`."""
+        with self._lock:
+            self._shares.follow(self._ledger.books)
+            return self._shares.others()
+
+    def money(self) -> tuple[int, int]:
+        """Micros allotted to this holder and not used of it, over all line items and days that are not settled."""
+        with self._lock:
+            return self._purse.sums(self._ledger.books)
+
+    def learn_keys(self) -> bool:
+        """Read other holders' keys anew, at most once a second; whether there are new ones."""
+        if self._seconds() - self._keys_s < 1.0:
+            return False
+        self._keys_s, before = self._seconds(), self.key_holders
+        try:
+            self.copy_settings()
+        except AuthorityUnreachableError as error:
+            _log.warning("keys of other holders cannot be read: %s", error)
+        return self.key_holders != before
+
+    # -- steps
+
+    def step(self) -> None:
+        """Do what is to do now. Raises AuthorityUnreachableError; the next step tries again."""
+        with self._lock:
+            if not self._ledger.owned or self.refused:
+                return
+            try:
+                self._step()
+                self.reachable = True
+            except AuthorityUnreachableError:
+                self.reachable = False
+                self.n_failed += 1
+                raise
+            except LostRenewalError as error:
+                _log.error("the authority has lost what it answered, registering again: %s", error)
+                self._registered = None
+            except HolderRefusedError as error:
+                _log.error("this process bids no more: %s", error)
+                self.refused = str(error)
+            finally:
+                self._ledger.reconsider()
+
+    def _step(self) -> None:
+        if self._registered is not self._ledger.books:
+            self._register()
+        self._send()
+        view = self._retry() or self._authority.look(self.name)
+        if view.epoch != self.epoch or view.state != HolderState.LIVE:
+            self._check_epoch(view)
+        if view.settings_version != mirror.copied(self._store.read)[1]:
+            self.copy_settings()
+        self._shares.part = self._part(view)
+        self._read(view)
+        self._renew(view)
+        if view.notices:
+            self._receive()
+
+    def _check_epoch(self, view: View) -> None:
+        if view.epoch < self.epoch:
+            raise LostRenewalError("epoch", view.epoch, str(self.epoch))
+        raise HolderRefusedError("epoch", self.epoch, f"{view.epoch}: fenced, or registered again elsewhere")
+
+    def _register(self) -> None:
+        """Begin an epoch with what is committed; nothing is reserved meanwhile."""
+        self._registered = None
+        self._ledger.reconsider()
+        books = self._ledger.books
+        books.native.hold_to_allotments()
+        known, _, _ = mirror.copied(self._store.read)
+        if mirror.holds_money_of_its_own(self._store.read):
+            raise HolderRefusedError(
+                "this data folder has a ledger of its own", hint="headrace authority import, or name an empty folder"
+            )
+        self._purse.give_back_all(books)
+        self._ledger.flush()
+        began_s = self._seconds()
+        committed = [(row[0], row[1], row[2]) for row in books.native.leaf_days().reshape(-1, 3).tolist()]
+        registration = self._authority.register(self.name, known, self._ledger.journal_sequence, committed)
+        if registration.brought_in_micros:
+            _log.error("this ledger had committed %d micros more than allotted", registration.brought_in_micros)
+        self.epoch, self._number, self._pending = registration.epoch, 0, None
+        self._authority_id = registration.authority_id
+        self.copy_settings()
+        self._told.clear()
+        self._purse.adopt(books, registration.allotments)
+        self._contact_s = began_s
+        self._registered = books
+        self._ledger.reconsider()
+
+    def copy_settings(self) -> None:
+        """Copy what operators set since the last time. Raises AuthorityUnreachableError."""
+        with self._lock:
+            authority, version, sequence = mirror.copied(self._store.read)
+            settings = views.settings_since(self._authority, version, sequence)
+            authority = authority or self._authority_id
+            if not authority:
+                return  # not registered yet
+            self._ledger.take_copy(lambda sql: mirror.copy(sql, authority, settings))
+            own = [key for key, holder, _ in settings.keys if holder == self.name]
+            if own:
+                self._ledger.take_keys({key: secret for key, _, secret in settings.keys}, max(own))
+            self.key_holders = {key: holder for key, holder, _ in settings.keys}
+
+    def _send(self) -> None:
+        """Tell the authority what this process alone knows: brakes, and notices of others' tokens."""
+        brakes = mirror.own_brakes(self._store.read)
+        if brakes:
+
+            def engage(sql: object) -> None:
+                for exchange, advertiser, reason, who, since_ms in brakes:
+                    put_brake(sql, exchange, advertiser, True, (since_ms, who, reason))  # type: ignore[arg-type]
+
+            edit(self._authority, engage)
+        columns = ", ".join(Forwarded._fields)
+        rows = self._store.read(
+            f"SELECT notice_id, {columns} FROM authority_outbox ORDER BY notice_id LIMIT ?", (NOTICES_AT_ONCE,)
+        )
+        if rows:
+            send_notices(self._authority, [Forwarded(*row[1:]) for row in rows])
+            last = rows[-1][0]
+            self._store.write(lambda sql: sql.execute("DELETE FROM authority_outbox WHERE notice_id <= ?", (last,)))
+
+    def _receive(self) -> None:
+        waiting = waiting_notices(self._authority, self.name, NOTICES_AT_ONCE)
+        self._ledger.settle_forwarded([notice for _, notice in waiting])
+        drop_notices(self._authority, self.name, [number for number, _ in waiting])
+
+    def _part(self, view: View) -> float:
+        """This holder's part of the traffic, drawn to an equal one where there is little."""
+        live = max(view.live, 1)
+        mean = max(view.rates / live, 1.0)
+        return min((self._rate + mean) / (max(view.rates, self._rate) + live * mean), 1.0)
+
+    def _read(self, view: View) -> None:
+        """Follow the sums and the others' books, at most once a second."""
+        if view.totals_version == self._totals_version or self._seconds() - self._read_s < BEAT_S:
+            return
+        last = int(self._totals_version)
+        self._shares.add_totals(views.totals_since(self._authority, last))
+        self._shares.add_books(views.books_since(self._authority, last), self.name)
+        self._totals_version, self._read_s = view.totals_version, self._seconds()
+
+    # -- renewals
+
+    def _renew(self, view: View) -> None:
+        books = self._ledger.books
+        self._shares.follow(books)
+        beat = self._seconds() - self._beat_s >= BEAT_S
+        changes, lowered = self._purse.plan(books, set(view.needs), beat, self._ledger.now_ms())
+        if lowered:
+            self._ledger.flush()
+        if changes or beat:
+            self._number += 1
+            self._pending = Claim(self.name, self.epoch, self._number), changes, self._report(beat)
+            self._retry()
+
+    def _retry(self) -> View | None:
+        """Send the renewal whose answer is not known yet, until it is."""
+        if self._pending is None:
+            return None
+        claim, changes, report = self._pending
+        began_s = self._seconds()
+        renewal = self._authority.renew(claim, changes, report)
+        self._pending = None
+        self._contact_s = began_s
+        self._told |= {row.account: row for row in report.amounts}
+        self.calls.add(self._seconds() - began_s)
+        self._purse.take_over(self._ledger.books, changes, renewal.allotted)
+        if report.amounts or not changes:
+            self._beat_s = began_s
+        return renewal.view
+
+    def _report(self, beat: bool) -> Report:
+        now_s = self._seconds()
+        elapsed_s = max(now_s - self._rate_s, 1e-3)
+        asked = self.n_asked
+        keep = 0.5 ** (elapsed_s / RATE_HALF_LIFE_S)
+        self._rate = self._rate * keep + (asked - self._rate_asked) / elapsed_s * 60.0 * (1.0 - keep)
+        self._rate_s, self._rate_asked = now_s, asked
+        amounts: list[Amounts] = []
+        if beat:
+            amounts = [row for row in self._amounts() if self._told.get(row.account) != row]
+            self._beat_s = now_s
+        return Report(self._ledger.journal_sequence, round(self._rate), amounts)
+
+    def _amounts(self) -> list[Amounts]:
+        table = self._ledger.books.native.reports(self._ledger.stranded_before_ms).reshape(-1, 8)
+        rows = np.delete(table, 4, axis=1)[self._shares.leaves]
+        some = (rows != 0).any(axis=1) | np.isin(self._shares.leaves, np.array([*self._told], np.int32))
+        leaves = self._shares.leaves[some].tolist()
+        return [Amounts(leaf, *row) for leaf, row in zip(leaves, rows[some].tolist(), strict=True)]
+
+    def leave(self) -> None:
+        """Give back what is not used, once the ledger has been released."""
+        with self._lock:
+            registered, self._registered = self._registered, None
+            if registered is None or self.refused:
+                return
+            try:
+                self._retry()
+                self._purse.give_back_all(registered, frozen=True)
+                changes = self._purse.changes(registered)
+                claim = Claim(self.name, self.epoch, self._number + 1)
+                self._authority.leave(claim, changes, Report(self._ledger.journal_sequence, 0, self._amounts()))
+            except HeadraceError as error:
+                _log.warning("what is allotted to this process stays so until it starts again: %s", error)
+
+    # -- the thread
+
+    def start(self) -> None:
+        """Step every ``poll_ms``, and at once when money is needed, until `stop`."""
+        self._over.clear()
+        self._thread = threading.Thread(target=self._run, name="headrace-authority", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; safe to call twice."""
+        if self._thread is not None:
+            self._over.set()
+            self._wake.set()
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        failing = False
+        while not self._over.is_set():
+            self._wake.clear()
+            try:
+                self.step()
+                if failing:
+                    _log.info("the authority is reached again")
+                failing = False
+            except AuthorityUnreachableError as error:
+                if not failing:
+                    _log.error("%s; bidding from what is allotted", error)
+                failing = True
+            except Exception:  # a disk that fails now may work again
+                _log.exception("keeping step with the authority failed")
+            pause_s = self._authority.config.poll_ms / 1000
+            if failing or not self._wake.wait(pause_s):
+                self._over.wait(pause_s if failing else 0)
+            else:
+                self._over.wait(min(0.01, pause_s))  # what else is needed at this moment goes along

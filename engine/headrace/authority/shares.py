@@ -1,0 +1,145 @@
+"""What is left of every budget over all holders, and this holder's part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from headrace.authority.authority import Amounts
+from headrace.authority.schema import LIFE
+from headrace.authority.tree import UNBOUNDED
+from headrace.authority.views import Total
+from headrace.bidding.books import Books
+from headrace.bidding.budgets import AccountRow
+from headrace.bidding.days import local_day
+from headrace.types import Bool, Int32, Int64
+
+
+class Shares:
+    """Arrays by account number, from a copy of the authority's settings and sums.
+
+    ``part`` : this holder's part of all traffic, 0 to 1.   ``leaves`` : (m,) int32, the line items.
+    """
+
+    def __init__(self) -> None:
+        self.part = 1.0
+        self.leaves: Int32 = np.zeros(0, np.int32)
+        self._version = -1
+        self._books: Books | None = None
+        self._totals: dict[tuple[int, int], tuple[int, int]] = {}
+        self._others: dict[int, dict[str, Amounts]] = {}
+        self._days: dict[int, tuple[int, int, int]] = {}
+
+    def follow(self, books: Books) -> None:
+        """Take over changed settings."""
+        if books is self._books and books.version == self._version:
+            return
+        rows = books.rows
+        n = max(rows, default=-1) + 1
+        self._parent = np.full(n, -1, np.int32)
+        self._lifetime, self._daily = np.full(n, UNBOUNDED), np.full(n, UNBOUNDED)
+        self._start, self._end = np.zeros(n, np.int64), np.full(n, UNBOUNDED)
+        self._zone = np.zeros(n, np.int32)
+        zones: dict[str, int] = {}
+        self._zones: list[ZoneInfo] = []
+        for number, row in rows.items():
+            self._read(number, row, books.balances.get(number))
+            zone = books.zone_of(number)
+            if zones.setdefault(zone.key, len(zones)) == len(self._zones):
+                self._zones.append(zone)
+            self._zone[number] = zones[zone.key]
+        self.leaves = np.array(sorted(books.leaves), np.int32)
+        self._days.clear()
+        self._books, self._version = books, books.version
+
+    def _read(self, number: int, row: AccountRow, balance: int | None) -> None:
+        own = row.settings
+        self._parent[number] = row.parent
+        limits = [limit for limit in (own.lifetime_micros, balance) if limit is not None]
+        self._lifetime[number] = min(limits, default=UNBOUNDED)
+        self._daily[number] = UNBOUNDED if own.daily_micros is None else own.daily_micros
+        self._start[number], self._end[number] = own.flight_start_ms, own.flight_end_ms or UNBOUNDED
+
+    def add_totals(self, totals: Iterable[Total]) -> None:
+        """Take over changed sums."""
+        for total in totals:
+            self._totals[total.account, total.day] = total.allotted, total.used
+
+    def add_books(self, rows: Iterable[tuple[str, Amounts]], own: str) -> None:
+        """Take over other holders' changed amounts."""
+        for holder, amounts in rows:
+            if holder != own:
+                self._others.setdefault(amounts.account, {})[holder] = amounts
+
+    def others(self) -> dict[int, list[int]]:
+        """By account: billed, won, reserved, unused, late, disputed and stranded micros of the other holders."""
+        sums: dict[int, list[int]] = {}
+        for leaf, holders in self._others.items():
+            of = [sum(column) for column in zip(*(amounts[1:] for amounts in holders.values()), strict=True)]
+            for node in self.path(leaf):
+                sums[node] = [a + b for a, b in zip(sums.get(node, [0] * 7), of, strict=True)]
+        return sums
+
+    def path(self, account: int) -> list[int]:
+        """The account and what is above it, from below."""
+        found = []
+        while account >= 0:
+            found.append(account)
+            account = int(self._parent[account])
+        return found
+
+    def day(self, account: int, now_ms: int) -> tuple[int, int, int]:
+        """An account's budget day at a moment, and its bounds, as of `headrace.bidding.days.local_day`."""
+        zone = int(self._zone[account])
+        found = self._days.get(zone)
+        if found is None or not found[1] <= now_ms < found[2]:
+            found = self._days[zone] = local_day(self._zones[zone], now_ms)
+        return found
+
+    def days(self, accounts: Int32, now_ms: int) -> Int32:
+        """Budget days at a moment, (n,) int32."""
+        of_zone = [local_day(zone, now_ms)[0] for zone in self._zones]
+        return np.array(of_zone, np.int32)[self._zone[accounts]] if of_zone else np.zeros(0, np.int32)
+
+    def cut_nodes(self) -> set[int]:
+        """Nodes below which more is allotted than their limits say."""
+        n = len(self._parent)
+        return {
+            account
+            for (account, day), (allotted, _) in self._totals.items()
+            if account < n and allotted > (self._lifetime if day == LIFE else self._daily)[account]
+        }
+
+    def left(self, now_ms: int) -> Int64:
+        """What all holders together may still spend of each account, by number; 0 outside its flight."""
+        n = len(self._parent)
+        life_used, day_used = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        everyone = np.arange(n, dtype=np.int32)
+        days = self.days(everyone, now_ms)
+        for (account, day), (_, used) in self._totals.items():
+            if account < n and day == LIFE:
+                life_used[account] = used
+            elif account < n and day == days[account]:
+                day_used[account] = used
+        flying: Bool = (self._start <= now_ms) & (now_ms < self._end)
+        own = np.minimum(self._lifetime - life_used, self._daily - day_used)
+        left = np.where(flying, np.maximum(own, 0), 0)
+        for _ in range(2):  # two levels above a line item
+            left = np.where(self._parent >= 0, np.minimum(left, left[self._parent]), left)
+        return left
+
+    def spendable(self, unused: Int64, now_ms: int) -> Int64:
+        """This holder's part by account number: what it has unused, and its part of what else is left.
+
+        unused : (m,) int64, what is allotted to this holder and not used, by leaf.
+        """
+        left = self.left(now_ms)
+        own = np.zeros(len(left), np.int64)
+        nodes = self.leaves
+        for _ in range(3):
+            np.add.at(own, nodes[nodes >= 0], unused[nodes >= 0])
+            nodes = np.where(nodes >= 0, self._parent[nodes], -1).astype(np.int32)
+        own = np.minimum(own, left)
+        return own + ((left - own) * self.part).astype(np.int64)
