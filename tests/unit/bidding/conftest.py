@@ -28,6 +28,8 @@ DAY_MS = 86_400_000
 class PlainLedger:
     """The ledger's promises, kept by dictionaries: a path's spend and reservations never pass any limit of it."""
 
+    shared = False
+
     def __init__(self) -> None:
         self.owned = True
         self._store = None
@@ -46,6 +48,9 @@ class PlainLedger:
         self._serial = itertools.count()
 
     # -- settings
+    def catch_up(self):
+        pass
+
     def set_account(self, account_id, who="api", **settings):
         self.settings.setdefault(account_id, {}).update(settings)
         self._number(account_id)
