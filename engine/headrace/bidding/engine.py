@@ -15,7 +15,7 @@ from headrace.bidding.draft import Draft, undecided
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer
-from headrace.bidding.predict import BidModel, PersonReader, Predictor, lay_out, resolve_items
+from headrace.bidding.predict import BidModel, Offerer, PersonReader, Predictor, lay_out, resolve_items
 from headrace.bidding.requests import (
     AUTHORITY_UNREACHABLE,
     BID,
@@ -102,7 +102,7 @@ class BiddingEngine:
         self._monotonic = monotonic
         self.counts = BidCounts()
         self._lock = threading.Lock()
-        self._predictor = Predictor()
+        self._predictor: Offerer = Predictor()
         self._recorder: Recorder = NoRecorder()
         self._view = View.of(board, model, people, find_item)
         self._pacer = Pacer(ledger, config, board, model)
@@ -115,6 +115,10 @@ class BiddingEngine:
     def record(self, recorder: Recorder) -> None:
         """Tell a recorder of all decisions from now on."""
         self._recorder = recorder
+
+    def predict_with(self, predictor: Offerer) -> None:
+        """Take candidates and their probabilities from elsewhere than the model, from now on."""
+        self._predictor = predictor
 
     def set_board(self, board: Board) -> None:
         """Decide over another board from now on; what was learned of line items that stay is kept."""

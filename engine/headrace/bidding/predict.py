@@ -111,6 +111,15 @@ def lay_out(model: Model, items: Int32) -> Table:
     return Table(factors, model.frequency[items[known]], rows)
 
 
+class Offerer(Protocol):
+    """Says what candidates would show, and how likely that is to lead to a purchase."""
+
+    def offers(
+        self, model: Model, table: Table, persons: Persons, candidates: Candidates, time_ms: Int64
+    ) -> tuple[Offers, Int32]:
+        """The candidates that have an item to show, and its place in the line item, int32."""
+
+
 class Predictor:
     """Calls `best_promoted` with scratch of the calling thread's own."""
 
