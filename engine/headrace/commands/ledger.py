@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.commands.options import DEFAULT_DATA, Data
+from headrace.commands.reconcile import reconcile
 
 if TYPE_CHECKING:
     from headrace.audit.auditor import Audit
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 WINDOW_MS = 30 * 24 * 3600 * 1000
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Audit, certify, reconcile and export the ledger.")
+app.command()(reconcile)
 
 Journal = Annotated[
     Path | None, typer.Option("--journal", metavar="DIR", help="An export of the ledger to read instead of --data.")
