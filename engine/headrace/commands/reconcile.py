@@ -54,12 +54,12 @@ def reconcile(
         raise InvalidRequestError("--why", why, "a reason, for the audit", "which bill file is it?")
     span = Span.of(since, until)
     result, claims = hold_against(data, bills, exchange, tokens, span, complete)
-    applied = None
+    applied: dict[str, int] | None = {} if apply else None
     if apply and claims:
         way = connection(key_file, ca, certificate, tenant)
         with _settler(data, config, at, (who or getpass.getuser(), why), way) as settler:
             applied = carry_out(settler, claims)
-    said = report_of(str(bills), exchange, result, applied if apply else None)
+    said = report_of(str(bills), exchange, result, applied)
     print(json.dumps(said) if as_json else text_of(said))
     raise SystemExit(1 if result.differs() else 0)
 
