@@ -1,6 +1,6 @@
 # make demo    the main job on real purchases, from nothing to demo/report.html
 # make test    every test
-# Both do all set-up first. The rest: setup lint native-test door-test fuzz accuracy crash soak bench bench-service proto clean
+# Both do all set-up first. The rest: setup lint native-test door-test fuzz accuracy crash soak bench bench-service control proto clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ DATA ?=
 # One BLAS thread: the kernels and the trainer bring their own.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint native-test door-test fuzz fuzz-nightly accuracy crash soak bench bench-service proto check-proto clean
+.PHONY: setup demo test lint native-test door-test fuzz fuzz-nightly accuracy crash soak bench bench-service control proto check-proto clean
 
 setup: $(VENV)/.package
 
@@ -83,6 +83,10 @@ bench-service: setup
 	$(BIN)/python benchmarks/bench_openrtb.py
 	$(BIN)/python benchmarks/bench_overload.py
 	$(BIN)/python benchmarks/bench_swap.py --share 0.25
+
+# the simulated market's days, for three seeds: 20 minutes
+control: setup
+	$(BIN)/python benchmarks/bench_control.py
 
 proto: setup
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=engine --pyi_out=engine $$(find proto -name '*.proto' | sort)

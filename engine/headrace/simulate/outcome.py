@@ -48,7 +48,8 @@ class Result:
 
     budget : what could be spent over the run by its limits in force at the end of each day.   affordable : what winning
     all that is worth its price would have cost.   value : of impressions won, as predicted; ``best`` the optimum's.
-    expected : purchases expected of what was won, by the true probabilities.   purchases : drawn from these.
+    expected, expected_worth : purchases of what was won by the true probabilities, and their worth; ``purchases`` are
+    drawn from these.
     surplus, best_surplus : value less cost.   overspend : the most that spend ever was above the limit in force.
     """
 
@@ -63,8 +64,20 @@ class Result:
     surplus: float
     best_surplus: float
     expected: float
+    expected_worth: float
     purchases: int
-    worth: float
+
+    @property
+    def goal_overrun(self) -> float | None:
+        """How much more was spent than the purchases expected allow under the tightest goal, as a share of that; None
+        without a goal or a purchase."""
+        allowed = []
+        for goals in _goals(self.campaign):
+            if goals.target_cpa_micros:
+                allowed.append(self.expected * goals.target_cpa_micros)
+            if goals.target_roas:
+                allowed.append(self.expected_worth / goals.target_roas)
+        return self.spent / min(allowed) - 1.0 if allowed and min(allowed) > 0.0 else None
 
     @property
     def feasible(self) -> bool:
@@ -132,8 +145,8 @@ def _result(run: Run, row: int, fits: Bool, luck: Float64) -> Result:
         surplus=value - float(paid.sum()),
         best_surplus=best_surplus,
         expected=float(won_chance.sum()),
+        expected_worth=float((won_chance * worth[line]).sum()),
         purchases=int(bought.sum()),
-        worth=float((bought * worth[line]).sum()),
     )
 
 

@@ -100,6 +100,7 @@ def _facts(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("purchases expected, drawn", f"{numbers['expected_purchases']:,.1f}, {numbers['purchases']:,}"),
         ("cost of a purchase (CPA)", _money_text(numbers["cpa_micros"])),
         ("worth of purchases for the money (ROAS)", _plain(numbers["roas"])),
+        ("spent beyond the goal", _share(numbers["goal_overrun"])),
     ]
 
 

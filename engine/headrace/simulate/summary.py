@@ -80,7 +80,8 @@ def _campaign(run: Run, result: Result) -> dict[str, Any]:
         "expected_purchases": _number(result.expected),
         "purchases": result.purchases,
         "cpa_micros": _ratio(result.spent, result.expected),
-        "roas": _ratio(result.worth, result.spent),
+        "roas": _ratio(result.expected_worth, result.spent),
+        "goal_overrun": None if result.goal_overrun is None else _number(result.goal_overrun),
         "disturbances": [
             {
                 "what": each.what,
