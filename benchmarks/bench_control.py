@@ -4,8 +4,8 @@
 
 Each row is a day of about 300,000 auctions, half a minute of CPU, run for several seeds; the worst of them is shown.
 docs/simulate.md says what deviation from plan, recovery, delivered and share of the optimum mean. First the simulator
-itself is checked: the same seed gives the same numbers, and the hindsight optimum is the linear programme's; after every
-run the books must be the exchanges' accepted bills and nothing overspent. Exit code 1 when a bound is missed.
+itself is checked: the same seed gives the same numbers, and the hindsight optimum is the linear programme's; after
+every run the books must be the exchanges' accepted bills and nothing overspent. Exit code 1 when a bound is missed.
 """
 
 from __future__ import annotations
