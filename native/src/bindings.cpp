@@ -19,5 +19,6 @@ NB_MODULE(_native, m) {
     headrace::bind_rank(m);
     headrace::bind_foldin(m);
     headrace::bind_history(m);
+    headrace::bind_hmac(m);
     headrace::bind_slates(m);
 }

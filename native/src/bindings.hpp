@@ -12,6 +12,7 @@ void bind_scan(nanobind::module_& m);
 void bind_rank(nanobind::module_& m);
 void bind_foldin(nanobind::module_& m);
 void bind_history(nanobind::module_& m);
+void bind_hmac(nanobind::module_& m);
 void bind_slates(nanobind::module_& m);
 
 }  // namespace headrace

@@ -26,7 +26,7 @@ from headrace.bidding.notices import MAX_CPM_MICROS, NoticeOutcome, NoticeType, 
 from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.reservations import Reason, Reservations
 from headrace.bidding.sql import Sql
-from headrace.bidding.tokens import SAME_CURRENCY
+from headrace.bidding.tokens import BODY, SAME_CURRENCY
 from headrace.counters import Counts
 from headrace.errors import InvalidRequestError, LedgerError, NotFoundError, PreconditionError
 from headrace.events.store import Store
@@ -82,9 +82,9 @@ class Ledger(LedgerCore):
         if self._owned:
             self._tick_when_due(self._clock_ms())  # before the codes: a new brake gives its exchange one
         columns = self.take(accounts, cpm, self.exchange_codes(exchanges), now_ms)
-        rates = [SAME_CURRENCY] * len(accounts) if rates_micros is None else rates_micros.tolist()
+        rates = SAME_CURRENCY if rates_micros is None else rates_micros
         try:
-            return self._tokens(columns, numbers, amounts, exchanges, rates, now_ms), columns.reasons
+            return self._tokens(columns, accounts, cpm, exchanges, rates, now_ms), columns.reasons
         except BaseException:
             taken = columns.reasons == Reason.OK
             self._give_back(columns.leases[taken], columns.serials[taken])
@@ -93,31 +93,24 @@ class Ledger(LedgerCore):
     def _tokens(
         self,
         columns: Reservations,
-        numbers: list[int],
-        amounts: list[int],
+        accounts: Int32,
+        cpm: Int64,
         exchanges: Sequence[str],
-        rates: list[int],
+        rates: Int64 | int,
         now_ms: int,
     ) -> list[str | None]:
-        rows = [row for row, reason in enumerate(columns.reasons.tolist()) if reason == 0]
+        numbers = accounts.tolist()
+        bodies = np.empty(len(numbers), BODY)
+        bodies["account"], bodies["cpm"], bodies["rate"], bodies["issued_ms"] = accounts, cpm, rates, now_ms
+        bodies["lease"], bodies["serial"], bodies["day"] = columns.leases, columns.serials, columns.days
         currencies, hash_of = self._books.currencies, self._books.exchange_hash
-        leases, serials, days = (column.tolist() for column in columns[1:])
-        claims = (
-            (
-                numbers[row],
-                leases[row],
-                serials[row],
-                days[row],
-                amounts[row],
-                currencies[numbers[row]],
-                rates[row],
-                hash_of(exchanges[row]),
-                now_ms,
-            )
-            for row in rows
-        )
+        bodies["currency"] = _one_or_all([currencies[number] for number in numbers])
+        bodies["exchange"] = _one_or_all([hash_of(name) for name in exchanges])
+        if not columns.reasons.any():
+            return list(self._keys.issue(bodies))
         tokens: list[str | None] = [None] * len(numbers)
-        for row, token in zip(rows, self._keys.issue(claims), strict=True):
+        rows = np.flatnonzero(columns.reasons == Reason.OK)
+        for row, token in zip(rows.tolist(), self._keys.issue(bodies[rows]), strict=True):
             tokens[row] = token
         return tokens
 
@@ -364,3 +357,8 @@ class Ledger(LedgerCore):
     def unfence(self, who: str, why: str) -> None:
         """Let bidding on again, once the ledger has been reconciled."""
         self._fence("", who, why)
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    """The value that all are, which NumPy takes faster than as many equal ones; else all of them."""
+    return values[0] if values and values.count(values[0]) == len(values) else values

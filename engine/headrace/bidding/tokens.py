@@ -11,13 +11,13 @@ import hmac
 import json
 import os
 import secrets
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace._native import HmacKey
 from headrace.errors import LedgerError
 
 BODY = np.dtype(
@@ -42,36 +42,13 @@ TOKEN_LENGTH = TOKEN_BYTES // 3 * 4
 SAME_CURRENCY = 1_000_000
 VERSION = 1
 
-_URLSAFE = bytes.maketrans(b"+/", b"-_")
 # one spelling a token: the standard alphabet's own signs are no part of ours
 _STANDARD = bytes.maketrans(b"-_+/", b"+/**")
-
-Claim = tuple[int, int, int, int, int, bytes, int, int, int]
-"""What a token says, in the order of BODY: account, lease, serial, day, CPM, currency, rate, exchange, issue time."""
-
-_BODY_STRUCT = struct.Struct("<BHiqIiq3sqQqB")
 
 Bodies = npt.NDArray[np.void]
 """(n,) of BODY."""
 
-assert _BODY_STRUCT.size == BODY.itemsize
 assert TOKEN_BYTES % 3 == 0, "tokens are encoded in one piece, so each must fill whole base64 groups"
-
-
-class _Key:
-    """One signing key with both halves of its HMAC prepared."""
-
-    def __init__(self, secret: bytes) -> None:
-        padded = secret.ljust(64, b"\0")
-        self.inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
-        self.outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
-
-    def mac(self, body: bytes) -> bytes:
-        inner = self.inner.copy()
-        inner.update(body)
-        outer = self.outer.copy()
-        outer.update(inner.digest())
-        return outer.digest()[:MAC_BYTES]
 
 
 class TokenKeys:
@@ -123,27 +100,20 @@ class TokenKeys:
             self._keys = self._read()[0]
             self._stamp = stamp
 
-    def _read(self) -> tuple[dict[int, _Key], int, _Key]:
+    def _read(self) -> tuple[dict[int, HmacKey], int, HmacKey]:
         try:
             stored = json.loads(self.path.read_text())
-            keys = {int(key): _Key(bytes.fromhex(secret)) for key, secret in stored["keys"].items()}
+            keys = {int(key): HmacKey(bytes.fromhex(secret)) for key, secret in stored["keys"].items()}
             return keys, int(stored["current"]), keys[int(stored["current"])]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LedgerError(
                 f"{self.path} is no key file", hint="restore it: without its keys no notice can be verified"
             ) from error
 
-    def issue(self, claims: Iterable[Claim]) -> list[str]:
-        """One signed token for each claim."""
-        (key, signer), pack = self._signer, _BODY_STRUCT.pack
-        mac = signer.mac
-        parts: list[bytes] = []
-        for claim in claims:
-            body = pack(VERSION, key, *claim, 0)
-            parts.append(body)
-            parts.append(mac(body))
-        text = binascii.b2a_base64(b"".join(parts), newline=False).translate(_URLSAFE).decode("ascii")
-        return [text[at : at + TOKEN_LENGTH] for at in range(0, len(text), TOKEN_LENGTH)]
+    def issue(self, bodies: Bodies) -> list[str]:
+        """One signed token for each body; version, key and padding are written into them."""
+        bodies["version"], (bodies["key"], signer), bodies["padding"] = VERSION, self._signer, 0
+        return signer.sign(bodies.view(np.uint8).reshape(len(bodies), BODY.itemsize), MAC_BYTES)
 
     def verify(self, tokens: Sequence[str]) -> tuple[Bodies, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Read tokens: bodies (n,), malformed (n,) bool, forged (n,) bool; a row is good when it is neither."""
@@ -163,7 +133,7 @@ class TokenKeys:
                 continue
             key = self._keys.get(keys[row])
             start = row * TOKEN_BYTES
-            expected = key.mac(raw[start : start + size]) if key is not None else b""
+            expected = key.mac(raw[start : start + size])[:MAC_BYTES] if key is not None else b""
             forged[row] = not hmac.compare_digest(expected, raw[start + size : start + TOKEN_BYTES])
         return bodies, malformed, forged
 
