@@ -9,13 +9,15 @@ from headrace_training.replay.strategies.base import Start, Strategy
 from headrace_training.replay.strategies.constant import constant
 from headrace_training.replay.strategies.linear import linear
 from headrace_training.replay.strategies.ortb import ortb
+from headrace_training.replay.strategies.resolve import Resolve
 
-DEFAULT = "linear"
+DEFAULT = "resolve"
 
 STRATEGIES: dict[str, Callable[[Start], Strategy]] = {
     "constant": constant,
     "linear": linear,
     "ortb": ortb,
+    "resolve": Resolve,
 }
 
 
