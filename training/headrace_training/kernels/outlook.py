@@ -25,10 +25,10 @@ class Outlook(NamedTuple):
     A ratio lies in bin floor(12 (log2(value / price) - origin + 18)). Memory 0 holds the shape alone: prices and values
     relative to their levels of the time; the others hold what there was. All forget by halves.
 
-    mass, weight : (m, 432), (m,) float64. Sum of prices by bin, and number of auctions.   keep : (m,) what stays of both.
+    mass, weight : (m, 432), (m,) float64. Sum of prices by bin, and auctions.   keep : (m,) what stays of both.
     sums, counts : (2, k), (k,) float64. Of log price and log value, forgotten at k speeds.   kept : (k,) what stays.
-    level_mix, level_errors, levels_then : (2, k), (2, k, k), (2, k). How the k means are weighted, the products of their
-        errors in the blocks gone by, and what they were when this block began.
+    level_mix, level_errors, levels_then : (2, k), (2, k, k), (2, k). How the k means are weighted, the products of
+        their errors in the blocks gone by, and what they were when this block began.
     curve_mix, curve_errors, spend_then : (m,), (m, m), (m,). The same of the spend foretold.
     curves : (m + 1, 433) float64. Expected price of an auction from a bin up; the last row is the weighted mean.
     block  : (4,) float64. Of this block: sums of log price, log value and prices above the bar, and auctions.
@@ -158,7 +158,7 @@ def second_price_bid(outlook: Outlook, value: float, left: int, n_left: int) -> 
 @njit(nogil=True, cache=True)
 def _place(octaves: float) -> float:
     """A bin's number and the part of it that lies below, within the bins there are."""
-    return min(max((octaves + OCTAVES / 2) * STEPS, 0.0), N_BINS - 1e-9)
+    return float(min(max((octaves + OCTAVES / 2) * STEPS, 0.0), N_BINS - 1e-9))
 
 
 @njit(nogil=True, cache=True)
@@ -184,7 +184,7 @@ def _bar(curve: Float64, rate: float) -> float:
             low = middle
         else:
             high = middle
-    return low + (curve[low] - rate) / (curve[low] - curve[high])
+    return float(low + (curve[low] - rate) / (curve[low] - curve[high]))
 
 
 @njit(nogil=True, cache=True)

@@ -104,7 +104,7 @@ def replay(log: AuctionLog, info: Info, history: AuctionLog | None, options: Opt
     results = []
     for fraction in options.fractions:
         rules = Rules(_budget(info, fraction, episode), episode, options.auction == "first", censored(options))
-        strategy = make_strategy(options.strategy, _start(info, history, rules, options.seed))
+        strategy = make_strategy(options.strategy, _start(info, history, rules, len(log.exchanges), options.seed))
         if history is not None:
             play(history, strategy, rules.of_length(min(episode, len(history))))
         results.append(_result(fraction, rules, play(log, strategy, rules), _oracle(log, rules), options.seed))
@@ -132,7 +132,7 @@ def _budget(info: Info, fraction: Fraction, episode: int) -> int:
     return budget
 
 
-def _start(info: Info, history: AuctionLog | None, rules: Rules, seed: int) -> Start:
+def _start(info: Info, history: AuctionLog | None, rules: Rules, n_exchanges: int, seed: int) -> Start:
     cpm, weight = float(info.cpm), float(info.price_counts.sum())
     value = float(history.values.mean()) if history else info.click_rate
     prices = info.price_counts / weight if weight else assumed_prices(cpm)
@@ -140,7 +140,7 @@ def _start(info: Info, history: AuctionLog | None, rules: Rules, seed: int) -> S
         prices, weight = assumed_prices(cpm), 0.0
         value = value if history else math.nan
     known = None if rules.censored else history
-    return Start(rules.budget, rules.episode, rules.first_price, cpm, prices, weight, value, known, seed)
+    return Start(rules.budget, rules.episode, rules.first_price, prices, weight, value, known, n_exchanges, seed)
 
 
 def assumed_prices(cpm: float) -> Float64:

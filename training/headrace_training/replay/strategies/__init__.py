@@ -7,9 +7,13 @@ from collections.abc import Callable
 from headrace.errors import ConfigError
 from headrace_training.replay.strategies.base import Start, Strategy
 from headrace_training.replay.strategies.constant import constant
+from headrace_training.replay.strategies.dual import Dual
+from headrace_training.replay.strategies.dynamic import Dynamic
 from headrace_training.replay.strategies.linear import linear
 from headrace_training.replay.strategies.ortb import ortb
-from headrace_training.replay.strategies.resolve import Resolve
+from headrace_training.replay.strategies.pid import Pid
+from headrace_training.replay.strategies.resolve import resolve
+from headrace_training.replay.strategies.rlb import Rlb
 
 DEFAULT = "resolve"
 
@@ -17,7 +21,11 @@ STRATEGIES: dict[str, Callable[[Start], Strategy]] = {
     "constant": constant,
     "linear": linear,
     "ortb": ortb,
-    "resolve": Resolve,
+    "dual": Dual,
+    "pid": Pid,
+    "rlb": Rlb,
+    "dynamic": Dynamic,
+    "resolve": resolve,
 }
 
 

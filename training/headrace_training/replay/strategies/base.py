@@ -18,22 +18,21 @@ class Start:
     """All that a strategy knows before its first auction.
 
     budget : of an episode, CPM units.   episode : auctions in it.   first_price : a winner pays its bid.
-    cpm    : mean market price, CPM units, > 0.
     prices : (301,) float64, share of auctions by market price; the last holds prices from 300.
-    weight : auctions that ``prices`` was counted from; 0 where it is only what has the mean ``cpm`` and assumes least.
+    weight : auctions that ``prices`` was counted from; 0 where only their mean is known.
     value  : mean predicted value, NaN where it is not known.
     history : auctions of the past with all prices, None where there are none or prices of lost auctions are censored.
-    seed   : of every random choice.
+    n_exchanges : how many there are.   seed : of every random choice.
     """
 
     budget: int
     episode: int
     first_price: bool
-    cpm: float
     prices: Float64
     weight: float
     value: float
     history: AuctionLog | None
+    n_exchanges: int
     seed: int
 
     @property

@@ -22,10 +22,10 @@ class PriceGuess:
     data", 1967, one auction at a time, by imputation.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, number: int = 0) -> None:
         self._weights = start.prices * min(start.weight or TRUSTED_AUCTIONS, TRUSTED_AUCTIONS)
         self._one = 1.0
-        self._rng = np.random.default_rng(start.seed)
+        self._rng = np.random.default_rng((start.seed, number))
 
     def price(self, price: int, above: int) -> int:
         """The price told, or, where it is UNSEEN, one above the given; 301 stands for any higher one."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from headrace.types import Float64, Int64
+from headrace.types import Float64
 from headrace_training.replay.info import MAX_BID
 from headrace_training.replay.strategies.base import Start
 
@@ -61,11 +61,16 @@ class Fitted:
 
     def bid(self, value: float, exchange: int, left: int, n_left: int) -> int:
         """What the formula gives, at most 300, and at first price at most what is left."""
+        bid = int(min(self.price(value), MAX_BID))
+        return min(bid, left) if self._first_price else bid
+
+    def price(self, value: float) -> float:
+        """What the formula gives for one more value, CPM units."""
         self._sample.add(value)
         if self._number is None:
             self._fit()
-        bid = int(self._bids(np.array([value]))[0])
-        return min(bid, left) if self._first_price else bid
+        assert self._number is not None
+        return float(self._formula(np.array([value]), self._number)[0])
 
     def learn(self, won: bool, price: int, click: int) -> None:
         """Nothing: the formula stands until the next episode."""
@@ -75,17 +80,12 @@ class Fitted:
         low, high = np.log(SMALLEST), np.log(LARGEST)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            if self._costs[self._bids(values, float(np.exp(middle)))].mean() <= self._rate:
+            bids = np.minimum(self._formula(values, float(np.exp(middle))), MAX_BID).astype(np.int64)
+            if self._costs[bids].mean() <= self._rate:
                 low = middle
             else:
                 high = middle
         self._number = float(np.exp(low))
-
-    def _bids(self, values: Float64, number: float | None = None) -> Int64:
-        if number is None:
-            assert self._number is not None
-            number = self._number
-        return np.minimum(self._formula(values, number), MAX_BID).astype(np.int64)
 
 
 def bid_costs(prices: Float64, first_price: bool) -> Float64:

@@ -1,4 +1,4 @@
-"""The re-solving pacer: each bid follows from the budget left, the auctions left, and what they are foretold to cost."""
+"""The re-solving pacer: a bid follows from the budget and the auctions left, and what these are foretold to cost."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from headrace_training.kernels.outlook import (
     learn_auction,
     second_price_bid,
 )
-from headrace_training.replay.strategies.base import NO_BID, Start
+from headrace_training.replay.strategies.base import NO_BID, Start, Strategy
 from headrace_training.replay.strategies.censoring import PriceGuess
+from headrace_training.replay.strategies.shading import Shading
 
 LEVEL_HALF_LIVES = (60.0, 250.0, 1000.0, 4000.0, 16000.0)
 SHAPE_HALF_LIFE = 4000.0
@@ -37,6 +38,11 @@ TRUSTED_AUCTIONS = 100.0
 TRUSTED_LEVEL = 20.0
 RIDGE = 0.1
 """Squared error of each forecast before the first block: ten blocks of a tenth."""
+
+
+def resolve(start: Start) -> Strategy:
+    """The pacer for what a winner pays."""
+    return Shading(start) if start.first_price else Resolve(start)
 
 
 class Resolve:
@@ -121,4 +127,4 @@ def _prior(prices: Float64, level_price: float) -> Float64:
     """Price of an auction by bin when all values are the first one; (432,) float64."""
     price = np.arange(1, MAX_BID + 1)
     places = (level_price / math.log(2.0) - np.log2(price) + OCTAVES / 2) * STEPS
-    return np.bincount(places.astype(np.int64), weights=price * prices[1:], minlength=N_BINS)
+    return np.asarray(np.bincount(places.astype(np.int64), price * prices[1:], N_BINS), dtype=np.float64)
