@@ -1,10 +1,11 @@
 """Money under fire: `python benchmarks/crash.py --operations 10000000 --kills 1000 [--folder DIR] [--minutes M]`.
 
-Bidders reserve and settle without end while they are killed with SIGKILL; one chain of them besides loses all writes
-that were not synced. The exchange says its notices twice, out of order, late, forged, overpriced or never. At the end
-its bill is settled in full, and its books, which only the tokens that left make, decide: what it charged above a budget
-in hold mode is 0, in expire mode within the certificate's bound; what it charged is what the ledger billed, to the
-micro; and the auditor, who reads the journal alone, finds no difference.
+Bidders reserve and settle without end while they are killed with SIGKILL: one on its own ledger, four over one
+authority, and one that loses besides all writes that were not synced. The exchange says its notices twice, out of
+order, late, forged, overpriced or never. At the end its bill is settled in full, and its books, which only the tokens
+that left make, decide: what it charged above a budget in hold mode is 0, in expire mode within the certificate's bound;
+what it charged is what the ledger billed, to the micro; and the auditor, who reads the journal alone, finds no
+difference.
 
 With --folder a run that was stopped goes on; --minutes ends it early and says how far it came. Exit 1 on any finding.
 """
@@ -17,6 +18,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from typing import Any
 from crash_market import Charges, read_bids
 from crash_worker import BATCH, DAY_MS, DAYS, EDITED, EXPIRE, HOLD, PROGRESS
 
-from headrace.audit.auditor import Audit, audit, balances, compare_stated
+from headrace.audit.auditor import audit, balances, compare_stated
 from headrace.audit.certificate import certify
 from headrace.audit.stated import stated_by_engine
 from headrace.audit.trail import open_store
@@ -89,11 +91,13 @@ class Chain:
     goal : operations of the whole chain.   n_kills : lives of it.   forks : where its workers come from.
     """
 
-    def __init__(self, folder: Path, goal: int, n_kills: int, forks: Forks, seed: int) -> None:
+    def __init__(
+        self, folder: Path, goal: int, n_kills: int, forks: Forks, seed: int, beside: Path | None = None
+    ) -> None:
         self.folder, self.goal, self.n_kills, self.forks = folder, goal, n_kills, forks
-        self.live, self.beside = folder / "live", folder / "beside"
+        self.live, self.beside, self.authority = folder / "live", beside or folder / "beside", ""
         self.beside.mkdir(parents=True, exist_ok=True)
-        self.live.mkdir(exist_ok=True)
+        self.live.mkdir(parents=True, exist_ok=True)
         self.dice = random.Random(f"{seed} {self.kills}")
         self.daily = max(int(goal * BIDS_AN_OPERATION / DAYS * MEAN_CHARGE / 2 * 0.75), 2_000)
 
@@ -107,36 +111,49 @@ class Chain:
         content = path.read_bytes() if path.exists() else b""
         return int(PROGRESS.unpack(content)[0]) if len(content) == PROGRESS.size else 0
 
+    def slots(self) -> list[tuple[Path, Path]]:
+        """Each process's ledger, and what lies beside it."""
+        return [(self.live, self.beside)]
+
+    def funds(self) -> Path:
+        """The database that knows of the deposits."""
+        return self.live / DATABASE
+
     @property
     def done(self) -> bool:
         return self.operations() >= self.goal and self.kills >= self.n_kills
 
     def asked(self) -> dict[str, Any]:
-        step_ms = DAYS * DAY_MS / self.goal
-        seed = self.dice.randrange(2**31)
         return {
             "folder": str(self.live),
             "beside": str(self.beside),
-            "seed": seed,
-            "step_ms": step_ms,
+            "seed": self.dice.randrange(2**31),
+            "step_ms": DAYS * DAY_MS / self.goal,
             "daily": self.daily,
+            "authority": self.authority,
         }
+
+    def start(self) -> int:
+        return self.forks.start(**self.asked())
+
+    def kill(self, child: int) -> None:
+        if gone(child):
+            raise SystemExit(f"a worker of {self.folder} ended by itself")
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: gone(child))
+        (self.beside / "kills").write_text(str(self.kills + 1))
 
     def life(self) -> None:
         """One life: ended in its first moments, while it recovers, or after its share of the operations."""
         before, left = self.operations(), max(self.n_kills - self.kills, 1)
-        child = self.forks.start(**self.asked())
+        child = self.start()
         if self.dice.random() < 0.15:
             time.sleep(self.dice.random() * 0.1)
         else:
             share = before + max((self.goal - before) / left, BATCH) * self.dice.uniform(0.5, 1.7)
             wait_until(lambda: self.operations() >= share or gone(child))
             time.sleep(self.dice.random() * 0.01)
-        if gone(child):
-            raise SystemExit(f"a worker of {self.folder} ended by itself")
-        os.kill(child, signal.SIGKILL)
-        wait_until(lambda: gone(child))
-        (self.beside / "kills").write_text(str(self.kills + 1))
+        self.kill(child)
 
     def finish(self) -> None:
         """The last life: everything is told, the ledger is drained."""
@@ -169,35 +186,105 @@ class PowerChain(Chain):
         return super().asked() | {"environment": environment}
 
 
+class HeldChain:
+    """Several processes that spend the same budgets, allotted by one authority; any of them is killed at any time."""
+
+    def __init__(self, folder: Path, goal: int, n_kills: int, forks: Forks, seed: int, n: int = 4) -> None:
+        self.folder, self.goal, self.n_kills = folder, goal, n_kills
+        self.parts = [
+            Chain(folder / str(at), goal // n, n_kills // n, forks, seed + at, folder / "beside" / str(at))
+            for at in range(n)
+        ]
+        self.daily = max(int(goal * BIDS_AN_OPERATION / DAYS * MEAN_CHARGE / 2 * 0.75), 2_000)
+        for part in self.parts:
+            part.daily, part.authority = self.daily, f"sqlite:///{folder}/authority.db"
+        self.dice = random.Random(seed)
+        self.running: dict[int, int] = {}
+
+    @property
+    def kills(self) -> int:
+        return sum(part.kills for part in self.parts)
+
+    def operations(self) -> int:
+        return sum(part.operations() for part in self.parts)
+
+    def slots(self) -> list[tuple[Path, Path]]:
+        return [slot for part in self.parts for slot in part.slots()]
+
+    def funds(self) -> Path:
+        return self.folder / "authority.db"
+
+    @property
+    def done(self) -> bool:
+        return self.operations() >= self.goal and self.kills >= self.n_kills
+
+    def life(self) -> None:
+        """Until one of them is killed."""
+        for at, part in enumerate(self.parts):
+            if at not in self.running:
+                self.running[at] = part.start()
+        before, left = self.operations(), max(self.n_kills - self.kills, 1)
+        share = before + max((self.goal - before) / left, BATCH) * self.dice.uniform(0.3, 1.9)
+        wait_until(lambda: self.operations() >= share or any(map(gone, self.running.values())))
+        at = self.dice.choice(sorted(self.running))
+        self.parts[at].kill(self.running.pop(at))
+
+    def finish(self) -> None:
+        for at, child in self.running.items():
+            self.parts[at].kill(child)
+        self.running.clear()
+        for part in self.parts:
+            part.finish()
+
+
 class Verdict:
     """What is wrong with a chain; empty when nothing is."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain | HeldChain) -> None:
         self.findings: list[str] = []
         self.charges = Charges({}, {})
-        problems = chain.beside / "problems"
+        self.records, self.audit_seconds, self.bound = 0, 0.0, 0
+        numbers: dict[str, int] = {}
+        for live, beside in chain.slots():
+            numbers = self.of_one(live, beside)
+        books = sqlite3.connect(chain.funds())
+        self.compare(numbers, chain.daily, dict(books.execute(FUNDS).fetchall()))
+        books.close()
+
+    def of_one(self, live: Path, beside: Path) -> dict[str, int]:
+        """One process: its complaints, its auditor, and each bill that it got; account numbers by id."""
+        problems = beside / "problems"
         if problems.exists():
             self.findings += problems.read_text().splitlines()
-        self.read_books(chain.beside / "bids")
-        with open_store(chain.live / DATABASE) as trail:
+        own = Charges({}, {})
+        with (beside / "bids").open("rb") as file:
+            while block := file.read(200_000 * TOKEN_LENGTH):
+                own.add(read_bids(block))
+        with open_store(live / DATABASE) as trail:
             started = time.monotonic()
             found = audit(trail)
-            self.audit_seconds = time.monotonic() - started
+            self.audit_seconds += time.monotonic() - started
             compare_stated(found, stated_by_engine(trail, 0), balances(found, 0), "the engine")
-            funds = dict(trail.query(FUNDS))
-            self.certificate = certify(found, trail.late_bills(), "", 0)
-        self.records = found.recount.n_records
+            certificate = certify(found, trail.late_bills(), "", 0)
+        self.records += found.recount.n_records
         self.findings += found.differences
-        self.compare(found, chain.daily, funds)
-
-    def read_books(self, path: Path) -> None:
-        with path.open("rb") as file:
-            while block := file.read(200_000 * TOKEN_LENGTH):
-                self.charges.add(read_bids(block))
-
-    def compare(self, found: Audit, daily: int, funds: dict[str, int]) -> None:
         numbers = {account.account_id: account.number for account in found.accounts}
         table = balances(found, 0)
+        for line in (*HOLD, *EDITED):
+            billed, owed = table[numbers[line]].billed, own.billed(numbers[line])
+            if billed != owed:
+                self.findings.append(f"{line}: billed {billed} micros, charged {owed}")
+        for entry in certificate.accounts:
+            if entry.over_micros or not entry.bound.inside:
+                self.findings.append(
+                    f"{entry.account_id}: {entry.over_micros} above the budget in force, {entry.bound}"
+                )
+            self.bound += entry.bound.bound_micros * (entry.account_id == EXPIRE[0])
+        self.charges.merge(own)
+        return numbers
+
+    def compare(self, numbers: dict[str, int], daily: int, funds: dict[str, int]) -> None:
+        """Whether the exchange charged more than there was."""
         hold = [numbers[line] for line in (*HOLD, *EDITED)]
         steady = [numbers[line] for line in HOLD]
         spent = self.charges.of_days(steady)
@@ -207,23 +294,9 @@ class Verdict:
         self.over += max(sum(self.charges.of_days(hold).values()) - funds["hold"], 0)
         if self.over:
             self.findings.append(f"charged {self.over} micros above budgets in hold mode")
-        for entry in self.certificate.accounts:
-            if entry.over_micros:
-                self.findings.append(
-                    f"{entry.account_id}: {entry.over_micros} micros committed above the budget in force"
-                )
-        for number in hold:
-            if table[number].billed != self.charges.billed(number):
-                self.findings.append(
-                    f"account {number}: billed {table[number].billed}, charged {self.charges.billed(number)}"
-                )
-        self.compare_expire(numbers[EXPIRE[0]], daily)
-
-    def compare_expire(self, number: int, daily: int) -> None:
-        entry = next(entry for entry in self.certificate.accounts if entry.account_id == EXPIRE[0])
-        self.expire_over = sum(max(micros - daily, 0) for micros in self.charges.of_days([number]).values())
-        self.bound = entry.bound.bound_micros
-        if self.expire_over > self.bound or not entry.bound.inside:
+        timed = self.charges.of_days([numbers[EXPIRE[0]]])
+        self.expire_over = sum(max(micros - daily, 0) for micros in timed.values())
+        if self.expire_over > self.bound:
             self.findings.append(f"expire mode: {self.expire_over} micros above its budgets, the bound is {self.bound}")
 
 
@@ -241,12 +314,15 @@ def run(folder: Path, operations: int, kills: int, minutes: float, seed: int) ->
     """All chains to their ends or to the time's; how many findings there are."""
     shim = compiled(folder)
     losses = max(kills // 10, 1) if shim else 0
-    share = min(operations // 10, losses * 5_000)
+    lost, shared = min(operations // 10, losses * 5_000), operations * 3 // 10
     plain = Forks()
-    chains = [Chain(folder / "kills", operations - share, kills - losses, plain, seed)]
+    chains: list[Chain | HeldChain] = [
+        Chain(folder / "one", operations - lost - shared, kills - losses - kills * 3 // 10, plain, seed),
+        HeldChain(folder / "four", shared, kills * 3 // 10, plain, seed),
+    ]
     if shim:
         powerless = Forks({"LD_PRELOAD": str(shim)})
-        chains.append(PowerChain(folder / "power", share, losses, powerless, seed))
+        chains.append(PowerChain(folder / "power", lost, losses, powerless, seed))
     started = time.monotonic()
     for chain in chains:
         while not chain.done and time.monotonic() < started + minutes * 60:
@@ -259,7 +335,7 @@ def run(folder: Path, operations: int, kills: int, minutes: float, seed: int) ->
     return n_findings
 
 
-def report(chain: Chain) -> int:
+def report(chain: Chain | HeldChain) -> int:
     started = time.monotonic()
     chain.finish()
     verdict = Verdict(chain)

@@ -113,6 +113,12 @@ class Charges:
             for account, key, nanos in zip(*found.tolist(), sums.tolist(), strict=True):
                 table[account, key] = table.get((account, key), 0) + nanos
 
+    def merge(self, other: Charges) -> None:
+        """Take in another process's bids; leases of different processes may have one number."""
+        self.n_bids += other.n_bids
+        for key, nanos in other.by_day.items():
+            self.by_day[key] = self.by_day.get(key, 0) + nanos
+
     def of_days(self, accounts: Sequence[int]) -> dict[int, int]:
         """Micros charged to line items by budget day, rounded down: no more than that is owed."""
         nanos: dict[int, int] = {}

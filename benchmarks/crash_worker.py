@@ -21,10 +21,13 @@ from pathlib import Path
 import numpy as np
 from crash_market import LOSS, Bids, notices_of, read_bids
 
+from headrace.authority.authority import Authority
+from headrace.authority.held import HeldLedger
+from headrace.authority.settings import AuthorityConfig
 from headrace.bidding.budgets import LedgerMode
 from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
 from headrace.bidding.tokens import TOKEN_LENGTH
-from headrace.errors import PreconditionError
+from headrace.errors import AuthorityUnreachableError, PreconditionError
 from headrace.events.store import DATABASE, Store
 
 START_MS = 1_800_000_000_000
@@ -51,13 +54,17 @@ class Life:
 
     folder : of the ledger.   beside : of the files that stay.   step_ms : simulated time of an operation.
     daily : micros that the lines of HOLD may spend a day, together.
+    authority : URL of who allots the budgets that this one spends with others, whose files lie beside its own; empty:
+        it is on its own.
     """
 
-    def __init__(self, folder: str, beside: str, seed: int, step_ms: float, daily: int, batch: int = BATCH) -> None:
+    def __init__(
+        self, folder: str, beside: str, seed: int, step_ms: float, daily: int, batch: int = BATCH, authority: str = ""
+    ) -> None:
         self.dice = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         self.beside, self.batch, self.daily = Path(beside), batch, daily
-        self.step_ms = step_ms
+        self.step_ms, self.authority = step_ms, authority
         flags = os.O_RDWR | os.O_CREAT
         self.bids = os.open(self.beside / "bids", flags | os.O_APPEND, 0o600)
         os.ftruncate(self.bids, os.fstat(self.bids).st_size // TOKEN_LENGTH * TOKEN_LENGTH)  # a kill may cut one off
@@ -72,11 +79,22 @@ class Life:
         self.numbers = np.array([self.ledger.account_number(line) for line in LINES], np.int32)
 
     def open_ledger(self, folder: Path) -> Ledger:
-        ledger = Ledger(folder, self.store, clock_ms=lambda: self.now, config=CONFIG)
+        if self.authority:
+            allots = Authority(AuthorityConfig(url=self.authority, name=self.beside.name))
+            ledger: Ledger = HeldLedger(folder, self.store, clock_ms=lambda: self.now, authority=allots, config=CONFIG)
+        else:
+            ledger = Ledger(folder, self.store, clock_ms=lambda: self.now, config=CONFIG)
         assert ledger.try_acquire()
+        self.in_step(ledger)
         ledger.check_invariant()
         set_up(ledger, self.daily)
         return ledger
+
+    def in_step(self, ledger: Ledger) -> None:
+        """Ask for money, give some back, hear of edits, where there is an authority."""
+        if isinstance(ledger, HeldLedger):
+            with suppress(AuthorityUnreachableError):  # another process holds its database for too long
+                ledger.holder.step()
 
     def run(self) -> None:
         """Until the end of this process."""
@@ -87,6 +105,7 @@ class Life:
     def turn(self) -> None:
         """One batch: bids leave, the notices of earlier ones are answered, an operator does something."""
         before = self.operations
+        self.in_step(self.ledger)
         self.reserve()
         if len(self.waiting) > DELAY:
             bids, end = self.waiting.popleft()
@@ -106,6 +125,22 @@ class Life:
         if n:
             first = self.dice.randrange(n) * TOKEN_LENGTH
             self.tell_again(first, min(size, first + self.batch * TOKEN_LENGTH), late=True)
+        if self.authority:
+            self.tell_of_others()
+
+    def tell_of_others(self) -> None:
+        """Notices of another process's bids, which come to this one by some chance."""
+        paths = [path for path in sorted(self.beside.parent.glob("*/bids")) if path.parent != self.beside]
+        if not paths:
+            return
+        with self.dice.choice(paths).open("rb") as file:
+            n = os.fstat(file.fileno()).st_size // TOKEN_LENGTH
+            file.seek(self.dice.randrange(n + 1) * TOKEN_LENGTH)
+            bids = read_bids(file.read(self.batch * TOKEN_LENGTH))
+        said = notices_of(bids, np.flatnonzero(bids.told), self.dice)
+        if said.types:
+            self.ledger.notify(said.types, said.tokens, said.prices, self.now)
+            self.operations += len(said.types)
 
     def tell_again(self, start: int, end: int, late: bool, untold: bool = False) -> None:
         bids = read_bids(os.pread(self.bids, end - start, start))
@@ -158,19 +193,23 @@ class Life:
 
     def operate(self) -> None:
         """An operator's edit, deposit, refund, brake, or a tick."""
+        with suppress(AuthorityUnreachableError):
+            self.operate_once()
+        self.operations += 1
+
+    def operate_once(self) -> None:
         choice = self.dice.randrange(6)
         if choice == 0:
             self.ledger.set_account("hold/edited", lifetime_micros=self.dice.randrange(self.daily, 8 * self.daily))
         elif choice == 1:
             self.ledger.fund(f"top{self.dice.random()}", "hold", self.daily)
-        elif choice == 2:
+        elif choice == 2 and not self.authority:  # where others give back first, a refund waits for the dead ones
             with suppress(PreconditionError):  # committed already
                 self.ledger.fund(f"back{self.dice.random()}", "hold", -self.dice.randrange(1, self.daily))
         elif choice == 3:
             self.ledger.brake("", "hold", self.dice.random() < 0.2, "stress")
         else:
             self.ledger.tick(self.now)
-        self.operations += 1
 
     def complain(self, text: str) -> None:
         with (self.beside / "problems").open("a") as file:
@@ -200,6 +239,7 @@ def serve() -> None:
             life = Life(**asked)
             if last:
                 life.settle_all()
+                life.in_step(life.ledger)
                 life.ledger.tick(life.now)
                 life.ledger.close()
                 life.store.close()
