@@ -56,6 +56,7 @@ accuracy: setup
 	$(BIN)/python benchmarks/bench_sequences.py
 	$(BIN)/python benchmarks/bench_baskets.py
 	$(BIN)/python benchmarks/bench_offpolicy.py
+	$(BIN)/python benchmarks/bench_replay.py
 
 # ten million operations on the ledger, a thousand kills: make crash OPERATIONS=1000000 KILLS=100 is a tenth of it
 crash: setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from headrace_training.replay.log import AuctionLog, read_log
 from headrace_training.replay.oracle import oracle_value
 from headrace_training.replay.play import Outcome, Rules, play
 from headrace_training.replay.strategies import DEFAULT, make_strategy
-from headrace_training.replay.strategies.base import Start
+from headrace_training.replay.strategies.base import Start, Strategy
 
 AUCTIONS = ("second", "first")
 FEEDBACKS = ("full", "censored")
@@ -90,10 +91,17 @@ def replay_files(
     return replay(read_log(log_path, history.exchanges if history else ()), info, history, options)
 
 
-def replay(log: AuctionLog, info: Info, history: AuctionLog | None, options: Options) -> dict[str, Any]:
+def replay(
+    log: AuctionLog,
+    info: Info,
+    history: AuctionLog | None,
+    options: Options,
+    make: Callable[[str, Start], Strategy] = make_strategy,
+) -> dict[str, Any]:
     """The report of a replay; the strategies of different budgets know nothing of each other.
 
     history : auctions before the log, None where there are none. Strategies play it first under the same rules.
+    make    : gives the strategy of a name.
     """
     episode = len(log) if options.episode is None else options.episode
     if episode > len(log):
@@ -104,7 +112,7 @@ def replay(log: AuctionLog, info: Info, history: AuctionLog | None, options: Opt
     results = []
     for fraction in options.fractions:
         rules = Rules(_budget(info, fraction, episode), episode, options.auction == "first", censored(options))
-        strategy = make_strategy(options.strategy, _start(info, history, rules, len(log.exchanges), options.seed))
+        strategy = make(options.strategy, _start(info, history, rules, len(log.exchanges), options.seed))
         if history is not None:
             play(history, strategy, rules.of_length(min(episode, len(history))))
         results.append(_result(fraction, rules, play(log, strategy, rules), _oracle(log, rules), options.seed))
