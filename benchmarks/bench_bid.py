@@ -183,7 +183,7 @@ class Steps:
             (engine, "_match", "match"),
             (engine, "_predict", "predict"),
             (engine, "_price", "price"),
-            (engine._pacer, "advance", "pace: solve"),
+            (engine.pacer, "advance", "pace: solve"),
             (engine, "_observe", "pace: observe"),
             (engine, "_reserve", "reserve"),
             (ledger._keys, "issue", "tokens"),
@@ -267,7 +267,7 @@ def measure(stack: Stack, n_matched: int, n_calls: int, rounds: int, rng: np.ran
     solves = []
     for second in range(50):
         start = time.thread_time_ns()
-        stack.engine._pacer.solve(NOW_MS + 10**6 + 1000 * second)
+        stack.engine.pacer.solve(NOW_MS + 10**6 + 1000 * second)
         solves.append((time.thread_time_ns() - start) / 1000)
     row(f"pacer, {N_LINES} line items, a solution", solves)
     stack.ledger.check_invariant()

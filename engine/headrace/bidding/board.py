@@ -31,7 +31,7 @@ _MAX_QUARTERS = 4096
 class Nodes:
     """Budgets of the m line items, then of the k campaigns; N = m + k.
 
-    accounts : (N,) int32 numbers in the ledger.
+    accounts, advertisers : (N,) int32 numbers in the ledger, of the node and of its advertiser.
     daily_micros, lifetime_micros : (N,) int64, -1 where there is no such limit.
     flight_start_ms, flight_end_ms : (N,) int64.   week : (N,) int32 row of weeks.   zone : (N,) int32 row of zones.
     curve : (N,) float64. By a share s of its expected traffic a plan wants 1 - (1 - s) ** curve of its budget spent:
@@ -39,6 +39,7 @@ class Nodes:
     """
 
     accounts: Int32
+    advertisers: Int32
     daily_micros: Int64
     lifetime_micros: Int64
     flight_start_ms: Int64
@@ -79,7 +80,8 @@ class Promises:
 class Board:
     """m line items of k campaigns; a campaign's line items lie side by side.
 
-    campaigns : the k messages.   line_items : the m messages.   campaign_of : (m,) int32.
+    campaigns : the k messages.   rows : campaign_id to its row.   line_items : the m messages.
+    campaign_of : (m,) int32.
     names : per line item: campaign_id, line_item_id, advertiser_id.
     campaign_indptr : (k + 1,) int64.   even : (k,) bool, paced rather than as fast as possible.
     weeks : distinct sets of hours, 168 bits each as of `week_bits`.
@@ -92,6 +94,7 @@ class Board:
 
     version: int
     campaigns: list[pb.Campaign]
+    rows: dict[str, int]
     names: list[tuple[str, str, str]]
     line_items: list[pb.LineItem]
     campaign_of: Int32
@@ -119,6 +122,10 @@ class Board:
     @property
     def n_lines(self) -> int:
         return len(self.line_items)
+
+    def lines_of(self, campaign: int) -> range:
+        """Rows of a campaign's line items."""
+        return range(int(self.campaign_indptr[campaign]), int(self.campaign_indptr[campaign + 1]))
 
     def item_id(self, line: int, position: int) -> str:
         """The item at a place of a line item's list."""
@@ -190,6 +197,7 @@ def build_board(version: int, campaigns: Iterable[pb.Campaign], ledger: Ledger, 
     return Board(
         version=version,
         campaigns=messages,
+        rows={campaign.campaign_id: row for row, campaign in enumerate(messages)},
         names=names,
         line_items=lines,
         campaign_of=campaign_of,
@@ -240,6 +248,7 @@ def _nodes(
     hours = [week_bits(line.targeting) for line in lines] + [_union(campaign) for campaign in campaigns]
     return Nodes(
         accounts=np.array([ledger.account_number(name) for name in names], np.int32),
+        advertisers=np.array([ledger.account_number(holder.advertiser_id) for holder in holders], np.int32),
         daily_micros=np.array([limit_of(limit, "daily_micros") for limit in limits], np.int64),
         lifetime_micros=np.array([limit_of(limit, "lifetime_micros") for limit in limits], np.int64),
         flight_start_ms=np.array([holder.flight_start_ms for holder in holders], np.int64),

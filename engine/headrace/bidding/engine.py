@@ -14,7 +14,7 @@ from headrace.bidding.counts import BidCounts
 from headrace.bidding.draft import Draft, undecided
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
-from headrace.bidding.pace import Pacer
+from headrace.bidding.pace import Pacer, warm_kernels
 from headrace.bidding.predict import BidModel, Offerer, PersonReader, Predictor, lay_out, resolve_items
 from headrace.bidding.requests import (
     AUTHORITY_UNREACHABLE,
@@ -33,10 +33,11 @@ from headrace.bidding.requests import (
 )
 from headrace.bidding.sandbox import Sandbox, StrategyState
 from headrace.bidding.settings import BiddingConfig
+from headrace.bidding.solution import Report
 from headrace.bidding.strategy import Strategy
 from headrace.decisions.batch import Decided, NoRecorder, Recorder
 from headrace.kernels.match import Asked, Targets
-from headrace.kernels.pace import Seen, value_bin
+from headrace.kernels.pace import Seen
 from headrace.kernels.predict import Candidates, Persons, Table
 from headrace.kernels.price import Auctions, Offers, Strategies, Terms, price_auctions, value_offers
 from headrace.types import Float64, Int32
@@ -81,7 +82,7 @@ class BiddingEngine:
     find_item : item id to the row that `people` and the model know it by; -1 when nobody knows it.
     monotonic : the clock of deadlines.   strategies : user-written ones, by the name that line items say.
 
-    Attribute ``counts`` counts what was decided.
+    Attribute ``counts`` counts what was decided; ``pacer`` can solve aside and tells its progress.
 
     Thread-safe: decisions read snapshots; what the pacer learns and solves goes through one lock.
     """
@@ -105,7 +106,7 @@ class BiddingEngine:
         self._predictor: Offerer = Predictor()
         self._recorder: Recorder = NoRecorder()
         self._view = View.of(board, model, people, find_item)
-        self._pacer = Pacer(ledger, config, board, model)
+        self.pacer = Pacer(ledger, config, board, model, self._lock)
         self._sandbox = Sandbox(strategies or {}, config, board)
 
     @property
@@ -162,27 +163,40 @@ class BiddingEngine:
         offers, _, _ = self._predict(view, nobody, span, matches)
         with self._lock:
             rules = self._sandbox.begin(now_ms)
-        draft, auctions = self._price(view, self._pacer.terms, rules, nobody, span, offers)
+        draft, auctions = self._price(view, self.pacer.terms, rules, nobody, span, offers)
         self._observe(view, span, offers, auctions, draft, rules)
-        Pacer(self._ledger, self._config, view.board, view.model).solve(now_ms)
-        value_bin(1.0)  # by itself only with the first campaign or the first silent bid, under the lock
+        Pacer(self._ledger, self._config, view.board, view.model, threading.Lock()).solve(now_ms)
+        warm_kernels()
 
     def planned_micros(self, campaign_id: str) -> int:
-        """See `Pacer.planned_micros`; 0 for a campaign that is not on the board."""
-        with self._lock:
-            row = self._pacer.campaign_row(campaign_id)
-            return self._pacer.planned_micros(row) if row >= 0 else 0
+        """What the campaign's plan wants spent by now, see `Report`; 0 without a plan, a request, or the campaign."""
+        return int(np.nan_to_num(self._of(campaign_id, self.pacer.report.planned)))
 
     def multiplier(self, campaign_id: str) -> float:
         """The campaign's present pacing multiplier; 0 for one that is not on the board."""
-        with self._lock:
-            row = self._pacer.campaign_row(campaign_id)
-            return self._pacer.campaign_multiplier(row) if row >= 0 else 0.0
+        return self._of(campaign_id, self.pacer.report.multiplier)
+
+    def _of(self, campaign_id: str, values: Float64) -> float:
+        row = self._view.board.rows.get(campaign_id, -1)
+        return float(values[row]) if 0 <= row < len(values) else 0.0
 
     def plans(self) -> tuple[Board, Float64, Float64]:
-        """The board, and what `Pacer.plans` says of its campaigns."""
+        """Of each campaign: micros that its plan wants spent by now, NaN if it is not paced, and its multiplier."""
+        board, _, report = self.pacing()
+        return board, np.where(board.even, report.planned, np.nan), report.multiplier
+
+    def pacing(self) -> tuple[Board, Terms, Report]:
+        """The board, what its line items pay at present, and what the pacer's last solution says of it."""
         with self._lock:
-            return self._view.board, *self._pacer.plans()
+            return self._view.board, self.pacer.terms, self.pacer.report
+
+    def learn_actions(self, actions: Sequence[tuple[str, str, float]]) -> None:
+        """Take in purchases that followed won impressions: (campaign_id, line_item_id, how many) each.
+
+        They correct predicted purchases, which are taken as they are before; feed those of all line items or none.
+        """
+        with self._lock:
+            self.pacer.report_actions(actions)
 
     def strategies(self) -> list[StrategyState]:
         """What became of every user-written strategy."""
@@ -203,14 +217,15 @@ class BiddingEngine:
         minimums = minimums_cpm or [None] * len(tokens)
         self._recorder.heard(types, tokens, prices_cpm, minimums)
         with self._lock:
-            self._pacer.landscape.heard(types, tokens, prices_cpm, minimums)
+            self.pacer.heard(types, tokens)
+            self.pacer.landscape.heard(types, tokens, prices_cpm, minimums)
 
     def bid(self, requests: BidRequests) -> Decisions:
         """Decide a batch; money is reserved last, and given back for a request whose deadline passed meanwhile."""
         span = Span.of(requests)
+        self.pacer.advance(span.last_ms)
         with self._lock:
-            self._pacer.advance(span.last_ms)
-            view, terms, rules = self._view, self._pacer.terms, self._sandbox.begin(span.last_ms)
+            view, terms, rules = self._view, self.pacer.terms, self._sandbox.begin(span.last_ms)
         if not self._ledger.owned:
             nothing = undecided(view.board, view.model.version, len(requests.request), LEDGER_NOT_OWNER)
             return self._counted(nothing)
@@ -240,18 +255,19 @@ class BiddingEngine:
         self._ledger.release_reservations(taken)
         self._recorder.withdrawn(taken)
         with self._lock:
-            self._pacer.landscape.withdraw(taken)
+            self.pacer.withdraw(taken)
 
     def _counted(self, decisions: Decisions) -> Decisions:
         self.counts.add(decisions.board, decisions.reasons, decisions.lines, decisions.bid_cpm)
         return decisions
 
     def _swap(self, view: View) -> None:
-        with self._lock:
+        def install() -> None:
             if view.board is not self._view.board:
                 self._sandbox.adopt(view.board)
             self._view = view
-            self._pacer.adopt(view.board, view.model)
+
+        self.pacer.adopt(view.board, view.model, install)
 
     def _match(self, board: Board, requests: BidRequests) -> tuple[Asked, Matches]:
         hour_bits, hour_rows = board.hours.rows(requests.time_ms)
@@ -333,8 +349,13 @@ class BiddingEngine:
         first = auctions.first_price.tolist()
         with self._lock:
             if view is self._view:
-                self._pacer.observe(seen, sum(first))
-                self._pacer.landscape.placed(draft.tokens, draft.bid_cpm, first, span.last_ms)
+                self.pacer.observe(seen, sum(first))
+                bids = [row for row, token in enumerate(draft.tokens) if token is not None]
+                if bids:
+                    won = seen.winner[bids]
+                    tokens = [draft.tokens[row] for row in bids]
+                    self.pacer.placed(tokens, offers.lines[won], draft.value_cpm[won], span.last_ms)
+                self.pacer.landscape.placed(draft.tokens, draft.bid_cpm, first, span.last_ms)
                 self._sandbox.end(rules, offers.lines, draft.winner, draft.bid_cpm)
 
 

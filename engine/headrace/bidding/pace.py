@@ -2,363 +2,267 @@
 
 Expected spend as a function of the multiplier is tabulated from the price landscape and the recent values of a line
 item, and corrected, within bounds, by what bids really cost. Nothing is integrated, so nothing winds up; after a cut
-or a pause the next solution starts from what is left. Time is the requests' own, so a replay paces the same.
+or a pause the next solution starts from what is left. While the forecast does not hold, budgets are steered by dual
+updates instead (see `headrace.bidding.drift`). Time is the requests' own, so a replay paces the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from headrace.bidding.board import FOREVER_MS, NO_LIMIT, Board
+from headrace.bidding.board import Board
+from headrace.bidding.course import Course
+from headrace.bidding.forecast import Forecast
 from headrace.bidding.landscape import Landscape
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.predict import BidModel
+from headrace.bidding.progress import Progress
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.traffic import WEEK_MS, Traffic, local_day
+from headrace.bidding.solution import Report, Since
+from headrace.bidding.wins import Wins
+from headrace.kernels.goals import Earnings, Wishes, earning_steps, promise_premiums
 from headrace.kernels.pace import (
     N_STEPS,
     N_VALUE_BINS,
+    Curves,
     Needs,
     Seen,
-    Tally,
     observe,
-    solve_multipliers,
+    solve_steps,
     tabulate_spend,
+    tabulate_worth,
     value_bin,
+    win_curve,
 )
 from headrace.kernels.price import Terms
-from headrace.types import Float64, Int64
+from headrace.types import Float64, Int32, Int64
 
-NANOS_PER_MICRO = 1000
-MAX_AFFORDABLE = 10**15
-"""Micros beyond which what is left does not bound one bid."""
-PRIOR_WEEKS = 30_000 / WEEK_MS
-"""Traffic seen is taken as if half a minute of average traffic had passed unseen before it."""
-PRIOR_BIDS = 16.0
-"""Bids at their expected cost that are taken as seen before the first real one."""
-PRIOR_MATCHES = 4.0
-COST_BOUNDS = (0.25, 4.0)
-"""Within these the landscape's costs are corrected by the real ones."""
-LEAST_SHARE = 0.01
-"""A line item is taken to win at least this share of the impressions that it matches from its neighbours."""
-MOVED = 0.01
-"""A plan starts anew when an edit moved what is left by more than this share."""
+MOST_WEIGHT = 2.0**40
+"""Weights of new impressions grow instead of old ones fading, and are brought back to 1 from here."""
+REST = 4.0
+"""A solution is followed by a rest of so many times what it took: it takes a fifth of a core at most."""
+BACK_MS = 600_000
+"""Requests that are so much earlier than the last solution say that the clock was set back."""
 
-
-@dataclass(slots=True)
-class Books:
-    """What the pacer remembers of m line items and N = m + k nodes (line items, then campaigns); money in nanos.
-
-    mass : (m,) decayed weeks of traffic over which the tally was taken.   cost : (m,) decayed real spend.
-    spent : (2, N) last seen spend of today and of all time.
-    Plans, (2, N), row 0 to the end of the day, row 1 to the end of the flight: ``plan_ms`` start, ``plan_end_ms``,
-    ``plan_left`` what was left at the start, ``plan_spent`` all that had been spent by then. A start of 0 is no plan.
-    """
-
-    tally: Tally
-    mass: Float64
-    cost: Float64
-    spent: Float64
-    plan_ms: Int64
-    plan_end_ms: Int64
-    plan_left: Float64
-    plan_spent: Float64
-
-    @classmethod
-    def empty(cls, n_lines: int, n_nodes: int) -> Books:
-        return cls(
-            tally=Tally(np.zeros((n_lines, N_VALUE_BINS)), *(np.zeros(n_lines) for _ in range(4))),
-            mass=np.zeros(n_lines),
-            cost=np.zeros(n_lines),
-            spent=np.zeros((2, n_nodes)),
-            plan_ms=np.zeros((2, n_nodes), np.int64),
-            plan_end_ms=np.zeros((2, n_nodes), np.int64),
-            plan_left=np.zeros((2, n_nodes)),
-            plan_spent=np.zeros((2, n_nodes)),
-        )
-
-    def rearranged(self, lines: Int64, nodes: Int64) -> Books:
-        """The same for another order: entry i comes from position lines[i] or nodes[i], -1 starts empty."""
-        result = Books.empty(len(lines), len(nodes))
-        old, new = np.maximum(lines, 0)[lines >= 0], lines >= 0
-        for target, source in zip(result.tally, self.tally, strict=True):
-            target[new] = source[old]
-        result.mass[new], result.cost[new] = self.mass[old], self.cost[old]
-        old, new = nodes[nodes >= 0], nodes >= 0
-        for name in ("spent", "plan_ms", "plan_end_ms", "plan_left", "plan_spent"):
-            getattr(result, name)[:, new] = getattr(self, name)[:, old]
-        return result
+_log = logging.getLogger("headrace.bidding")
 
 
 class Pacer:
-    """Multipliers of all line items. Not thread-safe: the engine calls it under its lock.
+    """Multipliers of all line items.
 
-    ``terms`` is replaced in whole, never changed; the hot path reads it without the lock.
+    lock : guards what bids fill and read; it is held for moments only. Solving takes place outside of it, one thread at
+        a time.
     """
 
-    def __init__(self, ledger: Ledger, config: BiddingConfig, board: Board, model: BidModel) -> None:
+    def __init__(
+        self, ledger: Ledger, config: BiddingConfig, board: Board, model: BidModel, lock: threading.Lock
+    ) -> None:
         self._ledger = ledger
         self._config = config
-        self._now_ms = 0
+        self._lock = lock
+        self._solving = threading.Lock()
+        self._model = model
         self._n_seen = 0
-        self._keys: list[tuple[str, str]] = []
         self._kinds = np.zeros(2)
-        self._books = Books.empty(0, 0)
-        self._model: BidModel | None = None
-        self.adopt(board, model)
-
-    def adopt(self, board: Board, model: BidModel) -> None:
-        """Take over a new board or model; what was learned of line items that stay is kept."""
-        keys = _keys(board)
-        if keys != self._keys:
-            position = {key: i for i, key in enumerate(self._keys)}
-            nodes = np.array([position.get(key, -1) for key in keys], np.int64)
-            self._books = self._books.rearranged(nodes[: board.n_lines], nodes)
-        if model is not self._model:
-            self.landscape = Landscape(model.market)
-        self._board, self._model, self._keys = board, model, keys
-        self._cap_bin = np.array([value_bin(float(cap)) for cap in board.max_bid_cpm], np.int32)
+        self._weight = 1.0
+        self._wins = Wins()
+        self._actions: list[tuple[str, str, float]] = []
+        self._forecast = Forecast(model.profile)
         self._dirty = True
-        self._day_end_ms = 0
-        ones = np.ones(board.n_lines)
-        self.terms = self._make_terms(ones, np.full(board.n_lines, MAX_AFFORDABLE), (ones, ones))
-        if self._now_ms:
-            self.solve(self._now_ms)
+        self._wake: threading.Event | None = None
+        self._wake_ms = 0
+        self.landscape = Landscape(model.market)
+        self._curves = curves_of(self.landscape.costs)
+        self._course = Course(board, config)
 
-    def campaign_row(self, campaign_id: str) -> int:
-        """The campaign's row on the board, -1 when it is not there."""
-        ids = [campaign.campaign_id for campaign in self._board.campaigns]
-        return ids.index(campaign_id) if campaign_id in ids else -1
+    @property
+    def terms(self) -> Terms:
+        """Of the last solution; replaced in whole, never changed."""
+        return self._course.terms
+
+    @property
+    def report(self) -> Report:
+        """Of the last solution; replaced in whole, never changed."""
+        return self._course.report
+
+    def adopt(self, board: Board, model: BidModel, install: Callable[[], None]) -> None:
+        """Take over a new board or model; what was learned of line items that stay is kept.
+
+        install : called under the lock at the moment from which ``terms`` are of the new board.
+        """
+        with self._solving:
+            landscape = self.landscape if model is self._model else Landscape(model.market)
+            if model is not self._model:
+                self._forecast.adopt(model.profile)
+                self._model = model
+            old = self._course
+            course = old.for_board(board)
+            if course.now_ms:
+                nothing = Since.nothing(board.n_lines, *self._met())
+                course.solve(course.now_ms, nothing, self._ledger, self._forecast, course.tally.values.__getitem__)
+            with self._lock:
+                install()
+                course.take_counts(old)
+                self._course, self.landscape, self._dirty = course, landscape, True
 
     def observe(self, seen: Seen, n_first: int) -> None:
-        """Count a priced batch; n_first : how many of its auctions are first-price."""
-        terms = self.terms
-        observe(seen, terms.multiplier, terms.max_bid_cpm, self.landscape.costs, self._books.tally)
+        """Count a priced batch, under the lock; n_first : how many of its auctions are first-price."""
+        course = self._course
+        observe(seen, course.terms, self._curves, self._weight, course.tally)
         self._kinds[0] += len(seen.request) - n_first
         self._kinds[1] += n_first
         self._n_seen += len(seen.request)
 
+    def placed(self, tokens: Sequence[str | None], lines: Int32, value_cpm: Int64, now_ms: int) -> None:
+        """Remember bids, under the lock, for line items and values of n impressions."""
+        self._wins.placed(tokens, self._course.board.nodes.accounts[lines], value_cpm, now_ms)
+
+    def withdraw(self, tokens: Sequence[str]) -> None:
+        """Forget bids that nobody was told of, under the lock."""
+        self._wins.withdraw(tokens)
+        self.landscape.withdraw(tokens)
+
+    def heard(self, types: Sequence[int], tokens: Sequence[str]) -> None:
+        """Count wins of accepted notices, under the lock."""
+        self._wins.heard(types, tokens, self._course.now_ms)
+
+    def report_actions(self, actions: Sequence[tuple[str, str, float]]) -> None:
+        """Take in purchases that followed impressions, under the lock: campaign_id, line_item_id, how many."""
+        self._actions.extend(actions)
+        self._dirty = True
+
     def advance(self, now_ms: int) -> None:
-        """Solve again if enough time of the requests, or enough of them, went by since the last solution."""
-        elapsed = now_ms - self._now_ms
-        if (
+        """Solve again if enough time of the requests, or enough of them, went by since the last solution.
+
+        With `aside` that is left to a thread of its own, but for the first time. Not under the lock.
+        """
+        then_ms = self._course.now_ms
+        due = (
             self._dirty
-            or elapsed >= self._config.solve_every_ms
+            or now_ms - then_ms >= self._config.solve_every_ms
+            or then_ms - now_ms >= BACK_MS
             or self._n_seen >= self._config.solve_every_impressions
-        ):
-            self.solve(max(now_ms, self._now_ms))
+        )
+        if not due:
+            return
+        moment = now_ms if then_ms - now_ms >= BACK_MS else max(now_ms, then_ms)
+        if self._wake is not None and then_ms:
+            self._wake_ms = moment
+            self._wake.set()
+        elif self._solving.acquire(blocking=False):
+            try:
+                self._solve(moment)
+            finally:
+                self._solving.release()
 
     def solve(self, now_ms: int) -> None:
-        """Replace the multipliers by those for a moment, ms since 1970 UTC; never earlier than the last one's."""
-        board, books = self._board, self._books
-        if now_ms >= self._day_end_ms:
-            self._start_day(now_ms)
+        """Replace the terms by those for a moment, ms since 1970 UTC. Not under the lock."""
+        with self._solving:
+            self._solve(now_ms)
+
+    def progress(self) -> list[Progress]:
+        """What promises and goals have won so far."""
+        with self._solving:
+            return self._course.progress()
+
+    def restore(self, rows: Sequence[Progress]) -> None:
+        """Go on from what was kept of an earlier process."""
+        with self._solving:
+            self._course.restore(rows)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within: solutions are made by a thread of their own, and bids go on with the last one meanwhile."""
+        over = threading.Event()
+        self._wake = threading.Event()
+        thread = threading.Thread(target=self._run, args=(over, self._wake), name="headrace-pacer")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            self._wake.set()
+            thread.join()
+            self._wake = None
+
+    def _run(self, over: threading.Event, wake: threading.Event) -> None:
+        while wake.wait() and not over.is_set():
+            wake.clear()
+            began = time.monotonic()
+            try:
+                self.solve(self._wake_ms)
+            except Exception:  # a ledger that cannot answer now may do so again
+                _log.exception("solving the pacer's multipliers failed")
+            over.wait(REST * (time.monotonic() - began))
+
+    def _solve(self, now_ms: int) -> None:
+        course = self._course
+        then_ms = min(course.now_ms or now_ms, now_ms)
+        with self._lock:
+            n_seen, self._n_seen, self._dirty = self._n_seen, 0, False
+            seen = self._take(course, now_ms, n_seen)
+        gone = self._forecast.gone(then_ms, now_ms, n_seen)
+        if not gone and self._forecast.add(then_ms, now_ms, n_seen) and course.now_ms:
+            course.refresh_profile(now_ms, self._forecast.profile())
+        course.solve(now_ms, seen._replace(gone=gone), self._ledger, self._forecast, self._values)
+
+    def _take(self, course: Course, now_ms: int, n_seen: int) -> Since:
+        """What was counted since the last solution, under the lock."""
+        counts = np.stack(course.tally[1:])
+        for kept in course.tally[1:]:
+            kept[:] = 0.0
+        grown = 2.0 ** (max(now_ms - course.now_ms, 0) / self._config.half_life_ms) if course.now_ms else 1.0
+        self._weight *= min(grown, MOST_WEIGHT)
+        self._kinds /= grown
+        if self._weight > MOST_WEIGHT:
+            course.tally.values[:] /= self._weight
+            self._weight = 1.0
+        for campaign_id, line_item_id, n in self._actions:
+            course.report_actions(campaign_id, line_item_id, n)
+        self._actions = []
+        won, delays = self._wins.take(course.line_of, course.win_share())
         self.landscape.forget_before(now_ms)
-        spendable = self._read_money(now_ms)
-        left = self._left(spendable)
-        self._make_plans(now_ms, left)
-        shares = self._shares_left(now_ms, left)
-        left = np.minimum(left, self._catch_up(now_ms))
-        traffic = self._expect(now_ms)
-        m = board.n_lines
-        spend = np.empty((m, N_STEPS + 1))
-        tabulate_spend(books.tally.values, self._cap_bin, self._costs(), spend)
-        multiplier = np.empty(m)
-        even = board.even[board.campaign_of]
-        needs = Needs(
-            traffic=traffic,
-            left=np.where(even, left[:, :m], np.inf),
-            campaign_indptr=board.campaign_indptr,
-            campaign_left=np.where(board.even, left[:, m:], np.inf),
-        )
-        solve_multipliers(spend, needs, multiplier)
-        self.terms = self._make_terms(multiplier, spendable[:m], shares)
-        self._now_ms, self._n_seen, self._dirty = now_ms, 0, False
+        self._curves = curves_of(self.landscape.costs)
+        return Since(counts, won, delays, n_seen, False, *self._met())
 
-    def planned_micros(self, campaign: int) -> int:
-        """What the campaign's plan wants spent by the last request, micros in all; 0 before the first request.
-
-        The plan spends what was left at its start (of the day, of the flight, or at the last edit that moved it) in
-        step with expected traffic; as fast as possible means all at once. With several limits the tightest counts.
-        """
-        if not self._now_ms:
-            return 0
-        board = self._board
-        planned = self._planned()
-        own = float(planned[board.n_lines + campaign])
-        lines = float(np.sum(planned[board.campaign_indptr[campaign] : board.campaign_indptr[campaign + 1]]))
-        wanted = min(own, lines)
-        return int(wanted / NANOS_PER_MICRO) if np.isfinite(wanted) else 0
-
-    def plans(self) -> tuple[Float64, Float64]:
-        """Of each campaign: micros that its plan wants spent by now, NaN without a plan, and its multiplier; (k,) both.
-
-        As `planned_micros` and `campaign_multiplier` say it of one.
-        """
-        board, terms = self._board, self.terms
-        multiplier = self._by_campaign(np.maximum, np.where(terms.exhausted, 0.0, terms.multiplier))
-        if not self._now_ms:
-            return np.full(len(multiplier), np.nan), multiplier
-        nodes = self._planned()
-        nanos = np.minimum(nodes[board.n_lines :], self._by_campaign(np.add, nodes[: board.n_lines]))
-        return np.where(np.isfinite(nanos) & board.even, nanos / NANOS_PER_MICRO, np.nan), multiplier
-
-    def _by_campaign(self, how: np.ufunc, of_lines: Float64) -> Float64:
-        """Line items' values brought together, (k,); 0 for a campaign without line items."""
-        starts = self._board.campaign_indptr
-        some = np.diff(starts) > 0
-        result = np.zeros(len(some))
-        if some.any():
-            result[some] = how.reduceat(of_lines, starts[:-1][some])
-        return result
-
-    def campaign_multiplier(self, campaign: int) -> float:
-        """The highest multiplier among the campaign's line items."""
-        board, terms = self._board, self.terms
-        lines = slice(board.campaign_indptr[campaign], board.campaign_indptr[campaign + 1])
-        active = np.where(terms.exhausted[lines], 0.0, terms.multiplier[lines])
-        return float(np.max(active, initial=0.0))
-
-    def _make_terms(self, multiplier: Float64, spendable: Int64, shares: tuple[Float64, Float64]) -> Terms:
-        board = self._board
-        affordable = np.clip(spendable, 0, MAX_AFFORDABLE) * NANOS_PER_MICRO
-        return Terms(
-            board.worth_micros,
-            board.max_bid_cpm,
-            affordable,
-            multiplier,
-            spendable <= 0,
-            np.zeros(len(multiplier), np.int64),
-            *shares,
-        )
-
-    def _start_day(self, now_ms: int) -> None:
-        nodes = self._board.nodes
-        days = [local_day(zone, now_ms) for zone in self._board.zones]
-        ends = np.array([end for _, end in days], np.int64)
-        assert self._model is not None
-        self._traffic = Traffic(self._model.profile, self._board, now_ms)
-        self._ends_ms = np.stack([np.minimum(ends[nodes.zone], nodes.flight_end_ms), nodes.flight_end_ms])
-        self._day_end_ms = int(ends.min(initial=now_ms + 86_400_000))
-
-    def _read_money(self, now_ms: int) -> Int64:
-        """Age what is remembered to a moment, add real spend; returns what may be spent of each node, micros."""
-        books, nodes, m = self._books, self._board.nodes, self._board.n_lines
-        spendable = self._ledger.spendable(nodes.accounts, now_ms)
-        today = self._ledger.spent_today(nodes.accounts, now_ms)
-        spent = np.stack([today, self._ledger.spent(nodes.accounts)]) * float(NANOS_PER_MICRO)
-        if self._now_ms:
-            decay = 0.5 ** ((now_ms - self._now_ms) / self._config.half_life_ms)
-            for kept in (*books.tally, self._kinds):
-                kept *= decay
-            since = np.full(len(nodes.accounts), self._now_ms)
-            books.mass = books.mass * decay + self._traffic.between(since, np.full_like(since, now_ms))[:m]
-            books.cost = books.cost * decay + np.maximum(spent[1, :m] - books.spent[1, :m], 0.0)
-        books.spent = spent.astype(np.float64, copy=False)
-        return spendable
-
-    def _costs(self) -> Float64:
-        """Expected cost by bin of the paced value over the recent mix of second- and first-price auctions, (120,)."""
+    def _met(self) -> tuple[Float64, Float64]:
+        """Expected cost and wins by bin of the paced value, over the recent kinds of auctions, (120,) both."""
         kinds = self._kinds if self._kinds.sum() > 0.0 else np.array([1.0, 0.0])
-        costs: Float64 = kinds @ self.landscape.costs / kinds.sum()
-        return costs
+        mix = kinds / kinds.sum()
+        return mix @ self._curves.costs, mix @ self._curves.wins
 
-    def _left(self, spendable: Int64) -> Float64:
-        """Nanos left of each node's own limits, (2, N); infinite where there is none or the flight has no end."""
-        nodes = self._board.nodes
-        limits = np.stack([nodes.daily_micros, nodes.lifetime_micros])
-        room = np.minimum(limits * float(NANOS_PER_MICRO) - self._books.spent, spendable * float(NANOS_PER_MICRO))
-        paced = (limits != NO_LIMIT) & (self._ends_ms < FOREVER_MS)
-        return np.where(paced, np.maximum(room, 0.0), np.inf)
-
-    def _make_plans(self, now_ms: int, left: Float64) -> None:
-        books = self._books
-        expected = books.plan_left - (books.spent[1] - books.plan_spent)
-        over = (books.plan_ms == 0) | (books.plan_end_ms != self._ends_ms)
-        if self._dirty:
-            with np.errstate(invalid="ignore"):
-                over |= ~(np.abs(left - expected) <= MOVED * books.plan_left)
-            over |= np.isfinite(left) != np.isfinite(books.plan_left)
-        start = np.maximum(now_ms, self._board.nodes.flight_start_ms)
-        books.plan_ms = np.where(over, start, books.plan_ms)
-        books.plan_end_ms = np.where(over, self._ends_ms, books.plan_end_ms)
-        books.plan_left = np.where(over, left, books.plan_left)
-        books.plan_spent = np.where(over, books.spent[1], books.plan_spent)
-
-    def _catch_up(self, now_ms: int) -> Float64:
-        """The most that may be left for each node's pace to stay within max_catch_up times the plan's, nanos."""
-        books = self._books
-        rest = self._share_left(now_ms)
-        planned = np.isfinite(books.plan_left)
-        return np.where(planned, self._config.max_catch_up * np.where(planned, books.plan_left, 0.0) * rest, np.inf)
-
-    def _share_left(self, now_ms: int) -> Float64:
-        """Share of each plan's traffic that is still to come, (2, N)."""
-        books = self._books
-        rows = []
-        for h in range(2):
-            end = np.minimum(books.plan_end_ms[h], now_ms + 1000 * WEEK_MS)
-            whole = self._traffic.between(books.plan_ms[h], end)
-            rest = self._traffic.between(np.maximum(books.plan_ms[h], now_ms), end)
-            rows.append(np.divide(rest, whole, out=np.zeros_like(rest), where=whole > 0.0))
-        return np.stack(rows)
-
-    def _shares_left(self, now_ms: int, left: Float64) -> tuple[Float64, Float64]:
-        """Shares of budget and of traffic that each line item's scarcest plan still has, (m,) both; 1 without a plan.
-
-        A line item goes by its own plans and its campaign's; left : (2, N) nanos of `_left`.
-        """
-        plan_left = self._books.plan_left
-        planned = np.isfinite(plan_left) & (plan_left > 0.0)
-        budget = np.minimum(np.divide(left, plan_left, out=np.ones_like(left), where=planned), 1.0)
-        time = np.where(planned, self._share_left(now_ms), 1.0)
-        nodes = np.stack([np.arange(self._board.n_lines), self._board.n_lines + self._board.campaign_of])
-        scarcest = np.argmin(np.where(planned, budget - time, 1.0)[:, nodes].reshape(4, -1), axis=0)[None]
-        of_line = [np.take_along_axis(share[:, nodes].reshape(4, -1), scarcest, axis=0)[0] for share in (budget, time)]
-        return of_line[0], of_line[1]
-
-    def _planned(self) -> Float64:
-        """Nanos that each node's plans want spent by now, the tightest of both; infinite without a plan."""
-        books, board = self._books, self._board
-        done = 1.0 - self._share_left(self._now_ms)
-        even = np.concatenate([board.even[board.campaign_of], board.even])
-        wanted = np.where(even, done, 1.0) * np.where(np.isfinite(books.plan_left), books.plan_left, 0.0)
-        planned = np.where(np.isfinite(books.plan_left), books.plan_spent + wanted, np.inf)
-        result: Float64 = planned.min(axis=0)
-        return result
-
-    def _expect(self, now_ms: int) -> Float64:
-        """Impressions each line item will match until its horizons, corrected for real costs, (2, m)."""
-        books, m = self._books, self._board.n_lines
-        tally = books.tally
-        rate = tally.matched / (books.mass + PRIOR_WEEKS)
-        now = np.maximum(now_ms, self._board.nodes.flight_start_ms)
-        ends = np.minimum(self._ends_ms, now_ms + 1000 * WEEK_MS)
-        mass = np.stack([self._traffic.between(now, ends[h])[:m] for h in range(2)])
-        result: Float64 = mass * rate * self._correction()
-        return result
-
-    def _correction(self) -> Float64:
-        """Real cost of a matched impression over its expected cost, (m,): share bid on, times real over expected."""
-        books, tally = self._books, self._books.tally
-        each = _ratio(tally.cost_matched, tally.matched)
-        share = _ratio(tally.cost_bid + PRIOR_MATCHES * each, tally.cost_matched + PRIOR_MATCHES * each)
-        prior = PRIOR_BIDS * _ratio(tally.cost_bid, tally.n_bid)
-        real = _ratio(books.cost + prior, tally.cost_bid + prior)
-        result: Float64 = np.clip(share, LEAST_SHARE, 1.0) * np.clip(real, *COST_BOUNDS)
-        return result
+    def _values(self, lines: slice) -> Float64:
+        with self._lock:
+            return self._course.tally.values[lines].copy()
 
 
-def _ratio(top: Float64, bottom: Float64) -> Float64:
-    """top / bottom, 1 where the bottom is not positive."""
-    return np.divide(top, bottom, out=np.ones_like(top), where=bottom > 0.0)
+def warm_kernels() -> None:
+    """Compile or load every kernel of pacing; a board without campaigns, goals or promises would call none of them."""
+    one, curve, values = np.ones(1), np.linspace(0.0, 1.0, N_VALUE_BINS), np.ones((1, N_VALUE_BINS))
+    indptr, cap, premium, steps = (
+        np.array([0, 1]),
+        np.full(1, value_bin(1.0), np.int32),
+        np.zeros(1, np.int64),
+        np.ones(1),
+    )
+    spend, worth = np.empty((1, N_STEPS + 1)), np.empty((1, N_STEPS + 1))
+    tabulate_spend(values, cap, premium, curve, spend)
+    tabulate_worth(values, cap, premium, curve, worth)
+    each = np.ones((2, 1))
+    solve_steps(spend, Needs(each, each, one, indptr, each), steps, np.empty(1))
+    earning_steps(Earnings(spend, worth, one, one, one), indptr, one, one, steps)
+    promise_premiums(Wishes(values, one, one, one, one), curve, steps)
 
 
-def _keys(board: Board) -> list[tuple[str, str]]:
-    lines = [
-        (board.campaigns[owner].campaign_id, line.line_item_id)
-        for owner, line in zip(board.campaign_of, board.line_items, strict=True)
-    ]
-    return lines + [(campaign.campaign_id, "") for campaign in board.campaigns]
+def curves_of(costs: Float64) -> Curves:
+    """The curves of expected costs, (2, 120)."""
+    wins = np.empty_like(costs)
+    for row in range(len(costs)):
+        win_curve(costs[row], wins[row])
+    return Curves(costs, wins)

@@ -39,3 +39,5 @@ class BiddingConfig:
     strategy_max_over_value: Annotated[float, Meta(gt=0, le=1000)] = 2.0
     # What one strategy's bids may come to in one minute of the requests' time, micros; it then rests; 0: any amount.
     strategy_max_micros_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 100_000_000
+    # Milliseconds that a reported purchase follows its impression by, on average.
+    action_delay_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 86_400_000

@@ -16,6 +16,7 @@ N_QUARTERS = 7 * 96
 HOURS_PER_WEEK = 168
 MONDAY_MS = 4 * 86_400_000
 """1970-01-05, the first Monday."""
+EVERY = slice(None)
 FLAT_SHARE = 0.1
 """Part of the profile that is taken as flat: no hour is ever expected to be empty."""
 
@@ -37,14 +38,15 @@ class Traffic:
             allowed = _allowed_quarters(board.zones[zone], board.weeks[week], now_ms)
             np.cumsum(quarters * allowed, out=self._cumulative[row, 1:])
 
-    def between(self, start_ms: Int64, end_ms: Int64) -> Float64:
-        """Weeks of traffic of each node between two (N,) times; 0 when the end is not after the start."""
-        return np.maximum(self._until(end_ms) - self._until(start_ms), 0.0)
+    def between(self, start_ms: Int64, end_ms: Int64, nodes: slice = EVERY) -> Float64:
+        """Weeks of traffic of some nodes, (n,), between two times, (n,); 0 when the end is not after the start."""
+        row = self._pattern[nodes]
+        return np.maximum(self._until(end_ms, row) - self._until(start_ms, row), 0.0)
 
-    def _until(self, time_ms: Int64) -> Float64:
+    def _until(self, time_ms: Int64, row: Int64) -> Float64:
         weeks, rest = np.divmod(time_ms - MONDAY_MS, WEEK_MS)
         quarter, part = np.divmod(rest, QUARTER_MS)
-        table, row = self._cumulative, self._pattern
+        table = self._cumulative
         start = table[row, quarter]
         inside = (table[row, quarter + 1] - start) * (part / QUARTER_MS)
         result: Float64 = weeks * table[row, N_QUARTERS] + start + inside

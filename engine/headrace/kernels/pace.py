@@ -1,4 +1,4 @@
-"""Pacing: count what traffic is worth, tabulate what a multiplier would spend, solve for the budget left."""
+"""Pacing: count what traffic is worth, tabulate what a multiplier would spend and win, solve for the budget left."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ from typing import NamedTuple
 
 from numba import njit
 
+from headrace.kernels.price import Terms
 from headrace.types import Bool, Float64, Int32, Int64
 
 STEPS_PER_OCTAVE = 4
 FIRST_OCTAVE = 10
 N_VALUE_BINS = 120
 """Values are counted in bins of a quarter octave from 2**10 CPM micros; the end bins take what lies outside."""
-N_STEPS = 72
-"""Multipliers are 2**(-x / 4) for x in [0, 72); 72 and above is zero."""
+TOP_STEPS = 16
+"""Multipliers are 2**((16 - x) / 4) for steps x in [0, 88): from 16 down to 2**-18. Step 16 is 1."""
+N_STEPS = 88
+"""From this step on a multiplier is zero."""
 
 
 class Tally(NamedTuple):
-    """What was seen of m line items, decayed with time.
+    """What was seen of m line items since a moment, but for ``values``, which fades.
 
     values : (m, 120) float64. Impressions by the value bin of the line item.
     matched : (m,) float64. Impressions that the line item could bid on.
     cost_matched, cost_bid : (m,) float64. Expected cost, micros per thousand, had it bid on all of those; and of the
         ones that it did bid on.
-    n_bid : (m,) float64. How many those were.
+    n_bid : (m,) float64. How many those were.   wins_bid : (m,) float64. Of them, how many win on expectation.
+    worth_bid : (m,) float64. The value of those that win on expectation, micros per thousand.
+    held : (m,) float64. What was bid before shading, micros per thousand: about what is reserved.
     """
 
     values: Float64
@@ -32,6 +37,20 @@ class Tally(NamedTuple):
     cost_matched: Float64
     cost_bid: Float64
     n_bid: Float64
+    wins_bid: Float64
+    worth_bid: Float64
+    held: Float64
+
+
+class Curves(NamedTuple):
+    """What a bid meets, by the bin of its paced value: row 0 second price, row 1 first price.
+
+    costs : (2, 120) float64, ascending. Expected cost, micros per thousand.
+    wins : (2, 120) float64, ascending. Probability that it wins.
+    """
+
+    costs: Float64
+    wins: Float64
 
 
 class Seen(NamedTuple):
@@ -54,12 +73,14 @@ class Needs(NamedTuple):
 
     traffic : (2, m) float64. Impressions expected for a line item until then, times its spend correction.
     left : (2, m) float64. Its budget left, nanos; infinite where it has no such limit.
+    least_step : (m,) float64. No step below it: no multiplier above.
     campaign_indptr : (k + 1,) int64. Campaign j has the line items ``indptr[j]:indptr[j + 1]``.
     campaign_left : (2, k) float64, nanos.
     """
 
     traffic: Float64
     left: Float64
+    least_step: Float64
     campaign_indptr: Int64
     campaign_left: Float64
 
@@ -74,37 +95,69 @@ def value_bin(value_cpm: float) -> int:
 
 
 @njit(nogil=True, cache=True)
-def observe(seen: Seen, multiplier: Float64, max_bid_cpm: Int64, costs: Float64, tally: Tally) -> None:
+def observe(seen: Seen, terms: Terms, curves: Curves, weight: float, tally: Tally) -> None:
     """Add a batch to the tally.
 
-    multiplier, max_bid_cpm : (m,) as the batch was priced with.
-    costs : (2, 120) float64. Expected cost of bidding in a value bin: row 0 second price, row 1 first price.
+    terms : as the batch was priced with.   weight : of one impression among ``tally.values``.
     """
+    multiplier, max_bid_cpm, premium_cpm = terms.multiplier, terms.max_bid_cpm, terms.premium_cpm
+    values, matched, cost_matched, cost_bid = tally.values, tally.matched, tally.cost_matched, tally.cost_bid
+    n_bid, wins_bid, worth_bid, held = tally.n_bid, tally.wins_bid, tally.worth_bid, tally.held
+    costs, wins = curves.costs, curves.wins
     for impression in range(seen.request.shape[0]):
         request = seen.request[impression]
         row = 1 if seen.first_price[impression] else 0
         for offer in range(seen.indptr[request], seen.indptr[request + 1]):
-            value = seen.value_cpm[offer]
-            if value < 1:
-                continue
             line = seen.lines[offer]
-            paced = min(value * multiplier[line], float(max_bid_cpm[line]))
-            cost = costs[row, value_bin(paced)]
-            tally.values[line, value_bin(float(value))] += 1.0
-            tally.matched[line] += 1.0
-            tally.cost_matched[line] += cost
+            value = seen.value_cpm[offer]
+            if value + premium_cpm[line] < 1:
+                continue
+            bid = min((value + premium_cpm[line]) * multiplier[line], float(max_bid_cpm[line]))
+            paced = value_bin(bid)
+            cost = costs[row, paced]
+            values[line, value_bin(float(value))] += weight
+            matched[line] += 1.0
+            cost_matched[line] += cost
             if offer == seen.winner[impression]:
-                tally.cost_bid[line] += cost
-                tally.n_bid[line] += 1.0
+                cost_bid[line] += cost
+                n_bid[line] += 1.0
+                wins_bid[line] += wins[row, paced]
+                worth_bid[line] += wins[row, paced] * value
+                held[line] += bid
 
 
 @njit(nogil=True, cache=True)
-def tabulate_spend(values: Float64, cap_bin: Int32, costs: Float64, out: Float64) -> None:
-    """Expected cost of one matched impression for each line item and multiplier 2**(-x / 4), x = 0 … 72.
+def win_curve(costs: Float64, out: Float64) -> None:
+    """Probability of winning by the bin of the paced value, from the expected cost.
+
+    A bid that is worth v to whoever makes it pays v for the last win that it takes, at second price and, shaded for
+    the most surplus, at first price too (the envelope theorem): dC = v dW. Summed over the edges between bins.
+
+    costs : (120,) float64, ascending.   out : (120,) float64, written, ascending, at most 1.
+    """
+    won = 0.0
+    before = 0.0
+    for place in range(costs.shape[0]):
+        won += (costs[place] - before) / 2.0 ** (FIRST_OCTAVE + place / STEPS_PER_OCTAVE)
+        before = costs[place]
+        out[place] = min(won, 1.0)
+
+
+@njit(nogil=True, cache=True)
+def _premium_bin(place: int, premium: float) -> int:
+    if premium <= 0.0:
+        return place
+    return int(value_bin(2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE) + premium))
+
+
+@njit(nogil=True, cache=True)
+def tabulate_spend(values: Float64, cap_bin: Int32, premium_cpm: Int64, costs: Float64, out: Float64) -> None:
+    """Expected cost of one matched impression for each line item and step of the multiplier.
 
     values : (m, 120) float64 weights; a line item without any costs nothing.
-    cap_bin : (m,) int32. Bin of the highest bid.   costs : (120,) float64, ascending.
-    out : (m, 73) float64, written, descending along a row; the last column is 0.
+    cap_bin : (m,) int32. Bin of the highest bid.   premium_cpm : (m,) int64. Added to every value.
+    costs : (120,) float64, ascending, by the bin of the paced value.
+    out : (m, 89) float64, written, descending along a row; the last column is 0.
     """
     for line in range(values.shape[0]):
         total = 0.0
@@ -113,8 +166,31 @@ def tabulate_spend(values: Float64, cap_bin: Int32, costs: Float64, out: Float64
             weight = values[line, place]
             total += weight
             if weight > 0.0:
-                for step in range(min(place + 1, N_STEPS)):
-                    out[line, step] += weight * costs[min(place - step, cap_bin[line])]
+                top = _premium_bin(place, float(premium_cpm[line])) + TOP_STEPS
+                for step in range(min(top + 1, N_STEPS)):
+                    out[line, step] += weight * costs[min(top - step, cap_bin[line])]
+        if total > 0.0:
+            for step in range(N_STEPS):
+                out[line, step] /= total
+
+
+@njit(nogil=True, cache=True)
+def tabulate_worth(values: Float64, cap_bin: Int32, premium_cpm: Int64, wins: Float64, out: Float64) -> None:
+    """Expected value won of one matched impression; as `tabulate_spend`, by the probability of winning.
+
+    wins : (120,) float64, ascending.
+    """
+    for line in range(values.shape[0]):
+        total = 0.0
+        out[line, :] = 0.0
+        for place in range(N_VALUE_BINS):
+            weight = values[line, place]
+            total += weight
+            if weight > 0.0:
+                worth = weight * 2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE)
+                top = _premium_bin(place, float(premium_cpm[line])) + TOP_STEPS
+                for step in range(min(top + 1, N_STEPS)):
+                    out[line, step] += worth * wins[min(top - step, cap_bin[line])]
         if total > 0.0:
             for step in range(N_STEPS):
                 out[line, step] /= total
@@ -163,29 +239,26 @@ def _campaign_step(spend: Float64, traffic: Float64, steps: Float64, left: float
 
 
 @njit(nogil=True, cache=True)
-def solve_multipliers(spend: Float64, needs: Needs, out: Float64) -> None:
-    """The largest multipliers whose expected spend stays within what is left of every line item and campaign.
+def solve_steps(spend: Float64, needs: Needs, own: Float64, common: Float64) -> None:
+    """The lowest steps whose expected spend stays within what is left of every line item and campaign.
 
-    Line item l alone: traffic[h, l] * spend_l(x) <= left[h, l] for both h. A campaign then raises the steps x of those
-    of its line items that lie below a common one until the sum of its line items fits too.
+    Line item l alone: traffic[h, l] * spend_l(x) <= left[h, l] for both h, and x >= least_step[l]. A campaign then asks
+    for a common step, below which none of its line items may lie, so that the sum of them fits too.
 
-    spend : (m, 73) float64 of `tabulate_spend`, read as straight between its columns.
-    out : (m,) float64, written, in [0, 1].
+    spend : (m, 89) float64 of `tabulate_spend`, read as straight between its columns.
+    own : (m,) float64, written, in [0, 88].   common : (k,) float64, written, in [0, 88].
     """
     for campaign in range(needs.campaign_left.shape[1]):
         start, end = needs.campaign_indptr[campaign], needs.campaign_indptr[campaign + 1]
         for line in range(start, end):
-            out[line] = 0.0
+            own[line] = needs.least_step[line]
             for horizon in range(2):
                 if needs.traffic[horizon, line] > 0.0 and needs.left[horizon, line] < math.inf:
                     target = needs.left[horizon, line] / needs.traffic[horizon, line]
-                    out[line] = max(out[line], _step_for(spend[line], target))
-        common = 0.0
+                    own[line] = max(own[line], _step_for(spend[line], target))
+        common[campaign] = 0.0
         for horizon in range(2):
             left = needs.campaign_left[horizon, campaign]
             if left < math.inf:
-                step = _campaign_step(spend[start:end], needs.traffic[horizon, start:end], out[start:end], left)
-                common = max(common, step)
-        for line in range(start, end):
-            step = max(out[line], common)
-            out[line] = 2.0 ** (-step / STEPS_PER_OCTAVE) if step < N_STEPS else 0.0
+                step = _campaign_step(spend[start:end], needs.traffic[horizon, start:end], own[start:end], left)
+                common[campaign] = max(common[campaign], step)

@@ -8,7 +8,8 @@ import numpy as np
 
 from headrace.types import Float64, Int32, Int64
 
-N_STEPS = 72
+N_STEPS = 88
+TOP = 16
 N_BINS = 120
 
 
@@ -18,37 +19,47 @@ def value_bin(value_cpm: Any) -> Any:
     return np.clip(places, 0, N_BINS - 1).astype(np.int64)
 
 
-def observe(seen: Any, multiplier: Float64, max_bid_cpm: Int64, costs: Float64, n_lines: int) -> list[Float64]:
-    """What a batch adds to the five arrays of a tally."""
-    values, sums = np.zeros((n_lines, N_BINS)), [np.zeros(n_lines) for _ in range(4)]
+def observe(seen: Any, terms: Any, curves: Any, weight: float, n_lines: int) -> list[Float64]:
+    """What a batch adds to the eight arrays of a tally."""
+    values, sums = np.zeros((n_lines, N_BINS)), [np.zeros(n_lines) for _ in range(7)]
     for impression, request in enumerate(seen.request):
         for offer in range(seen.indptr[request], seen.indptr[request + 1]):
             line, value = seen.lines[offer], seen.value_cpm[offer]
-            if value < 1:
+            worth = value + terms.premium_cpm[line]
+            if worth < 1:
                 continue
-            paced = min(value * multiplier[line], max_bid_cpm[line])
-            cost = costs[int(seen.first_price[impression]), value_bin(np.float64(paced))]
-            values[line, value_bin(np.float64(value))] += 1
+            offer_cpm = min(worth * terms.multiplier[line], terms.max_bid_cpm[line])
+            paced = value_bin(np.float64(offer_cpm))
+            row = int(seen.first_price[impression])
+            cost, win = curves.costs[row, paced], curves.wins[row, paced]
+            values[line, value_bin(np.float64(value))] += weight
             bid = float(offer == seen.winner[impression])
-            for total, amount in zip(sums, (1.0, cost, bid * cost, bid), strict=True):
+            amounts = (1.0, cost, bid * cost, bid, bid * win, bid * win * value, bid * offer_cpm)
+            for total, amount in zip(sums, amounts, strict=True):
                 total[line] += amount
     return [values, *sums]
 
 
-def tabulate_spend(values: Float64, cap_bin: Int32, costs: Float64) -> Float64:
-    """(m, 73) expected cost of one matched impression at each step of the multiplier."""
+def win_curve(costs: Float64) -> Float64:
+    """(120,) probability of winning: each added cost buys wins at the price of its edge."""
+    edges = 2.0 ** (10 + np.arange(N_BINS) / 4)
+    won: Float64 = np.minimum(np.cumsum(np.diff(costs, prepend=0.0) / edges), 1.0)
+    return won
+
+
+def tabulate(values: Float64, cap_bin: Int32, premium_cpm: Int64, curve: Float64, each: Float64) -> Float64:
+    """(m, 89) mean of ``each`` times the curve at the paced value, by step of the multiplier."""
     out = np.zeros((len(values), N_STEPS + 1))
-    places = np.arange(N_BINS)
     for line, weights in enumerate(values):
+        middles = 2.0 ** (10 + (np.arange(N_BINS) + 0.5) / 4)
+        places = value_bin(middles + premium_cpm[line]) if premium_cpm[line] > 0 else np.arange(N_BINS)
         for step in range(N_STEPS):
-            reached = places - step
-            cost = np.where(reached >= 0, costs[np.clip(np.minimum(reached, cap_bin[line]), 0, None)], 0.0)
-            out[line, step] = (weights @ cost) / weights.sum() if weights.sum() > 0 else 0.0
+            reached = places + TOP - step
+            met = np.where(reached >= 0, curve[np.clip(np.minimum(reached, cap_bin[line]), 0, None)], 0.0)
+            out[line, step] = ((weights * each) @ met) / weights.sum() if weights.sum() > 0 else 0.0
     return out
 
 
-def spend_of(spend: Float64, multiplier: Float64) -> Float64:
-    """(m,) expected cost of one matched impression at each line item's multiplier."""
-    with np.errstate(divide="ignore"):
-        steps = np.minimum(-4.0 * np.log2(multiplier), float(N_STEPS))
+def spend_of(spend: Float64, steps: Float64) -> Float64:
+    """(m,) what a table says at each line item's step."""
     return np.array([np.interp(step, np.arange(N_STEPS + 1), row) for step, row in zip(steps, spend, strict=True)])

@@ -6,11 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from headrace.artifacts import Artifact, open_artifact
+from headrace.bidding import progress
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import Ledger
@@ -44,6 +45,8 @@ from headrace.telemetry.shop import Parts
 
 BIDDER = "headrace.v1.BidderService"
 DAY_MS = 86_400_000
+SAVE_S = 10.0
+"""Seconds between two times that the progress of goals and promises is kept; a crash forgets so much of it at most."""
 
 FED = frozenset(
     f"/headrace.v1.{name}"
@@ -120,6 +123,8 @@ class Assembly:
         )
         self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)
+        self._store = store
+        self._bidding.pacer.restore(progress.load(store))
         self._bidding.warm(self._clock())
         self._records = data / FOLDER
         erasures = Erasures(self._event_log.erased_since, self._records)
@@ -198,24 +203,35 @@ class Assembly:
         follower = threading.Thread(target=self._follow, args=(over, set_serving), name="headrace-ledger")
         set_serving(BIDDER, self._ledger.owned)
         follower.start()
+        # with the requests' clock bids solve themselves, always at the same requests, so that a replay paces the same
+        aside = nullcontext() if self._config.server.clock == "requests" else self._bidding.pacer.aside()
         try:
-            yield
+            with aside:
+                yield
         finally:
             over.set()
             follower.join()
+            if self._ledger.owned:
+                progress.save(self._store, self._bidding.pacer.progress())
 
     def _follow(self, over: threading.Event, set_serving: Callable[[str, bool], None]) -> None:
-        owned = self._ledger.owned
+        owned, turns = self._ledger.owned, 0
         while not over.wait(self._retry_s):
             try:
                 self._ledger.try_acquire()
                 self._ledger.tick(self._clock())
                 self._campaigns.refresh()
                 self._bidding.refresh_items()
+                turns += 1
+                if self._ledger.owned and turns * self._retry_s >= SAVE_S:
+                    turns = 0
+                    progress.save(self._store, self._bidding.pacer.progress())
             except Exception:  # a disk that fails now may work again
                 _log.exception("following the ledger and the campaigns failed")
             if self._ledger.owned != owned:
                 owned = self._ledger.owned
+                if owned:
+                    self._bidding.pacer.restore(progress.load(self._store))
                 _log.info("this process %s the ledger", "owns" if owned else "no longer owns")
                 set_serving(BIDDER, owned)
 

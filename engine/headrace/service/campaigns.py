@@ -7,14 +7,17 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from headrace.bidding.board import campaign_account, line_account
+from headrace.bidding.board import Board, campaign_account, line_account
 from headrace.bidding.campaigns import CampaignStore
+from headrace.bidding.course import NANOS_PER_MICRO
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import AccountState, Ledger
 from headrace.bidding.notices import MAX_CPM_MICROS
+from headrace.bidding.solution import Report
 from headrace.bidding.validation import check_node_id, check_text
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.front import Call
+from headrace.kernels.price import Terms
 from headrace.service.method import Method
 from headrace.v1 import bidder_pb2
 from headrace.v1 import campaigns_pb2 as pb
@@ -113,7 +116,13 @@ class CampaignsService:
             accounts=[accounts[name] for name in names if name in accounts],
             planned_spend_micros=self._engine.planned_micros(campaign.campaign_id),
             pacing_multiplier=self._engine.multiplier(campaign.campaign_id),
+            line_items=self._line_items(campaign.campaign_id),
         )
+
+    def _line_items(self, campaign_id: str) -> Sequence[pb.LineItemStatus]:
+        board, terms, report = self._engine.pacing()
+        row = board.rows.get(campaign_id, -1)
+        return [_line_item(board, line, terms, report) for line in board.lines_of(row)] if row >= 0 else []
 
     def _accounts(self) -> dict[str, pb.Account]:
         return {state.account_id: _account(state) for state in self._ledger.accounts()}
@@ -146,6 +155,19 @@ def _checked_close(request: pb.CloseReservationRequest) -> int | None:
     if not 0 <= request.price_cpm_micros <= MAX_CPM_MICROS:
         raise InvalidRequestError("price_cpm_micros", request.price_cpm_micros, f"0 to {MAX_CPM_MICROS}")
     return request.price_cpm_micros
+
+
+def _line_item(board: Board, line: int, terms: Terms, report: Report) -> pb.LineItemStatus:
+    mode = pb.PACING_MODE_DUAL if report.dual[line] else pb.PACING_MODE_RESOLVE
+    return pb.LineItemStatus(
+        line_item_id=board.line_items[line].line_item_id,
+        multiplier=0.0 if terms.exhausted[line] else float(terms.multiplier[line]),
+        premium_cpm_micros=int(terms.premium_cpm[line]),
+        won_impressions=round(float(report.won[1, line])),
+        won_impressions_today=round(float(report.won[0, line])),
+        won_worth_micros=round(float(report.worth[line]) / NANOS_PER_MICRO),
+        mode=mode if report.solved else pb.PACING_MODE_UNSPECIFIED,
+    )
 
 
 def _account(state: AccountState) -> pb.Account:

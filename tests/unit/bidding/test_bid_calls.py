@@ -251,7 +251,7 @@ def test_answers_without_a_bid_that_nobody_got(real, make):
 
 def test_what_is_taken_back_teaches_nothing_of_prices(real, make):
     dispatcher(real, Door(0)).dispatch(calls_of(real, "Bid", make.bid_request()))
-    assert not real.engine._pacer.landscape.n_open
+    assert not real.engine.pacer.landscape.n_open
 
 
 def test_a_worker_outlives_money_that_cannot_be_returned(real, make, monkeypatch, caplog):

@@ -239,7 +239,7 @@ def test_a_deadline_that_passes_while_deciding_gives_the_money_back(path):
 def test_the_pacer_passes_when_the_budget_is_far_too_small_for_the_traffic(path, make):
     path.create(pacing_plan=campaigns_pb2.PACING_PLAN_EVEN, limits=campaigns_pb2.Limits(daily_micros=10_000_000))
     reasons = [path.bid_one(time_ms=make.noon_ms + second * 100).no_bid_reason for second in range(600)]
-    assert pb.NO_BID_REASON_PACED in {path.bid_one(floor_cpm_micros=500_000).no_bid_reason}
+    assert pb.NO_BID_REASON_PACED in {path.bid_one(floor_cpm_micros=1_000_000).no_bid_reason}
     assert reasons.count(pb.NO_BID_REASON_BUDGET) == 0
 
 

@@ -134,9 +134,9 @@ def test_a_no_bid_names_what_was_lacking(path, make, explain, fields, floor, rea
 
 def test_a_paced_line_item_is_told_its_multiplier(path, make, explain, monkeypatch):
     path.create()
-    pacer = path.engine._pacer
+    pacer = path.engine.pacer
     monkeypatch.setattr(type(pacer), "advance", lambda self, now_ms: None)
-    pacer.terms = pacer.terms._replace(multiplier=np.array([0.25]))
+    pacer._course.terms = pacer.terms._replace(multiplier=np.array([0.25]))
     bid = path.bid_one(floor_cpm_micros=1_000_000)
     floor = bid.value_cpm_micros // 2
     path.bid(make.bid_request(bid_request_id="b", floor_cpm_micros=floor))
