@@ -15,7 +15,7 @@ from headrace.audit.layout import State, ceil_micros
 from headrace.audit.prices import Billed
 from headrace.audit.recount import LeaseBook
 from headrace.bidding.notices import NoticeType, read_notices
-from headrace.bidding.tokens import SAME_CURRENCY, TokenKeys, exchange_hash, exchange_tag
+from headrace.bidding.tokens import SAME_CURRENCY, TokenKeys, bodies_of, exchange_hash, exchange_tag
 
 SAMPLES = 20
 
@@ -173,7 +173,8 @@ class Reconciler:
                     continue
                 currency = self._accounts[lease.account].currency.encode()
                 place = lease.account, number, serial, lease.day
-                text = self._keys.issue([(*place, token.cpm, currency, SAME_CURRENCY, self._hash, now_ms)])[0]
+                claim = (*place, token.cpm, currency, SAME_CURRENCY, self._hash, now_ms)
+                (text,) = self._keys.issue(bodies_of([claim]))
                 self.result.count(UNCLAIMED, token.cpm, f"lease {number}, bid {serial}, reserved at {token.cpm}")
                 yield Claim(text, -1)
 

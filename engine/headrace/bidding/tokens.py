@@ -45,6 +45,9 @@ VERSION = 1
 # one spelling a token: the standard alphabet's own signs are no part of ours
 _STANDARD = bytes.maketrans(b"-_+/", b"+/**")
 
+Claim = tuple[int, int, int, int, int, bytes, int, int, int]
+"""What a token says, in the order of BODY: account, lease, serial, day, CPM, currency, rate, exchange, issue time."""
+
 Bodies = npt.NDArray[np.void]
 """(n,) of BODY."""
 
@@ -136,6 +139,11 @@ class TokenKeys:
             expected = key.mac(raw[start : start + size])[:MAC_BYTES] if key is not None else b""
             forged[row] = not hmac.compare_digest(expected, raw[start + size : start + TOKEN_BYTES])
         return bodies, malformed, forged
+
+
+def bodies_of(claims: Sequence[Claim]) -> Bodies:
+    """Bodies for `TokenKeys.issue`, (n,) of BODY."""
+    return np.array([(VERSION, 0, *claim, 0) for claim in claims], BODY)
 
 
 def exchange_hash(name: str) -> int:

@@ -21,7 +21,7 @@ def replay(
     episode: Annotated[int | None, typer.Option(help="Auctions of an episode; else the log is one.")] = None,
     auction: Annotated[str, typer.Option(help="second or first: what a winner pays.")] = "second",
     feedback: Annotated[str, typer.Option(help="full, or censored: prices of auctions won alone.")] = "full",
-    strategy: Annotated[str, typer.Option(help="Name of a strategy.")] = DEFAULT,
+    strategy: Annotated[str, typer.Option(help="Name of a strategy, or FILE.py:FUNCTION of your own.")] = DEFAULT,
     seed: Annotated[int, typer.Option(help="Of the resamples, and of what a strategy draws.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:

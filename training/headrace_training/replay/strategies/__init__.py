@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headrace.bidding.strategy import load_strategy
 from headrace.errors import ConfigError
 from headrace_training.replay.strategies.base import Start, Strategy
 from headrace_training.replay.strategies.constant import constant
@@ -14,6 +15,7 @@ from headrace_training.replay.strategies.ortb import ortb
 from headrace_training.replay.strategies.pid import Pid
 from headrace_training.replay.strategies.resolve import resolve
 from headrace_training.replay.strategies.rlb import Rlb
+from headrace_training.replay.strategies.written import Written
 
 DEFAULT = "resolve"
 
@@ -30,7 +32,12 @@ STRATEGIES: dict[str, Callable[[Start], Strategy]] = {
 
 
 def make_strategy(name: str, start: Start) -> Strategy:
-    """A strategy before its first auction; ConfigError for a name that is none."""
+    """A strategy before its first auction, by name or as FILE.py:FUNCTION.
+
+    Raises ConfigError for a name that is none, StrategyError for a file that holds no such strategy.
+    """
+    if ":" in name:
+        return Written(load_strategy(name), resolve(start), start)
     if name not in STRATEGIES:
-        raise ConfigError("--strategy", got=name, expected=", ".join(STRATEGIES))
+        raise ConfigError("--strategy", got=name, expected=f"FILE.py:FUNCTION, {', '.join(STRATEGIES)}")
     return STRATEGIES[name](start)
