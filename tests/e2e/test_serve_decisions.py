@@ -88,3 +88,37 @@ def test_who_is_erased_is_in_no_record(start: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.NotFoundError):
         client.explain_bid(bid_request_id="b1")
     assert client.explain_bid(bid_request_id="b2").bid_cpm_micros == other.bid_cpm_micros
+
+
+def test_the_records_of_a_server_are_run_again_and_measured(start: Any, tmp_path: Path) -> None:
+    server = start()
+    client: Client = server.client
+    open_campaign(client)
+    offers = [bid(client, f"b{n}") for n in range(12)]
+    kinds = (bidder_pb2.NOTICE_TYPE_WIN, bidder_pb2.NOTICE_TYPE_LOSS)
+    told = [
+        bidder_pb2.Notice(type=kinds[n % 2], token=offer.token, price_cpm_micros=1_000 if n % 2 == 0 else None)
+        for n, offer in enumerate(offers)
+    ]
+    told[1].minimum_to_win_cpm_micros = 10**12
+    client.notify(told)
+    assert server.stop() == 0
+    (tmp_path / "none.toml").write_text('[campaigns."*"]\npaused = true\n')
+    again = trained("rerun", "--records", tmp_path / "data", "--parameters", tmp_path / "none.toml", "--json")
+    assert (again["recorded"]["bids"], again["base"]["bids"], again["changed"]["bids"]) == (12.0, 12.0, 0.0)
+    assert again["recorded"]["wins"] == 6.0
+    found = trained("regret", "--records", tmp_path / "data", "--out", tmp_path / "regret.html", "--json")
+    (campaign,) = found["campaigns"]
+    assert campaign["share_of_optimum"] + sum(campaign["parts"].values()) == pytest.approx(1.0)
+    assert campaign["known_price_share"] == pytest.approx(7 / 12)
+    assert (tmp_path / "regret.html").exists()
+
+
+def trained(*arguments: object) -> dict[str, Any]:
+    """What headrace-train prints as JSON."""
+    code = "from headrace_training.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert shown.returncode == 0, shown.stderr
+    found: dict[str, Any] = json.loads(shown.stdout)
+    return found

@@ -15,7 +15,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidRequestError,
 )
-from headrace_training.commands import compare, evaluate, fit, ingest, offpolicy, replay, rerun, search, store
+from headrace_training.commands import compare, evaluate, fit, ingest, offpolicy, regret, replay, rerun, search, store
 
 BAD_INPUT = (ArtifactError, ConfigError, DataError, InvalidRequestError)
 """Errors for which the command ends with 2; ArtifactRejectedError is no matter of input."""
@@ -40,6 +40,7 @@ app.command("compare")(compare.compare)
 app.command("offpolicy")(offpolicy.offpolicy)
 app.command("replay")(replay.replay)
 app.command("rerun")(rerun.rerun)
+app.command("regret")(regret.regret)
 
 
 def main() -> None:

@@ -1,0 +1,154 @@
+"""The ladder from what was gained to the best in hindsight, rung by rung.
+
+Gain is value less spend. The rungs take back one limit after another; each is what the largest constant multiplier that
+keeps the day's budget would have gained with the limits that are left:
+
+0. actual: what was gained.
+1. pacing: bids are priced as they were, with the landscape of then, the highest bids and the budgets.
+2. prediction: the same, but bids are shaded with the day's own distribution of prices.
+3. shading: in first-price auctions a win costs the price itself.
+4. caps: no highest bids and no limits of line items.
+5. stops: auctions count in which bidding was stopped or late.
+6. budget: everything worth its price is bought.
+
+A part is what its rung adds, never below zero, so that actual gain and parts add up to the last rung. In second-price
+auctions rungs 2 and 3 add nothing. The multiplier does not pass 1; where it meets the budget, the last auction is
+bought in part (the fractional knapsack by value over price).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.types import Bool, Float64
+from headrace_training.kernels.surplus import shade_values
+from headrace_training.regret.chances import Chances
+
+PARTS = ("pacing", "prediction", "shading", "caps", "stops", "budget")
+LEAST_PRICES = 50
+"""Auctions from which a row of the market has a distribution of its own for the day; others share one."""
+_BISECTIONS = 40
+_LEAST_OCTAVE = -40.0
+
+Play = Callable[[Float64], tuple[Float64, Float64]]
+"""Value and spend of each auction, micros, at a multiplier of each; both 0 where it is not won."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Gains, micros: ``actual``, and of the six rungs above it.
+
+    value, spend : of what was won.   value_within_budget : of the best within the budget, rung 5.
+    """
+
+    actual: float
+    rungs: Float64
+    value: float
+    spend: float
+    value_within_budget: float
+
+    @property
+    def parts(self) -> Float64:
+        """What each rung adds, (6,), never negative."""
+        parts: Float64 = np.diff(np.maximum.accumulate(np.concatenate([[self.actual], self.rungs])))
+        return parts
+
+
+def climb(chances: Chances, prices_cpm: Float64) -> Ladder:
+    """The ladder of one campaign's day at prices, (n,) float64 CPM micros, none below its floor."""
+    c = chances
+    paid = np.where(np.isnan(c.paid), prices_cpm, c.paid)
+    each = np.where(c.won, c.weight, 0.0) / 1000.0
+    value, spend = float(c.value @ each), float(paid @ each)
+    going, all_of_them = ~c.stopped, np.ones(len(c.value), np.bool_)
+    free = _perfect(c, prices_cpm, np.full(len(c.value), np.inf))
+    plays = [
+        (_shaded(c, prices_cpm, [rates for _, rates in c.prices.curves]), going, c.line_budgets),
+        (_shaded(c, prices_cpm, _rates_of_day(c, prices_cpm)), going, c.line_budgets),
+        (_perfect(c, prices_cpm, c.cap), going, c.line_budgets),
+        (free, going, {}),
+        (free, all_of_them, {}),
+    ]
+    best = [_best_constant(c, play, mask, of_lines) for play, mask, of_lines in plays]
+    everything = float(np.maximum(c.value - prices_cpm, 0.0) @ c.weight) / 1000.0
+    gains = np.array([*(gain for gain, _ in best), everything])
+    return Ladder(value - spend, gains, value, spend, best[-1][1])
+
+
+def _perfect(c: Chances, prices_cpm: Float64, cap: Float64) -> Play:
+    """Who bids as much as the price pays the price."""
+
+    def play(multiplier: Float64) -> tuple[Float64, Float64]:
+        won = (np.minimum(c.value * multiplier, cap) >= prices_cpm) * c.weight / 1000.0
+        return c.value * won, prices_cpm * won
+
+    return play
+
+
+def _shaded(c: Chances, prices_cpm: Float64, rates: Sequence[Float64]) -> Play:
+    """In first-price auctions the bid is shaded with these win rates of each row of the market, and paid."""
+    rows_of = [np.flatnonzero(c.first & (c.prices.group == number)) for number in range(len(rates))]
+
+    def play(multiplier: Float64) -> tuple[Float64, Float64]:
+        bids = np.minimum(c.value * multiplier, c.cap)
+        for (edges, _), of_row, rows in zip(c.prices.curves, rates, rows_of, strict=True):
+            if len(rows):
+                shaded = np.empty(len(rows))
+                shade_values(bids[rows], np.maximum(c.floor[rows], 1.0), edges, of_row, shaded)
+                bids[rows] = shaded
+        won = (bids >= prices_cpm) * c.weight / 1000.0
+        return c.value * won, np.where(c.first, bids, prices_cpm) * won
+
+    return play
+
+
+def _rates_of_day(c: Chances, prices_cpm: Float64) -> list[Float64]:
+    """The day's own win rates at the edges of each row of the market."""
+    rates = []
+    for number, (edges, _) in enumerate(c.prices.curves):
+        rows = np.flatnonzero(c.prices.group == number)
+        if len(rows) < LEAST_PRICES:
+            rows = np.arange(len(prices_cpm))
+        order = rows[np.argsort(prices_cpm[rows], kind="stable")]
+        total = np.concatenate([[0.0], np.cumsum(c.weight[order])])
+        below = np.searchsorted(prices_cpm[order], edges, side="right")
+        rates.append(total[below] / total[-1])
+    return rates
+
+
+def _best_constant(c: Chances, play: Play, mask: Bool, line_budgets: Mapping[int, float]) -> tuple[float, float]:
+    """Gain and value of the largest multiplier that keeps the budgets, micros."""
+    highest = np.ones(len(c.value))
+    for line, budget in line_budgets.items():
+        rows = mask & (c.line == line)
+        highest[c.line == line] = _largest(play, highest, rows, budget)[0]
+    low, high = _largest(play, highest, mask, c.budget)
+    value, spend = _totals(play, np.minimum(highest, low), mask)
+    if low < high:
+        # the auctions between the two are bought in part
+        more_value, more_spend = _totals(play, np.minimum(highest, high), mask)
+        part = (c.budget - spend) / (more_spend - spend)
+        value, spend = value + part * (more_value - value), c.budget
+    return value - spend, value
+
+
+def _largest(play: Play, highest: Float64, mask: Bool, budget: float) -> tuple[float, float]:
+    """The largest multiplier up to 1 whose spend keeps a budget, and one just above that does not; both 1 if 1 does."""
+    if _totals(play, highest, mask)[1] <= budget:
+        return 1.0, 1.0
+    low, high = _LEAST_OCTAVE, 0.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2.0
+        if _totals(play, np.minimum(highest, 2.0**middle), mask)[1] <= budget:
+            low = middle
+        else:
+            high = middle
+    return 2.0**low, 2.0**high
+
+
+def _totals(play: Play, multiplier: Float64, mask: Bool) -> tuple[float, float]:
+    value, spend = play(multiplier)
+    return float(value[mask].sum()), float(spend[mask].sum())

@@ -1,0 +1,170 @@
+"""The regret of a recording: per campaign and day, as numbers, as a line and as a page with a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.decisions.reading import read_recording
+from headrace.errors import ConfigError
+from headrace.page import Section, missing, write_page
+from headrace.plots import bars, curves
+from headrace.types import Float64
+from headrace_training.intervals import interval
+from headrace_training.options import check_seed
+from headrace_training.progress import say, track
+from headrace_training.regret.chances import Chances, chances_of
+from headrace_training.regret.ladder import PARTS, Ladder, climb
+
+MAX_DRAWS = 1000
+NOTE = (
+    "Gain is value less spend. Of the best in hindsight so much was gained; the rest is what each limit took, found by "
+    "taking back one after another: pacing, the price landscape, shading, highest bids, stops, budget."
+)
+
+
+def measure(folder: Path, *, campaign: str = "", draws: int = 10, seed: int = 0) -> dict[str, Any]:
+    """The regret of each campaign and local day of a recording.
+
+    draws : how often unknown prices are drawn.
+
+    Raises DataError for records that cannot be read, ConfigError for options that are wrong.
+    """
+    check_seed(seed)
+    if not 1 <= draws <= MAX_DRAWS:
+        raise ConfigError("--draws", draws, f"a whole number from 1 to {MAX_DRAWS}")
+    recording = read_recording(folder)
+    known = {each.campaign_id for board in recording.boards for each in board.campaigns}
+    if campaign and campaign not in known:
+        raise ConfigError("--campaign", campaign, "one that is recorded", f"known: {', '.join(sorted(known)[:20])}")
+    days = [_day(chances, draws, seed) for chances in track(chances_of(recording, campaign), "campaign days")]
+    return {
+        "draws": draws,
+        "seed": seed,
+        "torn_segments": recording.n_torn,
+        "days": [day for day, _ in days],
+        "campaigns": _campaigns(days),
+    }
+
+
+def line(found: dict[str, Any]) -> str:
+    """One campaign or day in words."""
+    if found["share_of_optimum"] is None:
+        return "nothing could have been gained"
+    lost = ", ".join(f"{name} {share:.1%}" for name, share in found["parts"].items() if share >= 0.0005)
+    return (
+        f"{found['share_of_optimum']:.1%} of the best in hindsight, {_percent(found['share_within_budget'])} of the "
+        f"best within the budget; the rest: {lost or 'nothing'}; {found['known_price_share']:.0%} of the prices known"
+    )
+
+
+def write_report(path: Path, found: dict[str, Any]) -> None:
+    """Write the page, where its packages are installed."""
+    if lacking := missing():
+        say(f"no HTML report: {' and '.join(lacking)} not installed; pip install 'headrace[train]'")
+        return
+    sections = [
+        Section(
+            "Campaigns",
+            NOTE,
+            (),
+            ("campaign", "regret"),
+            [[each["campaign_id"], line(each)] for each in found["campaigns"]],
+        )
+    ]
+    for each in found["campaigns"]:
+        days = [day for day in found["days"] if day["campaign_id"] == each["campaign_id"]]
+        sections.append(_section(each["campaign_id"], days))
+    write_page(path, "Regret", sections)
+    say(f"report: {path}")
+
+
+def _day(chances: Chances, draws: int, seed: int) -> tuple[dict[str, Any], Float64]:
+    """The report of one day, and its gains: actual, six parts, value and spend, value within the budget, (10,)."""
+    rng = np.random.default_rng([seed, *chances.campaign_id.encode(), *chances.day.encode()])
+    certain = bool(chances.prices.known.all())
+    ladders = [climb(chances, chances.prices.draw(rng)) for _ in range(1 if certain else draws)]
+    rows = np.array([_row(ladder) for ladder in ladders])
+    known = float(np.average(chances.prices.known, weights=chances.weight))
+    shares = [share for share in (_share(row) for row in rows) if share is not None]
+    return {
+        "campaign_id": chances.campaign_id,
+        "day": chances.day,
+        "currency": chances.currency,
+        "auctions": float(chances.weight.sum()),
+        "budget_micros": chances.budget if np.isfinite(chances.budget) else None,
+        **_told(rows.mean(axis=0), known),
+        "interval": interval(np.array(shares)) if len(shares) > 1 else None,
+    }, rows.mean(axis=0)
+
+
+def _row(ladder: Ladder) -> Float64:
+    return np.array([ladder.actual, *ladder.parts, ladder.value, ladder.spend, ladder.value_within_budget])
+
+
+def _share(row: Float64) -> float | None:
+    best = float(row[: 1 + len(PARTS)].sum())
+    return float(row[0]) / best if best > 0.0 else None
+
+
+def _told(row: Float64, known: float) -> dict[str, Any]:
+    best = float(row[: 1 + len(PARTS)].sum())
+    within = best - float(row[len(PARTS)])
+    return {
+        "gain_micros": float(row[0]),
+        "value_micros": float(row[-3]),
+        "spend_micros": float(row[-2]),
+        "optimum_micros": best,
+        "share_of_optimum": float(row[0]) / best if best > 0.0 else None,
+        "share_within_budget": float(row[0]) / within if within > 0.0 else None,
+        "share_of_value_within_budget": float(row[-3] / row[-1]) if row[-1] > 0.0 else None,
+        "parts": {name: float(row[1 + place]) / best if best > 0.0 else 0.0 for place, name in enumerate(PARTS)},
+        "known_price_share": known,
+    }
+
+
+def _campaigns(days: Sequence[tuple[dict[str, Any], Float64]]) -> list[dict[str, Any]]:
+    """All days of each campaign together."""
+    found = []
+    for name in dict.fromkeys(day["campaign_id"] for day, _ in days):
+        mine = [(day, row) for day, row in days if day["campaign_id"] == name]
+        auctions = [day["auctions"] for day, _ in mine]
+        known = float(np.average([day["known_price_share"] for day, _ in mine], weights=auctions))
+        row = np.sum([row for _, row in mine], axis=0)
+        told = _told(row, known)
+        found.append({"campaign_id": name, "currency": mine[0][0]["currency"], "days": len(mine), **told})
+    return found
+
+
+def _section(name: str, days: Sequence[dict[str, Any]]) -> Section:
+    """A day a row, and where each day's share went as curves."""
+    shown = [day for day in days if day["share_of_optimum"] is not None]
+    places = list(range(1, len(shown) + 1))
+    series = {"gained": (places, [day["share_of_optimum"] for day in shown])}
+    for part in PARTS:
+        if any(day["parts"][part] >= 0.0005 for day in shown):
+            series[part] = (places, [day["parts"][part] for day in shown])
+    total = {part: float(np.mean([day["parts"][part] for day in shown])) for part in PARTS} if shown else {}
+    drawn = [curves("day", "share of the best in hindsight", series)] if len(shown) > 1 else []
+    if shown:
+        gained = float(np.mean([day["share_of_optimum"] for day in shown]))
+        drawn.insert(0, bars("share of the best in hindsight", ["gained", *total], [gained, *total.values()]))
+    header = ("day", "gained", *PARTS, "known prices", "spend")
+    rows = [
+        [
+            day["day"],
+            _percent(day["share_of_optimum"]),
+            *(_percent(day["parts"][part]) for part in PARTS),
+            _percent(day["known_price_share"]),
+            f"{day['spend_micros'] / 1e6:.2f} {day['currency']}",
+        ]
+        for day in days
+    ]
+    return Section(name, "", drawn, header, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
