@@ -22,7 +22,15 @@ from headrace.bidding.budgets import (
 )
 from headrace.bidding.journal import query_of
 from headrace.bidding.ledger_core import VIEW_MS, LedgerCore
-from headrace.bidding.notices import MAX_CPM_MICROS, NoticeOutcome, NoticeType, queue_notices, read_notices
+from headrace.bidding.notices import (
+    MAX_CPM_MICROS,
+    NoticeOutcome,
+    NoticeType,
+    checked_rates,
+    queue_notices,
+    read_notices,
+    whole,
+)
 from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.reservations import Reason, Reservations
 from headrace.bidding.sql import Sql
@@ -76,13 +84,13 @@ class Ledger(LedgerCore):
         sooner than it could be renewed. Raises InvalidRequestError.
         """
         accounts = np.ascontiguousarray(account_numbers, np.int32)
-        cpm = np.ascontiguousarray(amounts_cpm, np.int64)
+        cpm = np.ascontiguousarray(whole("amounts_cpm", amounts_cpm), np.int64)
         numbers, amounts = accounts.tolist(), cpm.tolist()
         self._check_reserve(numbers, amounts, exchanges)
+        rates = SAME_CURRENCY if rates_micros is None else checked_rates(rates_micros)
         if self._owned:
             self._tick_when_due(self._clock_ms())  # before the codes: a new brake gives its exchange one
         columns = self.take(accounts, cpm, self.exchange_codes(exchanges), now_ms)
-        rates = SAME_CURRENCY if rates_micros is None else rates_micros
         try:
             return self._tokens(columns, accounts, cpm, exchanges, rates, now_ms), columns.reasons
         except BaseException:

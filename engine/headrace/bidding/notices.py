@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,9 @@ from headrace.types import Bool, Int8, Int64, UInt16
 
 MAX_CPM_MICROS = 10**15
 """Highest price that is read as a price: a thousand million currency units per thousand impressions."""
+
+MAX_RATE_MICROS = 10**12
+"""Highest rate of exchange: a million units of the account's currency for one of the exchange's."""
 
 PENDING_AT_ONCE = 1000
 
@@ -103,12 +108,32 @@ def tags_of(bodies: Bodies) -> UInt16:
 def _account_prices(prices: Sequence[int | None] | Int64, bodies: Bodies) -> tuple[Int64, Bool]:
     """Prices in the account's currency, rounded up, and which of them are no price at all."""
     listed = prices.tolist() if isinstance(prices, np.ndarray) else prices
-    whole = [-1 if price is None or price < 0 else int(price) for price in listed]
+    try:
+        micros = [-1 if price is None or price < 0 else index(price) for price in listed]
+    except TypeError:
+        wrong = [price for price in listed if price is not None and not isinstance(price, SupportsIndex)]
+        raise InvalidRequestError("price", wrong[:3], "whole micros per thousand impressions, or None") from None
     for row in np.flatnonzero((bodies["rate"] != SAME_CURRENCY) & (bodies["rate"] != 0)).tolist():
-        if whole[row] >= 0:
-            whole[row] = -(-whole[row] * int(bodies["rate"][row]) // SAME_CURRENCY)
-    absurd = np.array([price > MAX_CPM_MICROS for price in whole], np.bool_)
-    return np.array([min(price, MAX_CPM_MICROS) for price in whole], np.int64), absurd
+        if micros[row] >= 0:
+            micros[row] = -(-micros[row] * int(bodies["rate"][row]) // SAME_CURRENCY)
+    absurd = np.array([price > MAX_CPM_MICROS for price in micros], np.bool_)
+    return np.array([min(price, MAX_CPM_MICROS) for price in micros], np.int64), absurd
+
+
+def whole(what: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """The values as an array of whole numbers; raises InvalidRequestError for NaN and fractions."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise InvalidRequestError(what, array[:3].tolist(), "whole numbers")
+    return array
+
+
+def checked_rates(rates_micros: npt.ArrayLike) -> Int64:
+    """Rates of exchange, contiguous; raises InvalidRequestError for one that is none."""
+    rates = np.ascontiguousarray(whole("rates_micros", rates_micros), np.int64)
+    if rates.size and not (rates.min() >= 1 and rates.max() <= MAX_RATE_MICROS):
+        raise InvalidRequestError("rates_micros", (int(rates.min()), int(rates.max())), f"1 to {MAX_RATE_MICROS}")
+    return rates
 
 
 def keep_apart(connection: Sql, batch: NoticeBatch, now_ms: int) -> None:
