@@ -19,6 +19,7 @@ from headrace.audit.reconcile import Claim
 from headrace.audit.settle import ServerSettler, StoreSettler, carry_out
 from headrace.audit.span import Span, hold_against
 from headrace.bidding.budgets import LedgerMode
+from headrace.bidding.journal import set_meta
 from headrace.bidding.ledger import NoticeOutcome
 from headrace.cli import app
 from headrace.errors import DataError, InvalidRequestError
@@ -149,6 +150,15 @@ def test_a_bill_in_another_currency_and_one_at_a_frozen_rate(desk: Any) -> None:
     plain = desk.reserve(1_000)[0]
     path = bill_file(desk, [(converted[0], 4_000, "EUR"), (plain, 1_000, "EUR")], "token,price_cpm_micros,currency")
     assert classes(held_against(desk, path)[0]) == {"equal": 1, "other_currency": 1}
+
+
+def test_a_bid_of_another_process_is_left_to_its_own_folder(desk: Any) -> None:
+    token = desk.reserve(5_000)[0]
+    path = bill_file(desk, [(token, 5_000)])
+    with_others = {"1": "0123456789abcdef"}
+    desk.store.write(lambda link: set_meta(link, "authority_keys", json.dumps(with_others)))
+    result, claims = held_against(desk, path)
+    assert (classes(result), claims, result.differs()) == ({"other_process": 1}, [], False)
 
 
 def write_gzip(path: Path, text: str) -> Path:

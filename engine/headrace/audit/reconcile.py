@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ SAMPLES = 20
 EQUAL = "equal"
 LATE = "late"
 UNVERIFIABLE = "unverifiable"
-AGREED = (EQUAL, LATE, UNVERIFIABLE)
+OTHER_PROCESS = "other_process"
+AGREED = (EQUAL, LATE, UNVERIFIABLE, OTHER_PROCESS)
 PRICE_DIFFERS = "price_differs"
 UNBILLED = "missing_in_ours"
 ABOVE = "above_reservation"
@@ -39,6 +40,7 @@ MEANING = {
     EQUAL: "billed by both at the same price",
     LATE: "late in ours at the same price",
     UNVERIFIABLE: "billed in ours; the price is condensed by now",
+    OTHER_PROCESS: "a bid of another process over the same authority: its data folder knows",
     PRICE_DIFFERS: "billed by both, prices differ",
     UNBILLED: "theirs only; we still hold the money",
     ABOVE: "theirs only; the price is above the reservation",
@@ -86,14 +88,18 @@ class Reconciler:
 
     billed : prices of the bids that the journal says were billed.
     exchange : whose bill it is; empty: of any.
+    foreign : ids of the keys with which other processes sign.
     """
 
-    def __init__(self, found: Audit, billed: Billed, keys: TokenKeys, exchange: str = "") -> None:
+    def __init__(
+        self, found: Audit, billed: Billed, keys: TokenKeys, exchange: str = "", foreign: Set[int] = frozenset()
+    ) -> None:
         self._leases = found.recount.leases
         self._billed = billed
         self._keys = keys
         self._hash = exchange_hash(exchange) if exchange else 0
         self._tag = int(exchange_tag(np.array([self._hash], np.uint64))[0])
+        self._foreign = foreign
         self._seen: dict[int, bytearray] = {}
         self._accounts = {account.number: account for account in found.accounts}
         self.result = Reconciliation()
@@ -108,7 +114,8 @@ class Reconciler:
             account, lease, serial, day, cpm, currency, rate, named = body[2:10]
             bid = _Bid(account, lease, serial, day, cpm, currency.decode(), rate, named)
             price = rows.prices[at] if outcomes[at] else prices[at]
-            kind = self._screen(bid, outcomes[at], rows.prices[at], rows.currencies[at])
+            foreign = not outcomes[at] and body[1] in self._foreign
+            kind = OTHER_PROCESS if foreign else self._screen(bid, outcomes[at], rows.prices[at], rows.currencies[at])
             kind = kind or self._judge(bid, price, ours[at])
             self._count(rows, at, kind, price)
             if kind in (UNBILLED, RELEASED):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from headrace.audit.auditor import Audit, audit
 from headrace.audit.bills import read_bills, read_tokens
+from headrace.audit.export import ledger_id_of
 from headrace.audit.prices import Billed, PricedTrail
 from headrace.audit.reconcile import UNCLAIMED, Claim, Reconciler, Reconciliation
 from headrace.audit.times import time_ms
 from headrace.audit.trail import open_reservations, open_store
+from headrace.authority.mirror import key_holders
 from headrace.bidding.tokens import TokenKeys
 from headrace.errors import DataError, InvalidRequestError
 from headrace.events.store import DATABASE
@@ -45,10 +47,10 @@ def hold_against(
 
     Raises DataError for a journal that does not bear an audit, since nothing should be settled by it.
     """
-    found, billed = _read_ledger(data)
+    found, billed, foreign = _read_ledger(data)
     if not (data / KEYS).is_file():
         raise DataError(f"{data / KEYS} is not there", hint="without it no bid can be told from a forged one")
-    reconciler = Reconciler(found, billed, TokenKeys(data / KEYS), exchange)
+    reconciler = Reconciler(found, billed, TokenKeys(data / KEYS), exchange, foreign)
     known = read_tokens(tokens)
     claims = [claim for rows in read_bills(bills, known) for claim in reconciler.add(rows)]
     first, end = span.within(reconciler.result)
@@ -61,11 +63,13 @@ def hold_against(
     return reconciler.result, claims
 
 
-def _read_ledger(data: Path) -> tuple[Audit, Billed]:
+def _read_ledger(data: Path) -> tuple[Audit, Billed, set[int]]:
     with open_store(data / DATABASE) as trail:
         priced = PricedTrail(trail)
         found = audit(priced)
         if found.differences:
             raise DataError(f"the journal is damaged: {found.differences[0]}", hint="headrace ledger audit says more")
         found.recount.adopt(open_reservations(data / "ledger.reservations", trail.query) or [])
-        return found, priced.billed()
+        own = f"{int(ledger_id_of(trail) or 0):016x}"
+        foreign = {key for key, holder in key_holders(trail.query).items() if holder != own}
+        return found, priced.billed(), foreign
