@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.commands.authority import app as authority
 from headrace.commands.backup import backup, fence, restore
 from headrace.commands.doctor import doctor
 from headrace.commands.explain import explain
@@ -53,6 +54,7 @@ app = typer.Typer(
 for command in (backup, restore, fence, migrate, doctor, explain, warm, simulate):
     app.command()(command)
 app.add_typer(keys, name="keys")
+app.add_typer(authority, name="authority")
 app.add_typer(ledger, name="ledger")
 
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 import msgspec
 from msgspec import Meta
 
+from headrace.authority.settings import AuthorityConfig
 from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.decisions.settings import DecisionsConfig
@@ -77,6 +78,8 @@ class TenantConfig:
     artifact: str
     # Folder of its database and its ledger; no other tenant's.
     data: str
+    # Its own authority, as authority.url; empty: its ledger is on its own.
+    authority: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,7 @@ class Config:
     http: HttpConfig = field(default_factory=HttpConfig)
     bidding: BiddingConfig = field(default_factory=BiddingConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    authority: AuthorityConfig = field(default_factory=AuthorityConfig)
     decisions: DecisionsConfig = field(default_factory=DecisionsConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     # By name; none: the one tenant "" of server.artifact and server.data.
@@ -130,7 +134,10 @@ def each_tenant(config: Config) -> dict[str, Config]:
         return {"": config}
     return {
         name: dataclasses.replace(
-            config, server=dataclasses.replace(config.server, artifact=tenant.artifact, data=tenant.data), tenants={}
+            config,
+            server=dataclasses.replace(config.server, artifact=tenant.artifact, data=tenant.data),
+            authority=dataclasses.replace(config.authority, url=tenant.authority),
+            tenants={},
         )
         for name, tenant in config.tenants.items()
     }
@@ -172,7 +179,7 @@ def _class_of(section: str) -> Any:
 
 def _whole(tenant: str, values: Mapping[str, Any]) -> TenantConfig:
     for entry in dataclasses.fields(TenantConfig):
-        if not values.get(entry.name):
+        if entry.default is dataclasses.MISSING and not values.get(entry.name):
             raise ConfigError(f"{TENANTS}.{tenant}.{entry.name}", "", "a folder", "each tenant has its own")
     return TenantConfig(**values)
 
@@ -187,6 +194,11 @@ def _check_tenants(config: Config) -> None:
                 expected = f"a folder apart from that of {TENANTS}.{taken}"
                 raise ConfigError(f"{TENANTS}.{name}.data", tenant.data, expected, "tenants share no data")
         folders[folder] = name
+    urls = [tenant.authority for tenant in config.tenants.values() if tenant.authority]
+    if len(urls) > len(set(urls)):
+        raise ConfigError(f"{TENANTS}.*.authority", urls, "another database for each", "tenants share no money")
+    if config.tenants and config.authority.url:
+        raise ConfigError("authority.url", config.authority.url, "nothing where there are tenants", "say it for each")
     for key in ("artifact", "data") if config.tenants else ():
         if getattr(config.server, key) != getattr(ServerConfig(), key):
             hint = f"say it for each tenant: [{TENANTS}.{next(iter(config.tenants))}]"

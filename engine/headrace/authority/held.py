@@ -180,6 +180,10 @@ class HeldLedger(Ledger):
         self._on_day(moment)
         return self.holder.spendable(moment)[account_numbers]
 
+    def own_accounts(self) -> list[AccountState]:
+        """See `Ledger.own_accounts`."""
+        return super().accounts()
+
     def accounts(self) -> list[AccountState]:
         """Every node's amounts over all holders: this one's now, the others' as they last told the authority."""
         own = super().accounts()
@@ -264,6 +268,19 @@ class HeldLedger(Ledger):
         return next(state for state in self.accounts() if state.account_number == number)
 
     # -- ownership
+
+    def try_acquire(self) -> bool:
+        """See `Ledger.try_acquire`; the new owner registers with the authority, at once where it is reached."""
+        was_owned = self._owned
+        owned = super().try_acquire()
+        if owned and not was_owned:
+            self.holder.step_quietly()
+        return owned
+
+    def close(self) -> None:
+        """Release, and let go of the authority; the store stays open."""
+        super().close()
+        self.authority.close()
 
     def release(self) -> None:
         """Stop reserving, give back what is not used, let the next owner in."""

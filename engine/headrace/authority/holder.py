@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 BEAT_S = 1.0
 """A holder renews at least so often, with nothing to say too."""
 
+GATHER_S = 0.01
+"""Once money is needed, what else is needed within this time goes along."""
+
 NOTICES_AT_ONCE = 1000
 RATE_HALF_LIFE_S = 30.0
 CALL_BOUNDS_S = (5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -75,6 +78,7 @@ class Holder:
         self._told: dict[int, Amounts] = {}
         self._wake, self._over = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._failing = False
 
     # -- what the ledger asks
 
@@ -147,6 +151,20 @@ class Holder:
                 self.refused = str(error)
             finally:
                 self._ledger.reconsider()
+
+    def step_quietly(self) -> None:
+        """`step`, and say in the log what it raises."""
+        try:
+            self.step()
+            if self._failing:
+                _log.info("the authority is reached again")
+            self._failing = False
+        except AuthorityUnreachableError as error:
+            if not self._failing:
+                _log.error("%s; bidding from what is allotted", error)
+            self._failing = True
+        except Exception:  # a disk that fails now may work again
+            _log.exception("keeping step with the authority failed")
 
     def _step(self) -> None:
         if self._registered is not self._ledger.books:
@@ -330,22 +348,11 @@ class Holder:
             self._thread = None
 
     def _run(self) -> None:
-        failing = False
+        pause_s = self._authority.config.poll_ms / 1000
         while not self._over.is_set():
             self._wake.clear()
-            try:
-                self.step()
-                if failing:
-                    _log.info("the authority is reached again")
-                failing = False
-            except AuthorityUnreachableError as error:
-                if not failing:
-                    _log.error("%s; bidding from what is allotted", error)
-                failing = True
-            except Exception:  # a disk that fails now may work again
-                _log.exception("keeping step with the authority failed")
-            pause_s = self._authority.config.poll_ms / 1000
-            if failing or not self._wake.wait(pause_s):
-                self._over.wait(pause_s if failing else 0)
-            else:
-                self._over.wait(min(0.01, pause_s))  # what else is needed at this moment goes along
+            self.step_quietly()
+            if self._failing:
+                self._over.wait(pause_s)
+            elif self._wake.wait(pause_s):
+                self._over.wait(min(GATHER_S, pause_s))

@@ -238,6 +238,10 @@ class Ledger(LedgerCore):
             self._refresh()
         return self._books.states(self._clock_ms() - self.config.billing_window_ms)
 
+    def own_accounts(self) -> list[AccountState]:
+        """The same of this ledger alone, where others spend from the same accounts."""
+        return self.accounts()
+
     def check_invariant(self) -> None:
         """Raise LedgerError where `billed + won + reserved + lease_unused <= budget_in_force` does not hold."""
         number = self._books.native.first_violation()

@@ -13,6 +13,7 @@ from headrace.compiled import kept
 from headrace.config import Config, each_tenant
 from headrace.errors import HeadraceError
 from headrace.operations import disk, machine, network
+from headrace.operations.authority import authority
 from headrace.operations.finding import Finding, Level, fail, ok
 from headrace.security.keys import read_keyring
 
@@ -39,6 +40,8 @@ def examine(config: Config, asking: network.Asking, at: str = "") -> Iterator[Fi
         data = Path(its.server.data)
         newest_ms = max(newest_ms, disk.newest_ms(data))
         yield from _data(data)
+        if its.authority.url:
+            yield authority(its.authority)
         if its.server.artifact:
             finding, artifact = disk.artifact(Path(its.server.artifact))
             yield finding

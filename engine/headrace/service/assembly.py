@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from headrace.artifacts import Artifact, open_artifact
+from headrace.authority.opening import in_step, open_ledger
 from headrace.bidding import progress
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.ledger import Ledger
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
 from headrace.bidding.strategy import load_strategies
@@ -102,7 +102,7 @@ class Assembly:
         config = self._config
         max_bid_cpm = config.bidding.max_bid_cpm_micros
         ledger_config = replace(config.ledger, max_bid_cpm_micros=config.ledger.max_bid_cpm_micros or max_bid_cpm)
-        self._ledger = Ledger(data, store, clock_ms=self._clock, config=ledger_config)
+        self._ledger = open_ledger(data, store, clock_ms=self._clock, ledger=ledger_config, authority=config.authority)
         undo.callback(self._ledger.close)
         self._ledger.try_acquire()
         strategies = load_strategies(config.bidding.strategies)
@@ -206,7 +206,7 @@ class Assembly:
         # with the requests' clock bids solve themselves, always at the same requests, so that a replay paces the same
         aside = nullcontext() if self._config.server.clock == "requests" else self._bidding.pacer.aside()
         try:
-            with aside:
+            with aside, in_step(self._ledger, self._bidding.learn):
                 yield
         finally:
             over.set()

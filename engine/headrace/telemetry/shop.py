@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from headrace.artifacts import Artifact
+from headrace.authority.held import HeldLedger
+from headrace.authority.holder import Holder
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import AccountState, Ledger, NoticeOutcome
 from headrace.decisions.recorder import DecisionRecorder
@@ -74,6 +76,16 @@ AMOUNTS = {
 }
 LEDGER = {name: Family(f"headrace_ledger_{name}", "gauge", meaning, _MONEY) for name, meaning in AMOUNTS.items()}
 
+REACHABLE = Family("headrace_authority_reachable", "gauge", "1 while the authority answers, else 0.", _T)
+REFUSED = Family("headrace_authority_refused", "gauge", "1 where the authority takes no more calls, else 0.", _T)
+ALLOTTED = Family(
+    "headrace_authority_allotted_micros", "gauge", "Allotted to this process, what it spent of it included.", _T
+)
+UNUSED = Family("headrace_authority_unused_micros", "gauge", "Allotted to this process and not used, micros.", _T)
+RENEWALS = Family("headrace_authority_call_duration_seconds", "histogram", "One renewal, seconds.", _T)
+UNANSWERED = Family("headrace_authority_failed_calls", "counter", "Steps in which the authority did not answer.", _T)
+AUTHORITY = (REACHABLE, REFUSED, ALLOTTED, UNUSED, RENEWALS, UNANSWERED)
+
 CAMPAIGNS = Family("headrace_campaigns", "gauge", "Campaigns there are; the first of them by id have metrics.", _T)
 CAMPAIGN_BUDGET = Family(
     "headrace_campaign_budget_in_force_micros", "gauge", "The campaign's budget in force, micros.", _CAMPAIGN
@@ -110,6 +122,7 @@ FAMILIES = (
     *(RECORDED, UNRECORDED, UNWRITTEN),
     *(STRATEGY, STRATEGY_ANSWERS, STRATEGY_MICROS, STRATEGY_STOPPED),
     *LEDGER.values(),
+    *AUTHORITY,
     *(CAMPAIGNS, CAMPAIGN_BUDGET, CAMPAIGN_SPENT, CAMPAIGN_PLANNED, PACING_ERROR, MULTIPLIER),
     *(SEQUENCE, LAG, COMMIT, FAILED, WAITING, BREAKER, FREE, SIZE, ARTIFACT, TRAINED, AGE, SWAPS),
 )
@@ -145,9 +158,11 @@ def write_parts(page: Page, tenant: str, parts: Parts, max_campaigns: int) -> No
     page.add(OWNED, (tenant,), parts.ledger.owned)
     page.add(FENCED, (tenant,), parts.ledger.fenced)
     if parts.ledger.owned:  # beside the owner they would be counted twice
-        accounts = parts.ledger.accounts()
+        accounts = parts.ledger.own_accounts()
         _write_money(page, tenant, parts.ledger, accounts)
         _write_campaigns(page, tenant, parts.bidding, {each.account_id: each for each in accounts}, max_campaigns)
+    if isinstance(parts.ledger, HeldLedger):
+        _write_authority(page, tenant, parts.ledger.holder)
     _write_store(page, tenant, parts)
     _write_artifact(page, tenant, parts)
 
@@ -180,6 +195,16 @@ def _write_strategies(page: Page, tenant: str, bidding: BiddingEngine) -> None:
         page.add(STRATEGY_MICROS, (tenant, name), state.bid_micros)
         page.add(STRATEGY_STOPPED, (tenant, name, "spend"), state.held)
         page.add(STRATEGY_STOPPED, (tenant, name, "wrong"), state.off)
+
+
+def _write_authority(page: Page, tenant: str, holder: Holder) -> None:
+    allotted, unused = holder.money()
+    page.add(REACHABLE, (tenant,), holder.reachable)
+    page.add(REFUSED, (tenant,), bool(holder.refused))
+    page.add(ALLOTTED, (tenant,), allotted)
+    page.add(UNUSED, (tenant,), unused)
+    page.add_histogram(RENEWALS, (tenant,), holder.calls)
+    page.add(UNANSWERED, (tenant,), holder.n_failed)
 
 
 def _write_money(page: Page, tenant: str, ledger: Ledger, accounts: list[AccountState]) -> None:

@@ -1,0 +1,44 @@
+"""From a configuration to a ledger: one on its own, or one that an authority allots money to."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from headrace.authority.authority import Authority
+from headrace.authority.held import HeldLedger, Settled
+from headrace.authority.settings import AuthorityConfig
+from headrace.bidding.ledger import Ledger, LedgerConfig
+from headrace.events.store import Store
+
+
+def open_ledger(
+    data: Path, store: Store, *, clock_ms: Callable[[], int], ledger: LedgerConfig, authority: AuthorityConfig
+) -> Ledger:
+    """The ledger of a data folder, not acquired yet; it closes what it opened. Raises ConfigError, StoreError."""
+    if not authority.url:
+        return Ledger(data, store, clock_ms=clock_ms, config=ledger)
+    name = authority.name or f"{socket.gethostname()}:{data.resolve()}"
+    with ExitStack() as undo:
+        opened = Authority(replace(authority, name=name))
+        undo.callback(opened.close)
+        held = HeldLedger(data, store, clock_ms=clock_ms, config=ledger, authority=opened)
+        undo.pop_all()
+    return held
+
+
+@contextmanager
+def in_step(ledger: Ledger, settled: Settled) -> Iterator[None]:
+    """Within: a ledger with an authority is kept in step with it; ``settled`` hears of notices that come that way."""
+    if not isinstance(ledger, HeldLedger):
+        yield
+        return
+    ledger.on_settled = settled
+    ledger.holder.start()
+    try:
+        yield
+    finally:
+        ledger.holder.stop()
