@@ -95,7 +95,18 @@ def test_tenants_are_sections_that_the_environment_may_complete(tmp_path: Path) 
     }
     tea = each_tenant(config)["tea"]
     assert (tea.server.artifact, tea.server.data, dict(tea.tenants)) == ("other", "td", {})
-    assert dict(sections_of(config))["tenants.shoes"] == {"artifact": "s", "data": "sd"}
+    assert dict(sections_of(config))["tenants.shoes"] == {"artifact": "s", "data": "sd", "authority": ""}
+
+
+def test_each_tenant_has_an_authority_of_its_own(tmp_path: Path) -> None:
+    environment = {"HEADRACE_TENANTS_TEA_AUTHORITY": "sqlite:///tea.db"}
+    every = each_tenant(load_config(write(tmp_path, TWO_TENANTS), environment=environment))
+    assert {name: its.authority.url for name, its in every.items()} == {"shoes": "", "tea": "sqlite:///tea.db"}
+    shared = environment | {"HEADRACE_TENANTS_SHOES_AUTHORITY": "sqlite:///tea.db"}
+    with pytest.raises(ConfigError, match="tenants share no money"):
+        load_config(write(tmp_path, TWO_TENANTS), environment=shared)
+    with pytest.raises(ConfigError, match=r"authority\.url"):
+        load_config(write(tmp_path, TWO_TENANTS), environment={"HEADRACE_AUTHORITY_URL": "sqlite:///all.db"})
 
 
 def test_without_tenants_there_is_one_of_no_name() -> None:

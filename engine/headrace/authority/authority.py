@@ -211,7 +211,10 @@ class Authority:
             )
         if sequence < last:
             raise HolderRefusedError(
-                "the ledger's journal", sequence, f"sequence {last}, which it had", "restore the newer data folder"
+                "the ledger's journal",
+                sequence,
+                f"sequence {last}, which it had",
+                "restore the newer data folder, or reconcile, then headrace authority fence and lift",
             )
         return int(epoch)
 

@@ -324,7 +324,6 @@ class Holder:
                 return
             try:
                 self._retry()
-                self._purse.give_back_all(registered, frozen=True)
                 changes = self._purse.changes(registered)
                 claim = Claim(self.name, self.epoch, self._number + 1)
                 self._authority.leave(claim, changes, Report(self._ledger.journal_sequence, 0, self._amounts()))

@@ -71,12 +71,14 @@ def fence_holder(authority: Authority, holder: str, who: str, why: str) -> None:
 
 
 def lift_holder(authority: Authority, holder: str, who: str, why: str) -> None:
-    """Let a fenced holder register again. Audited; raises NotFoundError."""
+    """Let a fenced holder register again, with older books than it had, too. Audited; raises NotFoundError."""
 
     def job(sql: Sql) -> None:
         state, _, _ = _find(sql, holder)
         if state == HolderState.FENCED:
-            sql.execute("UPDATE authority_holders SET state = ? WHERE holder = ?", (HolderState.GONE, holder))
+            sql.execute(
+                "UPDATE authority_holders SET state = ?, sequence = 0 WHERE holder = ?", (HolderState.GONE, holder)
+            )
             audit(sql, authority.now_ms(), who, "lift_holder", holder, ("fenced", ""), why)
 
     authority.database.write(job)

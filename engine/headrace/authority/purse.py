@@ -76,7 +76,8 @@ class Purse:
         keys = list(self._rows)
         table = self._books(books, keys)
         wishes = self._wishes(keys, table, needs, now_ms)
-        back = self._surplus(keys, table, needed, now_ms)
+        # a ledger that waits for its reconciliation may have spent what it does not know of
+        back = [] if books.fenced else self._surplus(keys, table, needed, now_ms)
         if back:
             leaves, days = _columns(back)
             books.native.give_back(leaves, days)
@@ -109,16 +110,18 @@ class Purse:
                 self._in_vain.add(change.account)
         self._set(books, keys, list(allotted))
 
-    def give_back_all(self, books: Books, frozen: bool = False) -> None:
+    def give_back_all(self, books: Books) -> None:
         """Lower every allotment to what is committed."""
-        if self._rows and not frozen:
+        if self._rows:
             books.native.give_back(*_columns(list(self._rows)))
 
     def changes(self, books: Books) -> list[Change]:
-        """Every row as it is committed now, nothing asked for."""
+        """Every row as it is committed now, nothing asked for; what a fenced ledger does not know of stays allotted."""
         keys = list(self._rows)
         table = self._books(books, keys).tolist()
-        return [Change(*key, row[1], row[2]) for key, row in zip(keys, table, strict=True)]
+        return [
+            Change(*key, KEEP_ALL if books.fenced else row[1], row[2]) for key, row in zip(keys, table, strict=True)
+        ]
 
     def sums(self, books: Books) -> tuple[int, int]:
         """See `Holder.money`."""

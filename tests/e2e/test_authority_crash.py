@@ -1,0 +1,270 @@
+"""Four processes spend one budget while they are killed at random: never a micro too much, the last one too."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.authority import operators
+from headrace.authority.authority import Authority
+from headrace.authority.held import HeldLedger
+from headrace.authority.schema import LIFE
+from headrace.authority.settings import AuthorityConfig
+from headrace.bidding.budgets import put_account
+from headrace.bidding.ledger import LedgerConfig
+from headrace.events.store import Store
+
+ROOT = Path(__file__).parents[2]
+CHILD = Path(__file__).with_name("holder_child.py")
+N_KILLS = int(os.environ.get("HEADRACE_CRASH_RUNS", "24"))
+START_MS = 1_800_000_000_000
+NAMES = ("p0", "p1", "p2", "p3")
+BALANCE = 400_000
+LATER_MS = START_MS + 400 * 86_400_000
+
+
+class Forks:
+    """Starts processes of holder_child.py and kills them."""
+
+    def __init__(self, folder: Path, url: str, environment: dict[str, str] | None = None) -> None:
+        self.folder, self.url, self.epoch_s = folder, url, time.monotonic()
+        self.running: dict[str, int] = {}
+        self.server = subprocess.Popen(
+            [sys.executable, str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **(environment or {})},
+        )
+
+    def start(self, name: str, seed: int) -> None:
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(f"{self.folder / name} {self.url} {seed} {self.epoch_s}\n")
+        self.server.stdin.flush()
+        self.running[name] = int(self.server.stdout.readline())
+
+    def kill(self, name: str) -> None:
+        child = self.running.pop(name)
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{child}").exists())
+
+    def n_tokens(self, name: str) -> int:
+        path = self.folder / name / "tokens"
+        return path.stat().st_size if path.exists() else 0
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "the processes did not get there"
+        threading.Event().wait(0.001)
+
+
+@contextmanager
+def forks(folder: Path, url: str, environment: dict[str, str] | None = None) -> Iterator[Forks]:
+    made = Forks(folder, url, environment)
+    try:
+        yield made
+    finally:
+        for name in list(made.running):
+            made.kill(name)
+        made.server.communicate()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/authority.db"
+    made: str = request.getfixturevalue("postgres").new_database()
+    return made
+
+
+def funded(url: str, balance: int = BALANCE) -> Authority:
+    authority = Authority(AuthorityConfig(url=url, timeout_ms=20_000))
+    operators.fund(authority, "deposit", "a", balance, "USD", "ann")
+
+    def job(sql: Any) -> None:
+        put_account(sql, "a/c", {"daily_micros": balance // 4}, START_MS, "ann", "")
+        for leaf in ("a/c/x", "a/c/y", "a/d/z"):
+            put_account(sql, leaf, {}, START_MS, "ann", "")
+        put_account(sql, "a/d/z", {"lifetime_micros": balance // 3}, START_MS, "ann", "")
+
+    authority.database.write(job)
+    return authority
+
+
+def reopen(folder: Path, url: str) -> HeldLedger:
+    store = Store(folder / "store.db")
+    authority = Authority(AuthorityConfig(url=url, name=folder.name, timeout_ms=20_000))
+    config = LedgerConfig(billing_window_ms=900 * 86_400_000)
+    ledger = HeldLedger(folder, store, clock_ms=lambda: LATER_MS, authority=authority, config=config)
+    assert ledger.try_acquire()
+    assert ledger.holder.refused == ""
+    return ledger
+
+
+def close(ledgers: list[HeldLedger]) -> None:
+    for ledger in ledgers:
+        ledger.close()
+        ledger._store.close()
+
+
+def brought_in(authority: Authority) -> list[Any]:
+    return authority.database.read(
+        lambda sql: sql.execute("SELECT subject, after FROM ledger_audit WHERE action = 'bring_in'").fetchall()
+    )
+
+
+def check(authority: Authority, ledgers: list[HeldLedger], balance: int = BALANCE) -> int:
+    """Every limit over all processes, from their own books; returns what is committed in all."""
+    operators.check_books(authority)
+    assert operators.over_limits(authority) == []
+    assert brought_in(authority) == []  # no ledger ever had more than it was allotted
+    committed: dict[tuple[int, int], int] = {}
+    numbers = {name: ledgers[0].account_number(name) for name in ("a", "a/c", "a/d/z")}
+    parents = {number: row.parent for number, row in ledgers[0].books.rows.items()}
+    for ledger in ledgers:
+        ledger.check_invariant()
+        for leaf, day, micros in ledger.books.native.leaf_days().reshape(-1, 3).tolist():
+            node = leaf
+            while node >= 0:
+                for key in ((node, day), (node, LIFE)):
+                    committed[key] = committed.get(key, 0) + micros
+                node = parents[node]
+    assert all(
+        micros <= balance // 4 for (node, day), micros in committed.items() if node == numbers["a/c"] and day != LIFE
+    )
+    assert committed.get((numbers["a/d/z"], LIFE), 0) <= balance // 3
+    total = committed.get((numbers["a"], LIFE), 0)
+    assert total <= balance
+    return total
+
+
+def step_all(ledgers: list[HeldLedger]) -> None:
+    for _ in range(3):
+        for ledger in ledgers:
+            ledger.holder._beat_s = -1e18
+            ledger.holder.step()
+            ledger.tick(LATER_MS)
+
+
+def spend_the_rest(ledgers: list[HeldLedger]) -> None:
+    """Reserve a micro at a time, on a day of its own, until nothing is left."""
+    number = np.full(200, ledgers[0].account_number("a/c/y"), np.int32)
+    z = np.full(200, ledgers[0].account_number("a/d/z"), np.int32)
+    idle = 0
+    while idle < 3:
+        taken = 0
+        for ledger in ledgers:
+            for accounts in (number, z):
+                tokens, _ = ledger.reserve(accounts, np.full(200, 1_000, np.int64), ["x"] * 200, LATER_MS)
+                taken += sum(token is not None for token in tokens)
+        for ledger in ledgers:
+            ledger.holder.step()
+        idle = 0 if taken else idle + 1
+
+
+def test_four_processes_killed_at_random_spend_one_budget(tmp_path: Path, url: str) -> None:
+    authority = funded(url)
+    rng = random.Random(7)
+    with forks(tmp_path, url) as processes:
+        for seed, name in enumerate(NAMES):
+            processes.start(name, seed)
+        for kill in range(N_KILLS):
+            name = rng.choice(NAMES)
+            if rng.random() < 0.7:  # others are killed in their first moments
+                before = processes.n_tokens(name)
+                wait_until(lambda name=name, before=before: processes.n_tokens(name) > before or spent_up(authority))  # type: ignore[misc]
+            threading.Event().wait(rng.random() * 0.05)
+            processes.kill(name)
+            processes.start(name, 100 + kill)
+            operators.check_books(authority)
+            assert operators.over_limits(authority) == []
+    ledgers = [reopen(tmp_path / name, url) for name in NAMES]
+    step_all(ledgers)
+    assert [row.notices for row in operators.holders(authority)] == [0] * 4  # forwarded and settled
+    committed = check(authority, ledgers)
+    assert committed > 10_000
+    spend_the_rest(ledgers)
+    total = check(authority, ledgers)
+    day = LATER_MS // 86_400_000
+    assert total == BALANCE or left_today(authority, day) == 0
+    close(ledgers)
+    authority.close()
+
+
+def spent_up(authority: Authority) -> bool:
+    totals = authority.database.read(
+        lambda sql: sql.execute(
+            "SELECT allotted FROM authority_totals WHERE account = 0 AND day = ?", (LIFE,)
+        ).fetchone()
+    )
+    return bool(totals and totals[0] >= BALANCE - 100)
+
+
+def left_today(authority: Authority, day: int) -> int:
+    """What the limits would still allow on a day."""
+    rows: dict[tuple[int, int], int] = dict(
+        authority.database.read(
+            lambda sql: [
+                ((row[0], row[1]), row[2])
+                for row in sql.execute("SELECT account, day, used FROM authority_totals").fetchall()
+            ]
+        )
+    )
+    names = authority.database.read(
+        lambda sql: dict(sql.execute("SELECT account_id, account_number FROM ledger_accounts").fetchall())
+    )
+    on_c = BALANCE // 4 - rows.get((names["a/c"], day), 0)
+    on_z = BALANCE // 3 - rows.get((names["a/d/z"], LIFE), 0)
+    return min(BALANCE - rows[names["a"], LIFE], on_c + on_z)
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler: what a power loss drops cannot be simulated")
+    built = tmp_path_factory.mktemp("shim") / "drop_unsynced.so"
+    source = ROOT / "native" / "tests" / "drop_unsynced.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", built, source], check=True)
+    return built
+
+
+def test_a_power_loss_of_one_holder_brings_in_nothing(tmp_path: Path, shim: Path) -> None:
+    """What a holder gave back it had written down first: without its unsynced writes it still fits its allotment."""
+    for seed in range(3):
+        folder, shadow, url = tmp_path / f"live{seed}", tmp_path / f"shadow{seed}", f"sqlite:///{tmp_path}/{seed}.db"
+        folder.mkdir()
+        shadow.mkdir()
+        authority = funded(url, 60_000)
+        lossy = {"LD_PRELOAD": str(shim), "SHADOW_ROOT": str(folder / "p0"), "SHADOW_DIR": str(shadow)}
+        with forks(folder, url, lossy) as losing, forks(folder, url) as other:
+            other.epoch_s = losing.epoch_s
+            losing.start("p0", seed)
+            other.start("p1", seed + 50)
+            wait_until(lambda: losing.n_tokens("p0") > 3000 and other.n_tokens("p1") > 3000)
+            threading.Event().wait(random.Random(seed).random() * 0.4)
+        left = folder / "left"
+        left.mkdir()
+        for name in shadow.glob("=*"):
+            shutil.copyfile(name, left / name.name[1:])
+        ledgers = [reopen(left, url), reopen(folder / "p1", url)]
+        step_all(ledgers)
+        assert 0 < check(authority, ledgers, 60_000) <= 60_000
+        close(ledgers)
+        authority.close()
