@@ -15,6 +15,7 @@ from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger
 from headrace.authority.schema import HolderState
 from headrace.authority.settings import AuthorityConfig
+from headrace.bidding.budgets import put_fence
 from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType, Reason
 from headrace.errors import AuthorityUnreachableError, LedgerNotOwnerError, NotFoundError, PreconditionError
 from headrace.events.store import Store
@@ -52,10 +53,11 @@ class Gate:
 class Process:
     """What one bidding process has: a folder, a store, a ledger and its holder, without a thread."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, away: bool = False) -> None:
         self.world, self.name = world, name
         self.authority = Authority(AuthorityConfig(url=world.url, name=name), clock_ms=lambda: world.now_ms)
         self.gate = self.authority.database = Gate(self.authority.database)
+        self.gate.away = away
         folder = world.folder / name
         self.store = Store(folder / "store.db")
         config = LedgerConfig(billing_window_ms=90 * DAY_MS)
@@ -199,10 +201,11 @@ def test_nothing_is_reserved_before_registering(world: World) -> None:
     (one,) = world.funded(1000, "one")
     one.win(10)
     world.kill("one")
-    again = Process(world, "one")
+    again = Process(world, "one", away=True)
     world.processes["one"] = again
     assert again.bid(1) == [None]
     assert again.reasons.tolist() == [Reason.AUTHORITY]
+    again.gate.away = False
     again.step()
     again.win(10)
     world.check()
@@ -258,6 +261,35 @@ def test_a_lost_machine_is_fenced_written_off_and_found_again(world: World) -> N
     world.kill("one")
     operators.lift_holder(two.authority, holder, "ann", "it was the switch")
     world.start("one")
+    world.check()
+
+
+def test_a_restored_folder_gives_nothing_back_before_it_is_reconciled(world: World) -> None:
+    one, two = world.funded(1000, "one", "two")
+    one.win(100)
+    world.step()
+    holder = one.ledger.holder.name
+    one.authority.database.write(  # what the backup does not have
+        lambda sql: sql.execute("UPDATE authority_holders SET sequence = sequence + 5 WHERE name = 'one'")
+    )
+    world.kill("one")
+    (one,) = world.start("one")
+    assert "newer data folder" in one.ledger.holder.refused
+    one.store.write(lambda sql: put_fence(sql, "restored", (world.now_ms, "ann", "")))
+    world.kill("one")
+    operators.fence_holder(two.authority, holder, "ann", "restored")
+    operators.lift_holder(two.authority, holder, "ann", "restored")
+    (one,) = world.start("one")
+    assert one.ledger.holder.refused == ""
+    before = one.ledger.holder.money()
+    two.bid(1000)
+    world.step()
+    assert one.ledger.holder.money() == before
+    one.ledger.unfence("ann", "reconciled")
+    for _ in range(2):
+        world.step()
+        two.bid(900)
+    two.win(900)
     world.check()
 
 
