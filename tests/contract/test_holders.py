@@ -286,9 +286,6 @@ def test_a_restored_folder_gives_nothing_back_before_it_is_reconciled(world: Wor
     world.step()
     assert one.ledger.holder.money() == before
     one.ledger.unfence("ann", "reconciled")
-    for _ in range(2):
-        world.step()
-        two.bid(900)
     two.win(900)
     world.check()
 
