@@ -75,6 +75,7 @@ bench: setup
 	$(BIN)/python benchmarks/bench_search.py --most 1000000
 	$(BIN)/python benchmarks/bench_ledger.py
 	$(BIN)/python benchmarks/bench_bid.py
+	$(BIN)/python benchmarks/bench_records.py
 
 # the whole service, asked from another core: 20 minutes
 bench-service: setup

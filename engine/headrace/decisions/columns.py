@@ -69,8 +69,10 @@ def block_of(
 
     ``board``, ``model``, ``solution``, ``exchange`` and ``placement`` are left 0, for whoever numbers them.
     """
-    wide = _Wide(group)
     kept = np.flatnonzero(weights > 0.0)
+    if not len(kept):
+        return Block(np.zeros(0, AUCTION), np.zeros(0, CANDIDATE), np.zeros(0, np.int32)), [], []
+    wide = _Wide(group)
     auctions = np.zeros(len(kept), AUCTION)
     auctions["weight"] = weights[kept]
     auctions["request"] = n_before + wide.request[kept]
@@ -113,7 +115,7 @@ class _Wide:
         before = _starts([len(each.offers.lines) for each in group])
         self.request = _joined([each.auctions.request for each in group]).astype(np.int64)
         self.request += np.repeat(_starts(n_requests), n_impressions)
-        self.n_offers = _joined([np.diff(each.offers.indptr) for each in group])
+        self.n_offers = _widths([each.offers.indptr for each in group])
         self.first_offer = _starts(self.n_offers)
         self.lines = _joined([each.offers.lines for each in group])
         self.positions = _joined([each.positions for each in group])
@@ -182,9 +184,9 @@ def _put_requests(auctions: Rows, group: Sequence[Decided], request: Int64) -> I
     auctions["sequence"] = np.repeat([each.sequence for each in group], sizes)[request]
     counts = _joined([each.matches.counts for each in group])[request]
     auctions["n_fit"], auctions["n_payable"] = counts[:, 0], counts[:, 1]
-    auctions["n_matched"] = _joined([np.diff(each.matches.indptr) for each in group])[request]
+    auctions["n_matched"] = _widths([each.matches.indptr for each in group])[request]
     used, place = np.unique(request, return_inverse=True)
-    by_dimension = _joined([np.diff(each.asked.term_indptr) for each in group]).reshape(-1, 3)
+    by_dimension = _widths([each.asked.term_indptr for each in group]).reshape(-1, 3)
     auctions["n_terms"] = by_dimension[request]
     first, n_terms = _starts(by_dimension.sum(axis=1))[used], by_dimension.sum(axis=1)[used]
     start = _starts(n_terms)
@@ -192,6 +194,13 @@ def _put_requests(auctions: Rows, group: Sequence[Decided], request: Int64) -> I
     at = np.arange(n_terms.sum()) + np.repeat(first - start, n_terms)
     terms: Int32 = _joined([each.asked.terms for each in group])[at].astype("<i4")
     return terms
+
+
+def _widths(pointers: Sequence[npt.NDArray[Any]]) -> Int64:
+    """Lengths of the stretches that each batch's row pointers bound, laid end to end."""
+    widths = np.diff(_joined(pointers)).astype(np.int64)
+    ends = np.cumsum([len(each) for each in pointers])[:-1] - 1
+    return np.delete(widths, ends) if len(ends) else widths
 
 
 def _flat(parts: Iterable[Sequence[Any]]) -> Int64:

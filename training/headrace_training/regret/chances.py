@@ -23,6 +23,7 @@ STOPS = (
     pb.NO_BID_REASON_JOURNAL_UNAVAILABLE,
     pb.NO_BID_REASON_INSUFFICIENT_TIME,
     pb.NO_BID_REASON_FENCED,
+    pb.NO_BID_REASON_AUTHORITY_UNREACHABLE,
 )
 """Reasons for no bid that are no matter of price and pace."""
 UNLIMITED_MICROS = 10**15
