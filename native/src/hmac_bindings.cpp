@@ -1,7 +1,6 @@
 // The Python face of signing tokens.
 #include <nanobind/nanobind.h>
 
-#include "arrays.hpp"
 #include "bindings.hpp"
 #include "headrace/hmac.hpp"
 
@@ -11,12 +10,14 @@ using namespace nb::literals;
 namespace headrace {
 namespace {
 
-nb::list signed_tokens(const HmacKey& key, InTable<uint8_t> bodies, size_t mac_bytes) {
-    const size_t n = bodies.shape(0);
+nb::list signed_tokens(const HmacKey& key, nb::bytes bodies, size_t size, size_t mac_bytes) {
+    if (size == 0 || bodies.size() % size != 0) throw std::invalid_argument("bodies of one size each");
+    const size_t n = bodies.size() / size;
+    const auto* first = reinterpret_cast<const uint8_t*>(bodies.c_str());
     std::string text;
     {
         nb::gil_scoped_release unlocked;
-        text = sign(key, bodies.data(), n, bodies.shape(1), mac_bytes);
+        text = sign(key, first, n, size, mac_bytes);
     }
     nb::list tokens;
     const size_t length = n ? text.size() / n : 0;
@@ -33,7 +34,7 @@ void bind_hmac(nb::module_& m) {
             const Digest digest = key.mac(reinterpret_cast<const uint8_t*>(data.c_str()), data.size());
             return nb::bytes(reinterpret_cast<const char*>(digest.data()), digest.size());
         }, "data"_a)
-        .def("sign", &signed_tokens, "bodies"_a.noconvert(), "mac_bytes"_a);
+        .def("sign", &signed_tokens, "bodies"_a, "size"_a, "mac_bytes"_a);
 }
 
 }  // namespace headrace

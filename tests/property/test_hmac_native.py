@@ -29,13 +29,16 @@ def test_signed_bodies(n, seed):
     secret = b"s" * 32
     bodies = np.random.default_rng(seed).integers(0, 256, (n, 59), dtype=np.uint8)
     raw = [body.tobytes() + hmac.digest(secret, body.tobytes(), "sha256")[:16] for body in bodies]
-    assert HmacKey(secret).sign(bodies, 16) == [base64.urlsafe_b64encode(each).decode() for each in raw]
+    assert HmacKey(secret).sign(bodies.tobytes(), 59, 16) == [base64.urlsafe_b64encode(each).decode() for each in raw]
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="at most 64 bytes"):
         HmacKey(bytes(65))
     with pytest.raises(ValueError, match="fills no letters"):
-        HmacKey(b"key").sign(np.zeros((1, 59), np.uint8), 15)
+        HmacKey(b"key").sign(bytes(59), 59, 15)
     with pytest.raises(ValueError, match="fills no letters"):
-        HmacKey(b"key").sign(np.zeros((1, 59), np.uint8), 34)
+        HmacKey(b"key").sign(bytes(59), 59, 34)
+    for size in (0, 60):
+        with pytest.raises(ValueError, match="one size each"):
+            HmacKey(b"key").sign(bytes(59), size, 16)

@@ -52,6 +52,7 @@ class Books:
         self.balances: dict[int, int] = {}
         self.leaves: set[int] = set()
         self.currencies: dict[int, bytes] = {}
+        self.every_currency: set[bytes] = set()
         self.fenced = ""
         self._version = 0
         self._zones: dict[str, int] = {"UTC": 0}
@@ -93,6 +94,7 @@ class Books:
             self.balances[row.number] = balance_micros
         self.numbers[row.account_id] = row.number
         self.currencies[row.number] = own.currency.encode()
+        self.every_currency.add(self.currencies[row.number])
         if row.account_id.count("/") == 2:
             self.leaves.add(row.number)
 

@@ -107,16 +107,19 @@ class Ledger(LedgerCore):
         rates: Int64 | int,
         now_ms: int,
     ) -> list[str | None]:
-        numbers = accounts.tolist()
-        bodies = np.empty(len(numbers), BODY)
+        n, books = len(accounts), self._books
+        bodies = np.empty(n, BODY)
         bodies["account"], bodies["cpm"], bodies["rate"], bodies["issued_ms"] = accounts, cpm, rates, now_ms
         bodies["lease"], bodies["serial"], bodies["day"] = columns.leases, columns.serials, columns.days
-        currencies, hash_of = self._books.currencies, self._books.exchange_hash
-        bodies["currency"] = _one_or_all([currencies[number] for number in numbers])
-        bodies["exchange"] = _one_or_all([hash_of(name) for name in exchanges])
-        if not columns.reasons.any():
+        every = books.every_currency
+        one_currency = len(every) == 1  # as nearly always; the lookups would cost as much as a signature
+        bodies["currency"] = next(iter(every)) if one_currency else [books.currencies[at] for at in accounts.tolist()]
+        one_exchange = exchanges and exchanges.count(exchanges[0]) == n
+        hash_of = books.exchange_hash
+        bodies["exchange"] = hash_of(exchanges[0]) if one_exchange else [hash_of(name) for name in exchanges]
+        if not any(columns.reasons.tolist()):
             return list(self._keys.issue(bodies))
-        tokens: list[str | None] = [None] * len(numbers)
+        tokens: list[str | None] = [None] * n
         rows = np.flatnonzero(columns.reasons == Reason.OK)
         for row, token in zip(rows.tolist(), self._keys.issue(bodies[rows]), strict=True):
             tokens[row] = token
@@ -128,9 +131,9 @@ class Ledger(LedgerCore):
             raise InvalidRequestError("reservations", sizes, "as many accounts as amounts and exchanges")
         if amounts and not (min(amounts) >= 1 and max(amounts) <= MAX_CPM_MICROS):
             raise InvalidRequestError("amounts_cpm", (min(amounts), max(amounts)), f"1 to {MAX_CPM_MICROS}")
-        unknown = set(numbers) - self._books.leaves if self._owned else set()
-        if unknown:
-            raise InvalidRequestError("account_numbers", sorted(unknown), "numbers of line items")
+        if self._owned and not self._books.leaves.issuperset(numbers):
+            unknown = sorted(set(numbers) - self._books.leaves)
+            raise InvalidRequestError("account_numbers", unknown, "numbers of line items")
 
     def release_reservations(self, tokens: Sequence[str]) -> None:
         """Give back the money of bids that never left the process. Anything but a live token is ignored."""
@@ -369,8 +372,3 @@ class Ledger(LedgerCore):
     def unfence(self, who: str, why: str) -> None:
         """Let bidding on again, once the ledger has been reconciled."""
         self._fence("", who, why)
-
-
-def _one_or_all(values: list[Any]) -> Any:
-    """The value that all are, which NumPy takes faster than as many equal ones; else all of them."""
-    return values[0] if values and values.count(values[0]) == len(values) else values

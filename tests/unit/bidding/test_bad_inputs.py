@@ -230,7 +230,6 @@ def test_the_systems_clock_jumps_and_bids_go_on(real, make, jump_ms):
     assert books.late_micros == books.disputed_micros == 0
 
 
-@pytest.mark.xfail(reason="the pacer goes on from the latest time that it saw", strict=False)
 def test_a_clock_that_jumps_over_the_flight_and_back(real, make):
     end_ms = make.noon_ms + DAY_MS
     real.campaigns.create(even(make, flight_end_ms=end_ms), "tester")
