@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -26,6 +27,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import linprog
 
+from headrace.bidding.settings import BiddingConfig
 from headrace.simulate.driver import simulate
 from headrace.simulate.loading import make_plan
 from headrace.simulate.outcome import outcomes
@@ -35,6 +37,8 @@ from headrace.simulate.truth import optimum
 
 Values = dict[str, Any]
 CUT_HOUR = 18
+QUIET_SHARE, QUIET_CPM = 0.459, 2_790_000
+"""What the two baselines bid; each spends about the whole budget of the quiet day of seed 99 by its end."""
 HOURS = "0.4 0.3 0.2 0.2 0.2 0.3 0.5 0.8 1.0 1.1 1.2 1.2 1.3 1.2 1.2 1.2 1.3 1.4 1.6 1.8 1.8 1.5 1.1 0.7"
 BASE: Values = {
     "name": "control",
@@ -59,6 +63,9 @@ BASE: Values = {
     ],
     "values": {"spring/shoes": {"mean": 0.0006, "sigma": 0.8}},
 }
+
+
+BASELINES = Path(__file__).parent / "baselines.py"
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,18 @@ def unpaced(values: Values) -> None:
     values["campaigns"][0]["pacing_plan"] = "PACING_PLAN_ASAP"
 
 
+def linear(values: Values) -> None:
+    """The share of the value that spends the budget on a quiet day."""
+    unpaced(values)
+    values["campaigns"][0]["line_items"][0] |= {"strategy": "linear", "strategy_parameters": [QUIET_SHARE]}
+
+
+def constant(values: Values) -> None:
+    """The bid that spends the budget on a quiet day."""
+    unpaced(values)
+    values["campaigns"][0]["line_items"][0] |= {"strategy": "constant", "strategy_parameters": [QUIET_CPM]}
+
+
 CASES = [
     Case("quiet day", quiet, optimum=0.95),
     Case("traffic times 5 for 2 hours", swing),
@@ -151,7 +170,9 @@ CASES = [
     Case("CPA goal below what the budget buys", cpa, None, None, None, 0.95, 0.03),
     Case("ROAS goal", roas, None, None, None, 0.95, 0.03),
     Case("CPA goal and a tight budget", cpa_and_budget, None, None, None, 0.95, 0.03),
-    Case("baseline: all four, no pacing", unpaced, None, None, None),
+    Case("all four, baseline: no pacing", unpaced, None, None, None),
+    Case("all four, baseline: share of value", linear, None, None, None),
+    Case("all four, baseline: constant bid", constant, None, None, None),
 ]
 
 
@@ -162,7 +183,8 @@ def run(case: Case, seed: int, requests: int) -> dict[str, Any]:
     values["traffic"]["requests_per_day"] = requests
     for limits in [campaign["limits"] for campaign in values["campaigns"]] + values.get("edits", []):
         limits["daily_micros"] = round(limits["daily_micros"] * factor)
-    done = simulate(make_plan(msgspec.convert(values, Scenario)))
+    strategies = tuple(f"{BASELINES}:{name}" for name in ("linear", "constant"))
+    done = simulate(make_plan(msgspec.convert(values, Scenario)), bidding=BiddingConfig(strategies=strategies))
     summary = summarize(done, outcomes(done))
     assert summary["ledger"]["books_equal"], summary["ledger"]
     assert summary["ledger"]["unbilled_is_held"], summary["ledger"]

@@ -77,6 +77,11 @@ def make_plan(scenario: Scenario) -> Plan:
         raise ConfigError("traffic.hours and traffic.weekdays", "only zeros", "some hour and some day with traffic")
     campaigns = sorted(_campaigns(scenario), key=lambda campaign: campaign.campaign_id)
     _check_unique("campaigns", [campaign.campaign_id for campaign in campaigns])
+    currencies = sorted({campaign.currency for campaign in campaigns})
+    if len(currencies) > 1:
+        raise ConfigError(
+            "campaigns: their currencies", currencies, "one", "a scenario's exchanges trade in one currency"
+        )
     _check_unique("exchanges", [exchange.name for exchange in scenario.exchanges])
     _check_names(scenario, [campaign.campaign_id for campaign in campaigns])
     lines = [(i, j) for i, campaign in enumerate(campaigns) for j in range(len(campaign.line_items))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome
 from headrace.bidding.predict import BidModel
 from headrace.bidding.settings import BiddingConfig
+from headrace.bidding.strategy import load_strategies
 from headrace.events.store import DATABASE, Store
 from headrace.simulate.loading import Plan
 from headrace.simulate.people import Visitors
@@ -42,7 +44,9 @@ class Stack:
     ) -> None:
         self.folder = folder
         self._plan, self._model, self._visitors = plan, model, visitors
-        self._clock_ms, self._bidding, self._ledger = clock_ms, bidding, ledger
+        self._clock_ms, self._bidding = clock_ms, bidding
+        self._ledger = replace(ledger, max_bid_cpm_micros=ledger.max_bid_cpm_micros or bidding.max_bid_cpm_micros)
+        self._strategies = load_strategies(bidding.strategies)
         self.open()
 
     def open(self) -> None:
@@ -52,7 +56,11 @@ class Stack:
         if not self.ledger.try_acquire():
             raise AssertionError("the ledger of a fresh folder has no other owner")
         self.campaigns = CampaignStore(
-            self.store, self.ledger, max_bid_cpm=self._bidding.max_bid_cpm_micros, clock_ms=self._clock_ms
+            self.store,
+            self.ledger,
+            max_bid_cpm=self._bidding.max_bid_cpm_micros,
+            clock_ms=self._clock_ms,
+            strategies=self._strategies,
         )
         for campaign in self._plan.campaigns:
             advertiser = campaign.advertiser_id
@@ -71,6 +79,7 @@ class Stack:
             lambda item_id: find.get(item_id, -1),
             self._bidding,
             monotonic=lambda: 0.0,
+            strategies=self._strategies,
         )
         self.campaigns.subscribe(self.engine.set_board)
 

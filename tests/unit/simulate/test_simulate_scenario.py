@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from headrace import cli
+from headrace.errors import ConfigError
 from headrace.simulate.loading import read_plan, ready_names, scenario_text
 
 
@@ -104,9 +106,15 @@ def test_files_that_are_none(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "simulate", "quiet_day", "--config", tmp_path / "nowhere.toml") == 2
 
 
+def test_two_currencies(small):
+    other = {**small.values["campaigns"][0], "campaign_id": "other", "currency": "EUR"}
+    with pytest.raises(ConfigError, match="currencies.*EUR.*USD"):
+        small.plan(lambda values: values["campaigns"].append(other))
+
+
 def test_two_of_one_name(small):
     for what in ("campaigns", "exchanges"):
-        with pytest.raises(Exception, match=f"{what}.*each name once"):
+        with pytest.raises(ConfigError, match=f"{what}.*each name once"):
             small.plan(lambda values, what=what: values[what].append(values[what][0]))
 
 
@@ -158,3 +166,17 @@ def test_the_settings_of_a_server_are_tried(tmp_path, monkeypatch, capsys, small
     (tmp_path / "serve.toml").write_text("[bidding]\nmax_bid_cpm_micros = 1\n")
     assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
     assert json.loads(capsys.readouterr().out)["bids"] == 0
+
+
+def test_a_strategy_of_ones_own_is_tried(tmp_path, monkeypatch, capsys, small):
+    values = copy.deepcopy(small.values)
+    values["traffic"]["requests_per_day"] = 2_000
+    values["campaigns"][0]["line_items"][0] |= {"strategy": "threshold", "strategy_parameters": [5_000_000]}
+    (tmp_path / "mine.toml").write_text(toml(values))
+    rule = Path(__file__).parents[3] / "examples" / "strategies" / "threshold.py"
+    (tmp_path / "serve.toml").write_text(f'[bidding]\nstrategies = ["{rule}:threshold"]\n')
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
+    tried = json.loads(capsys.readouterr().out)
+    assert 0 < tried["bids"] < tried["auctions"] / 2
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--json") == 2
+    assert "threshold" in capsys.readouterr().err
