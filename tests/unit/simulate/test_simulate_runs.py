@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from headrace.bidding.requests import NO_MATCH
+from headrace.simulate.limits import Limits
 from headrace.simulate.matching import fitting
-from headrace.simulate.outcome import limit_steps
 
 
 def check_money(done, *, held=True):
@@ -164,5 +164,24 @@ def test_several_days_and_lifetime_budgets(small):
     campaign = done.summary["campaigns"][0]
     assert campaign["budget_micros"] == 350_000
     assert 0.75 <= campaign["delivered"] < 1.0  # its flight goes on
-    steps = limit_steps(done.run, 0)
-    assert [step[1:] for step in steps] == [(200_000.0, 300_000.0), (200_000.0, 350_000.0)]
+    limits = Limits.of(done.run.plan, 0, np.zeros(0, np.int64), np.zeros(0))
+    assert [step[1:] for step in limits.steps] == [(200_000.0, 300_000.0), (200_000.0, 350_000.0)]
+
+
+def test_after_a_cut_below_what_is_spent_that_is_the_limit(small):
+    def change(values):
+        values["campaigns"][0]["limits"] = {"daily_micros": 500}
+        values["edits"] = [
+            {"at_hour": 2, "campaign_id": "spring", "daily_micros": 100},
+            {"at_hour": 4, "campaign_id": "spring", "daily_micros": 700, "lifetime_micros": 10_000},
+        ]
+
+    plan = small.plan(change)
+    hour = 3_600_000
+    moments = plan.scenario.start_ms + hour * np.array([1, 3])
+    kept = Limits.of(plan, 0, moments, np.array([300.0, 0.0]))
+    assert (kept.overspend(), kept.budget, kept.whole) == (0.0, 700.0, 10_000.0)
+    assert Limits.of(plan, 0, moments, np.array([300.0, 5.0])).overspend() == 5.0
+    assert Limits.of(plan, 0, moments, np.array([501.0, 0.0])).overspend() == 1.0
+    cut = small.plan(lambda values: change(values) or values["edits"].pop())
+    assert Limits.of(cut, 0, moments, np.array([300.0, 0.0])).budget == 300.0
