@@ -108,13 +108,13 @@ def test_files_that_are_none(tmp_path, monkeypatch, capsys):
 
 def test_two_currencies(small):
     other = {**small.values["campaigns"][0], "campaign_id": "other", "currency": "EUR"}
-    with pytest.raises(ConfigError, match="currencies.*EUR.*USD"):
+    with pytest.raises(ConfigError, match=r"currencies.*EUR.*USD"):
         small.plan(lambda values: values["campaigns"].append(other))
 
 
 def test_two_of_one_name(small):
     for what in ("campaigns", "exchanges"):
-        with pytest.raises(ConfigError, match=f"{what}.*each name once"):
+        with pytest.raises(ConfigError, match=rf"{what}.*each name once"):
             small.plan(lambda values, what=what: values[what].append(values[what][0]))
 
 
