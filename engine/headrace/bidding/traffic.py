@@ -17,7 +17,7 @@ HOURS_PER_WEEK = 168
 MONDAY_MS = 4 * 86_400_000
 """1970-01-05, the first Monday."""
 EVERY = slice(None)
-FLAT_SHARE = 0.1
+FLAT_SHARE = 0.005
 """Part of the profile that is taken as flat: no hour is ever expected to be empty."""
 
 
