@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,9 @@ from headrace.v1 import campaigns_pb2
 MAX_WORDS = 65_536
 """Exchanges and placements of a segment that are told apart; senders may make up as many as they like."""
 
+CURVES_MS = 60_000
+"""For so long an older curve of a row of the market stands for it where no bid was shaded with it."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -31,6 +34,11 @@ class _BoardHead(msgspec.Struct, frozen=True):
     vocabularies: list[dict[str, int]]
     currencies: dict[str, int]
     sizes: list[int]
+
+
+class _CurvesHead(msgspec.Struct, frozen=True):
+    time_ms: int
+    rows: list[int]
 
 
 class _ModelHead(msgspec.Struct, frozen=True):
@@ -63,15 +71,24 @@ class RecordedBoard:
 
 @dataclass(frozen=True)
 class RecordedModel:
-    """What an artifact said of prices and traffic.
+    """What was known of prices and traffic.
 
-    market : win rates by price.   exchanges : rows of the market by name.   profile : (168,) float64.
+    market : win rates by price when the file was begun, or the artifact changed.   exchanges : its rows by name.
+    profile : (168,) float64.   curves : win rates of the rows that have been learned anew since.
     """
 
     version: str
     market: Market
     exchanges: dict[str, int]
     profile: Float64
+    curves: Mapping[int, Float64] = field(default_factory=dict)
+
+    def curve(self, row: int) -> tuple[Float64, Float64]:
+        """Edges and win rates of a row of the market; those of all together for a row that is not recorded."""
+        rates = self.curves.get(row)
+        if rates is None:
+            rates = self.market.win_rate[row if row < len(self.market.win_rate) else 0]
+        return self.market.edges_cpm, rates
 
 
 def board_bytes(board: Board) -> bytes:
@@ -117,12 +134,27 @@ def model_of(payload: bytes) -> RecordedModel:
     return RecordedModel(head.version, market, head.exchanges, numbers[table:])
 
 
+def curves_bytes(time_ms: int, curves: Mapping[int, Float64]) -> bytes:
+    """The payload of a frame of win rates by row that replace those of the model before it, from a time on."""
+    rates = np.stack(list(curves.values())).astype("<f8")
+    return _with_head(_CurvesHead(time_ms, list(curves)), rates.tobytes())
+
+
+def curves_of(payload: bytes) -> tuple[int, dict[int, Float64]]:
+    """Time and win rates by row of such a payload."""
+    head, body = _read_head(payload, _CurvesHead)
+    rates = np.frombuffer(body, "<f8").reshape(len(head.rows), -1).astype(np.float64)
+    return head.time_ms, dict(zip(head.rows, rates, strict=True))
+
+
 class Numbers:
     """Numbers of one segment's boards, models and words; what is new is written before it is referred to."""
 
     def __init__(self) -> None:
         self._boards: list[Board] = []
-        self._models: list[BidModel] = []
+        self._model: BidModel | None = None
+        self._n_models = 0
+        self._curves: dict[int, tuple[int, Float64]] = {}
         self._words: dict[str, int] = {"": 0}
 
     def board(self, board: Board) -> tuple[int, bytes]:
@@ -130,10 +162,30 @@ class Numbers:
         number = _place(self._boards, board)
         return (number, b"") if number >= 0 else (len(self._boards) - 1, frame(Kind.BOARD, board_bytes(board)))
 
-    def model(self, model: BidModel) -> tuple[int, bytes]:
-        """The model's number, and the frame to write first."""
-        number = _place(self._models, model)
-        return (number, b"") if number >= 0 else (len(self._models) - 1, frame(Kind.MODEL, model_bytes(model)))
+    def model(self, model: BidModel, time_ms: int, rows: Sequence[int], priced: Collection[int]) -> tuple[int, bytes]:
+        """The model's number, and the frame to write first: the whole model, or what it has learned of some rows since.
+
+        rows : of the market, that auctions refer to.   priced : those of them that bids were shaded with; they are
+            exact, others follow within `CURVES_MS`.
+        """
+        market, last = model.market, self._model
+        if last is None or last.version != model.version or len(last.market.edges_cpm) != len(market.edges_cpm):
+            self._model, self._n_models = model, self._n_models + 1
+            self._curves = {row: (time_ms, rates) for row, rates in enumerate(market.win_rate.copy())}
+            return self._n_models - 1, frame(Kind.MODEL, model_bytes(model))
+        changed = [row for row in rows if self._is_new(row, market.win_rate[row], time_ms, priced)]
+        new = {row: market.win_rate[row].copy() for row in changed}
+        if not new:
+            return self._n_models - 1, b""
+        self._n_models += 1
+        self._curves.update({row: (time_ms, rates) for row, rates in new.items()})
+        return self._n_models - 1, frame(Kind.CURVES, curves_bytes(time_ms, new))
+
+    def _is_new(self, row: int, rates: Float64, time_ms: int, priced: Collection[int]) -> bool:
+        written_ms, known = self._curves.get(row, (-CURVES_MS, None))
+        if row not in priced and time_ms < written_ms + CURVES_MS:
+            return False
+        return known is None or not np.array_equal(known, rates)
 
     def words(self, words: Sequence[str]) -> tuple[list[int], bytes]:
         """The number of each word, 0 for the empty one and those beyond the limit, and the frames to write first."""

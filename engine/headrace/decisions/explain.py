@@ -96,9 +96,8 @@ def recomputes(decision: Decision, candidates: Sequence[Candidate]) -> bool:
         return bool(chosen.bid_cpm == auction["bid_cpm"])
     bid = chosen.paced_cpm
     if auction["first_price"]:
-        floor, market = max(int(auction["floor_cpm"]), 1), decision.model.market
-        row = int(auction["market_row"])
-        bid = max(int(shade(float(bid), float(floor), market.edges_cpm, market.win_rate[row])), floor)
+        floor = max(int(auction["floor_cpm"]), 1)
+        bid = max(int(shade(float(bid), float(floor), *decision.model.curve(int(auction["market_row"])))), floor)
     return bool(bid == auction["bid_cpm"] and chosen.paced_cpm == best)
 
 
@@ -116,8 +115,7 @@ def would_have_won(decision: Decision) -> tuple[int, int]:
         high = bid
     elif bid > 0:
         low = max(low, bid)
-    market = decision.model.market
-    price = median_price(market.edges_cpm, market.win_rate[auction["market_row"]], low, high)
+    price = median_price(*decision.model.curve(int(auction["market_row"])), low, high)
     return max(int(np.ceil(price)), floor, 1), pb.PRICE_SOURCE_ESTIMATED
 
 

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     WORD = 3
     AUCTIONS = 4
     OUTCOMES = 5
+    CURVES = 6
 
 
 AUCTION = np.dtype(

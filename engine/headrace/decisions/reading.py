@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from headrace.decisions.catalog import RecordedBoard, RecordedModel, board_of, model_of
+from headrace.decisions.catalog import RecordedBoard, RecordedModel, board_of, curves_of, model_of
 from headrace.decisions.columns import Block
 from headrace.decisions.layout import AUCTION, CANDIDATE, OUTCOME, SUFFIX, WITHDRAWN, Kind, Rows, frames, torn_bytes
 from headrace.decisions.segments import segment_paths
 from headrace.errors import DataError
-from headrace.types import Bool, Int32, Int64
+from headrace.types import Bool, Float64, Int32, Int64
 from headrace.v1 import bidder_pb2 as pb
+
+KEEP_MS = 600_000
+"""A recording holds what was learned of prices at most so often."""
 
 
 @dataclass
@@ -39,6 +42,10 @@ class Shelf:
             self.boards.append(board_of(payload))
         elif kind == Kind.MODEL:
             self.models.append(model_of(payload))
+        elif kind == Kind.CURVES:
+            _, new = curves_of(payload)
+            last = self.models[-1]
+            self.models.append(replace(last, curves={**last.curves, **new}))
         elif kind == Kind.WORD:
             self.word(payload.decode())
 
@@ -137,16 +144,16 @@ def _halves(tokens: Rows) -> Int64:
 
 def _read_segment(path: Path, whole: Shelf) -> tuple[list[Block], list[Rows]]:
     """Blocks and outcomes of one segment; what they refer to is added to the whole and numbered as there."""
-    base = len(whole.boards), len(whole.models)
+    base = len(whole.boards)
     blocks: list[Block] = []
     outcomes: list[Rows] = []
-    words = [0]
+    words, models = [0], _Models(whole)
     for kind, payload in frames(path):
         if kind == Kind.AUCTIONS:
             block = Block.of_bytes(payload)
             auctions = block.auctions.copy()
-            auctions["board"] += base[0]
-            auctions["model"] += base[1]
+            auctions["board"] += base
+            auctions["model"] = models.number
             places = np.array(words, np.uint32)
             auctions["exchange"], auctions["placement"] = places[auctions["exchange"]], places[auctions["placement"]]
             blocks.append(Block(auctions, block.candidates, block.terms))
@@ -154,9 +161,38 @@ def _read_segment(path: Path, whole: Shelf) -> tuple[list[Block], list[Rows]]:
             outcomes.append(np.frombuffer(payload, OUTCOME))
         elif kind == Kind.WORD:
             words.append(whole.word(payload.decode()))
+        elif kind in (Kind.MODEL, Kind.CURVES):
+            models.put(kind, payload)
         else:
             whole.put(kind, payload)
     return blocks, outcomes
+
+
+class _Models:
+    """Models of a segment, put on a shelf with what was learned of prices in between, but not too often.
+
+    Attribute ``number`` is that of the model in force.
+    """
+
+    def __init__(self, whole: Shelf) -> None:
+        self._whole = whole
+        self._since_ms = 0
+        self._new: dict[int, Float64] = {}
+        self.number = 0
+
+    def put(self, kind: int, payload: bytes) -> None:
+        """Take in a model or curves of it."""
+        models = self._whole.models
+        if kind == Kind.MODEL:
+            models.append(model_of(payload))
+            self._since_ms, self._new = 0, {}
+        else:
+            time_ms, curves = curves_of(payload)
+            self._new.update(curves)
+            if time_ms >= self._since_ms + KEEP_MS:
+                models.append(replace(models[-1], curves={**models[-1].curves, **self._new}))
+                self._since_ms, self._new = time_ms, {}
+        self.number = len(models) - 1
 
 
 def _joined(blocks: Sequence[Block]) -> tuple[Rows, Rows, Int32]:

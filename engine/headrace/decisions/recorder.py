@@ -187,7 +187,10 @@ class DecisionRecorder:
         segment = self._current()
         numbers = segment.numbers
         auctions["board"], board_frame = numbers.board(first.board)
-        auctions["model"], model_frame = numbers.model(first.model)
+        rows = np.unique(auctions["market_row"]).tolist()
+        shaded = auctions["market_row"][(auctions["first_price"] == 1) & (auctions["bid_cpm"] > 0)]
+        known = int(auctions["time_ms"][0]), rows, set(shaded.tolist())
+        auctions["model"], model_frame = numbers.model(first.model, *known)
         auctions["exchange"], exchange_frames = numbers.words(exchanges)
         auctions["placement"], placement_frames = numbers.words(placements)
         auctions["solution"] = self._n_solutions

@@ -30,16 +30,19 @@ class Prices:
         """Prices, (n,) float64, none below its floor: the known ones, and for each other one of those possible."""
         share = rng.random(len(self.known))
         prices = self.high.copy()
-        for number, (edges, rates) in enumerate(self.curves):
-            rows = np.flatnonzero((self.group == number) & ~self.known)
+        unknown = np.flatnonzero(~self.known)
+        order = unknown[np.argsort(self.group[unknown], kind="stable")]
+        ends = np.flatnonzero(np.diff(self.group[order])) + 1
+        for rows in np.split(order, ends) if len(order) else ():
+            edges, rates = self.curves[int(self.group[rows[0]])]
             prices[rows] = price_at(edges, rates, self.low[rows], self.high[rows], share[rows])
         return np.maximum(prices, self.floor)
 
     def of(self, rows: Int64) -> Prices:
         """Those of some auctions; one may be named more than once and is then drawn each time."""
-        return Prices(
-            self.known[rows], self.low[rows], self.high[rows], self.floor[rows], self.group[rows], self.curves
-        )
+        used, group = np.unique(self.group[rows], return_inverse=True)
+        curves = [self.curves[number] for number in used.tolist()]
+        return Prices(self.known[rows], self.low[rows], self.high[rows], self.floor[rows], group.reshape(-1), curves)
 
 
 def prices_of(recording: Recording) -> Prices:
@@ -59,14 +62,11 @@ def prices_of(recording: Recording) -> Prices:
     low = np.where(heard & ~outcomes.won, bid, 0.0)
     high = np.where(heard & outcomes.won, bid, np.inf)
     keys, group = np.unique(np.stack([auctions["model"], auctions["market_row"]]), axis=1, return_inverse=True)
-    markets = [recording.models[model].market for model in keys[0].tolist()]
     return Prices(
         known=known,
         low=np.where(known, price, low),
         high=np.where(known, price, high),
         floor=auctions["floor_cpm"].astype(np.float64),
         group=group.reshape(-1),
-        curves=[
-            (market.edges_cpm, market.win_rate[row]) for market, row in zip(markets, keys[1].tolist(), strict=True)
-        ],
+        curves=[recording.models[model].curve(row) for model, row in keys.T.tolist()],
     )

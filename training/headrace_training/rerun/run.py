@@ -111,7 +111,7 @@ class Rerun:
         purse, predictor = Purse(), _Recorded(self._traffic)
         engine: BiddingEngine | None = None
         now_board = now_model = -1
-        auctions = self._recording.auctions
+        auctions, models = self._recording.auctions, self._recording.models
         for part in self._batches():
             rows = self._traffic.rows[part]
             board, model = int(auctions["board"][rows[0]]), int(auctions["model"][rows[0]])
@@ -120,8 +120,8 @@ class Rerun:
                 self._open(purse, board)
             elif board != now_board:
                 engine.set_board(self._board(purse, board))
-            elif model != now_model:
-                engine.set_model(_bid_model(self._recording.models[model]), Strangers(1), _no_item)
+            elif models[model].version != models[now_model].version:
+                engine.set_model(_bid_model(models[model]), Strangers(1), _no_item)
             now_board, now_model = board, model
             predictor.rows = rows
             decisions = engine.bid(self._requests(part, rows))
@@ -153,11 +153,13 @@ class Rerun:
         return won, paid / 1000.0
 
     def _batches(self) -> Iterator[slice]:
-        """Stretches of auctions of one board and one model, short in time and number."""
+        """Stretches of auctions of one board and one artifact, short in time and number."""
         auctions, rows, time_ms = self._recording.auctions, self._traffic.rows, self._traffic.time_ms
+        # what is learned of prices is learned anew here
+        artifacts = np.unique([each.version for each in self._recording.models], return_inverse=True)[1]
         changes = np.flatnonzero(
             (np.diff(auctions["board"][rows]) != 0)
-            | (np.diff(auctions["model"][rows]) != 0)
+            | (np.diff(artifacts[auctions["model"][rows]]) != 0)
             | (np.diff(time_ms // BATCH_MS) != 0)
         )
         ends = np.append(changes + 1, len(rows))
