@@ -149,6 +149,15 @@ nb::tuple bid_columns(const BidCalls& calls) {
         placements);
 }
 
+nb::list bid_currencies(const BidCalls& calls) {
+    nb::list names;
+    for (const auto& request : calls.requests()) {
+        std::string_view name = request.currency.empty() ? "USD" : request.currency;
+        names.append(nb::str(name.data(), name.size()));
+    }
+    return names;
+}
+
 nb::tuple bid_terms(const BidCalls& calls, const BidBoard& board) {
     std::vector<int32_t> indptr, terms, currency_rows;
     {
@@ -219,6 +228,7 @@ void bind_bids(nb::module_& m) {
         .def("errors", [](const BidCalls& calls) { return errors_of(calls.errors()); })
         .def("columns", &bid_columns)
         .def("terms", &bid_terms, "board"_a)
+        .def("currencies", &bid_currencies)
         .def("answers", &bid_answers, "board"_a, "version"_a, "reasons"_a.noconvert(), "tokens"_a,
              "bid_cpm"_a.noconvert(), "lines"_a.noconvert(), "positions"_a.noconvert(), "value_cpm"_a.noconvert(),
              "probability"_a.noconvert())

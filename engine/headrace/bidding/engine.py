@@ -327,11 +327,13 @@ class BiddingEngine:
                 return
             for part in span.by_quarter(rows):
                 winner = [draft.ranked[row][attempt] for row in part]
+                requests_of = [span.request[row] for row in part]
                 tokens, refusals = self._ledger.reserve(
                     board.nodes.accounts[offers.lines[winner]],
                     np.array([draft.bids[row][attempt] for row in part], np.int64),
-                    [requests.exchanges[span.request[row]] for row in part],
-                    max(span.time_ms[span.request[row]] for row in part),
+                    [requests.exchanges[row] for row in requests_of],
+                    max(span.time_ms[row] for row in requests_of),
+                    *([] if requests.rates is None else [requests.rates[requests_of]]),
                 )
                 draft.settle(part, attempt, tokens, [_REASONS[refusal] for refusal in refusals.tolist()])
 

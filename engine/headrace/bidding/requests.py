@@ -78,6 +78,7 @@ class BidRequests:
     seeds : (n,) uint64, `headrace._native.hash_texts` of the bid request ids: what is random about a request.
     request : (i,) int32 request of each impression, ascending.   floor_cpm : (i,) int64, CPM micros; 0: none.
     placements : of the impressions, empty where none is said.
+    rates : (n,) int64, micros of the campaigns' currency for one unit of the request's; None: all the same currency.
     """
 
     names: Sequence[str]
@@ -90,6 +91,7 @@ class BidRequests:
     request: Int32
     floor_cpm: Int64
     placements: Sequence[str]
+    rates: Int64 | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,3 +41,7 @@ class BiddingConfig:
     strategy_max_micros_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 100_000_000
     # Milliseconds that a reported purchase follows its impression by, on average.
     action_delay_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 86_400_000
+    # File of rates of exchange, for requests in a currency that no campaign has; empty: none, so no bid on them.
+    rates_file: str = ""
+    # Milliseconds after its as_of from which the file counts as stale: no bid in other currencies until it is replaced.
+    rates_max_age_ms: Annotated[int, Meta(ge=60_000, le=2_592_000_000)] = 86_400_000

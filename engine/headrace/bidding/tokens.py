@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from headrace._native import HmacKey
 from headrace.errors import LedgerError
+from headrace.types import Int64
 
 BODY = np.dtype(
     [
@@ -154,6 +155,13 @@ def exchange_hash(name: str) -> int:
 def exchange_tag(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
     """What journal records say of an exchange: 1 to 32767, from the hash that tokens carry; 0 where that is 0."""
     return np.where(hashes == 0, 0, hashes % np.uint64(32767) + np.uint64(1)).astype(np.uint16)
+
+
+def rates_of(tokens: Sequence[str]) -> Int64:
+    """The rates that tokens have frozen, (n,) int64, unverified; `SAME_CURRENCY` where a token is none or has none."""
+    table = np.frombuffer(_decode(tokens)[0], np.uint8).reshape(-1, TOKEN_BYTES)
+    rates = table[:, : BODY.itemsize].copy().view(BODY).reshape(-1)["rate"]
+    return np.where(rates > 0, rates, SAME_CURRENCY)
 
 
 def _decode(tokens: Sequence[str]) -> tuple[bytes, npt.NDArray[np.bool_]]:

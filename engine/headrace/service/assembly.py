@@ -14,9 +14,10 @@ from headrace.artifacts import Artifact, open_artifact
 from headrace.authority.opening import in_step, open_ledger
 from headrace.bidding import progress
 from headrace.bidding.campaigns import CampaignStore
-from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.foreign import ForeignEngine
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
+from headrace.bidding.rates import Rates
 from headrace.bidding.strategy import load_strategies
 from headrace.clock import Clock, RequestClock, SystemClock
 from headrace.config import Config, ServerConfig
@@ -112,7 +113,7 @@ class Assembly:
             store, self._ledger, max_bid_cpm=max_bid_cpm, clock_ms=self._clock, strategies=strategies
         )
         people = KnownPeople(model)
-        self._bidding = BiddingEngine(
+        self._bidding = ForeignEngine(
             self._ledger,
             self._campaigns.board,
             BidModel.of(model.artifact),
@@ -121,6 +122,8 @@ class Assembly:
             config.bidding,
             strategies=strategies,
         )
+        rates_file = Path(config.bidding.rates_file) if config.bidding.rates_file else None
+        self._bidding.rates = Rates(rates_file, config.bidding.rates_max_age_ms)
         self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)
         self._store = store

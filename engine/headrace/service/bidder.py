@@ -51,6 +51,11 @@ class WireWords:
 
     calls: BidCalls
 
+    @property
+    def currencies(self) -> list[str]:
+        """See `headrace.bidding.requests.Words`."""
+        return self.calls.currencies()
+
     def terms(self, board: Board) -> tuple[Int32, Int32, Int32]:
         """See `headrace.bidding.requests.Words`."""
         return self.calls.terms(board.native)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headrace.bidding.campaigns import CampaignStore
-from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.foreign import ForeignEngine
 from headrace.bidding.ledger import Reason
 from headrace.bidding.predict import BidModel, Strangers
 from headrace.bidding.settings import BiddingConfig
@@ -212,7 +212,7 @@ class Path:
         self.campaigns = CampaignStore(
             self.store, ledger, max_bid_cpm=self.config.max_bid_cpm_micros, clock_ms=clock, strategies=strategies
         )
-        self.engine = BiddingEngine(
+        self.engine = ForeignEngine(
             ledger,
             self.campaigns.board,
             BidModel.of(artifact),
