@@ -54,6 +54,7 @@ class Auctions:
             floor_cpm=np.full(n, 1_000),
             first_price=np.arange(n) % 2 == 0,
             market_row=np.zeros(n, np.int32),
+            paced_cpm=np.empty((n, TRIES), np.int64),
         )
         self.market = price.Market(np.geomspace(1e3, 1e8, 121), np.linspace(0.0, 1.0, 121)[None])
 

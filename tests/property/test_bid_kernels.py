@@ -168,7 +168,9 @@ def test_prices_and_order(seed, n_offers, n_best):
     price.value_offers(terms, offers, value_cpm)
     np.testing.assert_array_equal(value_cpm, plain_price.value_offers(terms, offers))
     floors = np.array([0, 1, 500, 10**9])
-    auctions = price.Auctions(np.zeros(4, np.int32), floors, np.zeros(4, bool), np.zeros(4, np.int32))
+    auctions = price.Auctions(
+        np.zeros(4, np.int32), floors, np.zeros(4, bool), np.zeros(4, np.int32), np.empty((4, n_best), np.int64)
+    )
     market = price.Market(np.array([0.0, 1e6]), np.array([[0.0, 1.0]]))
     ranked, bids = np.empty((4, n_best), np.int32), np.empty((4, n_best), np.int64)
     price.price_auctions(market, terms, NO_STRATEGIES, offers, value_cpm, auctions, ranked, bids)
@@ -200,10 +202,11 @@ def test_the_kernels_reasons_are_the_contracts():
 @given(edges_and_rates)
 def test_expected_costs_ascend_and_agree(landscape):
     edges, rates = 1.0 + np.array(landscape[0], float), np.array([0.0, *landscape[1]])
-    out = np.empty((2, len(edges) - 1))
-    price.expected_costs(edges, rates, out)
+    values = np.concatenate([np.sqrt(edges[:-1] * edges[1:]), [2.0 * edges[-1]]])
+    out = np.empty((2, len(values)))
+    price.expected_costs(edges, rates, values, out)
     assert (np.diff(out, axis=1) >= 0).all()
-    plain = plain_price.expected_costs(edges, rates)
+    plain = plain_price.expected_costs(edges, rates, values)
     np.testing.assert_allclose(out[0], plain[0], rtol=1e-9, atol=1e-9)
     # where two shaded bids are as good their costs may still differ, so only one that is the grid's own is compared
-    assert (out[1] <= np.sqrt(edges[:-1] * edges[1:]) + 1e-9).all()
+    assert (out[1] <= values + 1e-9).all()

@@ -74,7 +74,13 @@ def test_strategies_price_as_python_says_and_keep_the_rank(said, seed, n_offers,
     offers = price.Offers(np.array([0, n_offers]), lines, rng.choice([0.0, 1e-9, 0.5, 1.0, np.nan], n_offers))
     value_cpm = plain_price.value_offers(terms, offers)
     floor = int(rng.choice([0, 1, 500, 10**9]))
-    auctions = price.Auctions(np.zeros(1, np.int32), np.array([floor]), np.array([first]), np.zeros(1, np.int32))
+    auctions = price.Auctions(
+        np.zeros(1, np.int32),
+        np.array([floor]),
+        np.array([first]),
+        np.zeros(1, np.int32),
+        np.empty((1, n_best), np.int64),
+    )
     market = price.Market(np.array([0.0, 1e6]), np.array([[0.0, 1.0]]))
     ranked, bids = np.empty((1, n_best), np.int32), np.empty((1, n_best), np.int64)
     price.price_auctions(market, terms, rules, offers, value_cpm, auctions, ranked, bids)

@@ -19,6 +19,7 @@ class Draft:
 
     value_cpm : (c,) int64 of the offers.   ranked, bids : i lists of `price_auctions`' t columns.
     winner, bid_cpm, reasons : of i, position among the offers or -1, bid, reason.   tokens : None without a bid.
+    given_up : surplus given up by impressions whose bids were drawn, CPM micros.
     """
 
     value_cpm: Int64
@@ -28,18 +29,20 @@ class Draft:
     bid_cpm: list[int]
     reasons: list[int]
     tokens: list[str | None]
+    given_up: dict[int, float]
 
     @classmethod
-    def of(cls, value_cpm: Int64, ranked: Int32, bids: Int64) -> Draft:
+    def of(cls, value_cpm: Int64, ranked: Int32, bids: Int64, given_up: dict[int, float]) -> Draft:
         """Nothing reserved yet; where nobody is ranked the reason is the kernel's."""
         rows, prices = ranked.tolist(), bids.tolist()
         n = len(rows)
         reasons = [BID if row[0] >= 0 else -price[0] for row, price in zip(rows, prices, strict=True)]
-        return cls(value_cpm, rows, prices, [-1] * n, [0] * n, reasons, [None] * n)
+        return cls(value_cpm, rows, prices, [-1] * n, [0] * n, reasons, [None] * n, given_up)
 
     def close(self, row: int, reason: int) -> None:
         """No bid for an impression."""
         self.reasons[row], self.winner[row], self.bid_cpm[row], self.tokens[row] = reason, -1, 0, None
+        self.given_up.pop(row, None)
         self.ranked[row] = [-1] * len(self.ranked[row])
 
     def waiting(self, attempt: int) -> list[int]:
@@ -70,6 +73,7 @@ class Draft:
             positions=np.array([positions.item(at) if at >= 0 else -1 for at in winner], np.int32),
             value_cpm=np.array([self.value_cpm.item(at) if at >= 0 else 0 for at in winner], np.int64),
             probability=np.array([offers.probability.item(at) if at >= 0 else 0.0 for at in winner], np.float64),
+            explored=np.array([at >= 0 and row in self.given_up for row, at in enumerate(winner)], bool),
         )
 
 
@@ -85,4 +89,5 @@ def undecided(board: Board, version: str, n: int, reason: int) -> Decisions:
         positions=np.full(n, -1, np.int32),
         value_cpm=np.zeros(n, np.int64),
         probability=np.zeros(n),
+        explored=np.zeros(n, bool),
     )

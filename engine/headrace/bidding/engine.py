@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from headrace.bidding.board import QUARTER_MS, Board
+from headrace.bidding.board import Board
 from headrace.bidding.counts import BidCounts
 from headrace.bidding.draft import Draft, undecided
+from headrace.bidding.exploration import explore
+from headrace.bidding.landscape import Open
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer, warm_kernels
@@ -34,13 +36,16 @@ from headrace.bidding.requests import (
 from headrace.bidding.sandbox import Sandbox, StrategyState
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.solution import Report
+from headrace.bidding.span import Span
 from headrace.bidding.strategy import Strategy
+from headrace.bidding.view import View
+from headrace.bidding.winrate import Key, Prices, floor_band
 from headrace.decisions.batch import Decided, NoRecorder, Recorder
 from headrace.kernels.match import Asked, Targets
 from headrace.kernels.pace import Seen
-from headrace.kernels.predict import Candidates, Persons, Table
-from headrace.kernels.price import Auctions, Offers, Strategies, Terms, price_auctions, value_offers
-from headrace.types import Float64, Int32
+from headrace.kernels.predict import Candidates, Persons
+from headrace.kernels.price import Auctions, Market, Offers, Strategies, Terms, price_auctions, value_offers
+from headrace.types import Float64, Int32, UInt64
 
 _REASONS = {
     **{int(reason): BUDGET for reason in Reason},
@@ -53,26 +58,6 @@ _REASONS = {
     Reason.AUTHORITY: AUTHORITY_UNREACHABLE,
 }
 """No-bid reason for each of the ledger's; a bid above the operator's maximum is a brake, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What one decision is made from; replaced in whole.
-
-    items : rows of the board's promoted items, -1 where nobody knows one.   table : the model's view of them.
-    """
-
-    board: Board
-    model: BidModel
-    people: PersonReader
-    find_item: Callable[[str], int]
-    items: Int32
-    table: Table
-
-    @classmethod
-    def of(cls, board: Board, model: BidModel, people: PersonReader, find_item: Callable[[str], int]) -> View:
-        items = resolve_items(board.promoted_ids, find_item)
-        return cls(board, model, people, find_item, items, lay_out(model.model, items))
 
 
 class BiddingEngine:
@@ -108,6 +93,7 @@ class BiddingEngine:
         self._view = View.of(board, model, people, find_item)
         self.pacer = Pacer(ledger, config, board, model, self._lock)
         self._sandbox = Sandbox(strategies or {}, config, board)
+        self._recorded = model
 
     @property
     def artifact_version(self) -> str:
@@ -163,7 +149,9 @@ class BiddingEngine:
         offers, _, _ = self._predict(view, nobody, span, matches)
         with self._lock:
             rules = self._sandbox.begin(now_ms)
-        draft, auctions = self._price(view, self.pacer.terms, rules, nobody, span, offers)
+        prices = self.pacer.landscape.prices
+        auctions = self._auctions(prices, nobody, [])
+        draft = self._price(prices.market, self.pacer.terms, rules, offers, auctions, nobody.seeds)
         self._observe(view, span, offers, auctions, draft, rules)
         Pacer(self._ledger, self._config, view.board, view.model, threading.Lock()).solve(now_ms)
         warm_kernels()
@@ -226,21 +214,26 @@ class BiddingEngine:
         self.pacer.advance(span.last_ms)
         with self._lock:
             view, terms, rules = self._view, self.pacer.terms, self._sandbox.begin(span.last_ms)
+            prices, model = self.pacer.landscape.prices, self._priced_model()
         if not self._ledger.owned:
             nothing = undecided(view.board, view.model.version, len(requests.request), LEDGER_NOT_OWNER)
             return self._counted(nothing)
         asked, matches = self._match(view.board, requests)
         offers, positions, persons = self._predict(view, requests, span, matches)
-        draft, auctions = self._price(view, terms, rules, requests, span, offers)
+        keys = _keys(view.board, asked, requests, span)
+        auctions = self._auctions(prices, requests, keys)
+        draft = self._price(prices.market, terms, rules, offers, auctions, requests.seeds)
         if any(draft.reasons):
             _explain(draft, span, matches, offers)
         self._close_late(draft, span, requests)
         try:
             self._reserve(view.board, requests, span, offers, draft)
             self._observe(view, span, offers, auctions, draft, rules)
+            self._follow(view, keys, auctions, draft, span)
             self._close_late(draft, span, requests)
             decisions = self._counted(draft.decide(view.board, view.model.version, offers, positions))
-            told = requests, view.board, view.model, terms, asked, matches, offers, positions, auctions, draft
+            self.counts.add_explored(view.board, decisions.lines, draft.given_up)
+            told = requests, view.board, model, terms, asked, matches, offers, positions, auctions, draft
             self._recorder.decided(Decided(*told, persons.subject_keys, persons.sequence))
             return decisions
         except BaseException:
@@ -291,22 +284,26 @@ class BiddingEngine:
         offers = self._predictor.offers(view.model.model, view.table, persons, candidates, requests.time_ms)
         return *offers, persons
 
-    def _price(
-        self, view: View, terms: Terms, rules: Strategies, requests: BidRequests, span: Span, offers: Offers
-    ) -> tuple[Draft, Auctions]:
-        value_cpm = np.empty(len(offers.lines), np.int64)
-        value_offers(terms, offers, value_cpm)
-        shape = len(span.request), self._config.max_tries
-        ranked, bids = np.empty(shape, np.int32), np.empty(shape, np.int64)
-        rows = [view.model.exchanges.get(requests.exchanges[row], 0) for row in span.request]
-        auctions = Auctions(
+    def _auctions(self, prices: Prices, requests: BidRequests, keys: Sequence[Key]) -> Auctions:
+        return Auctions(
             request=requests.request,
             floor_cpm=requests.floor_cpm,
             first_price=requests.first_price[requests.request],
-            market_row=np.array(rows, np.int32),
+            market_row=np.array([prices.row(key) for key in keys], np.int32),
+            paced_cpm=np.empty((len(keys), self._config.max_tries), np.int64),
         )
-        price_auctions(view.model.market, terms, rules, offers, value_cpm, auctions, ranked, bids)
-        return Draft.of(value_cpm, ranked, bids), auctions
+
+    def _price(
+        self, market: Market, terms: Terms, rules: Strategies, offers: Offers, auctions: Auctions, seeds: UInt64
+    ) -> Draft:
+        value_cpm = np.empty(len(offers.lines), np.int64)
+        value_offers(terms, offers, value_cpm)
+        shape = auctions.paced_cpm.shape
+        ranked, bids = np.empty(shape, np.int32), np.empty(shape, np.int64)
+        price_auctions(market, terms, rules, offers, value_cpm, auctions, ranked, bids)
+        share = self._config.explore_share
+        given_up = explore(market, rules, offers.lines, auctions, seeds, share, ranked, bids)
+        return Draft.of(value_cpm, ranked, bids, given_up)
 
     def _close_late(self, draft: Draft, span: Span, requests: BidRequests) -> None:
         """No bid where the deadline has passed; what was reserved there goes back."""
@@ -348,45 +345,43 @@ class BiddingEngine:
             first_price=auctions.first_price,
             winner=np.array(draft.winner, np.int32),
         )
-        first = auctions.first_price.tolist()
         with self._lock:
             if view is self._view:
-                self.pacer.observe(seen, sum(first))
+                self.pacer.observe(seen, int(auctions.first_price.sum()))
                 bids = [row for row, token in enumerate(draft.tokens) if token is not None]
                 if bids:
                     won = seen.winner[bids]
                     tokens = [draft.tokens[row] for row in bids]
                     self.pacer.placed(tokens, offers.lines[won], draft.value_cpm[won], span.last_ms)
-                self.pacer.landscape.placed(draft.tokens, draft.bid_cpm, first, span.last_ms)
                 self._sandbox.end(rules, offers.lines, draft.winner, draft.bid_cpm)
 
+    def _follow(self, view: View, keys: Sequence[Key], auctions: Auctions, draft: Draft, span: Span) -> None:
+        """Remember what was bid, to learn from what becomes of it."""
+        first = auctions.first_price.tolist()
+        placed = {
+            token: Open(keys[row], draft.bid_cpm[row], first[row], row in draft.given_up, span.last_ms)
+            for row, token in enumerate(draft.tokens)
+            if token is not None
+        }
+        with self._lock:
+            if view is self._view:
+                self.pacer.landscape.placed(placed)
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """When a batch's requests are, and whose its impressions are.
+    def _priced_model(self) -> BidModel:
+        """The model with the prices that are in force, for the records."""
+        prices, model = self.pacer.landscape.prices, self._view.model
+        if self._recorded.market is not prices.market or self._recorded.version != model.version:
+            exchanges = {str(path[0]): row for path, row in prices.rows.items() if len(path) == 1}
+            self._recorded = replace(model, market=prices.market, exchanges=exchanges)
+        return self._recorded
 
-    time_ms : of n requests.   request : of i impressions.   last_ms : the latest time; 0 of an empty batch.
-    first_deadline : the earliest.
-    """
 
-    time_ms: list[int]
-    request: list[int]
-    last_ms: int
-    first_deadline: float
-
-    @classmethod
-    def of(cls, requests: BidRequests) -> Span:
-        times = requests.time_ms.tolist()
-        return cls(times, requests.request.tolist(), max(times), min(requests.deadlines.tolist()))
-
-    def by_quarter(self, rows: list[int]) -> list[list[int]]:
-        """Impressions to reserve for in one call: all of them, unless a budget day may end between them."""
-        if min(self.time_ms) // QUARTER_MS == self.last_ms // QUARTER_MS:
-            return [rows]
-        parts: dict[int, list[int]] = {}
-        for row in rows:
-            parts.setdefault(self.time_ms[self.request[row]] // QUARTER_MS, []).append(row)
-        return [parts[quarter] for quarter in sorted(parts)]
+def _keys(board: Board, asked: Asked, requests: BidRequests, span: Span) -> list[Key]:
+    """What win rates are learned by, of each impression; a currency that no campaign has is the empty one."""
+    currencies, exchanges = (*board.currencies, ""), requests.exchanges
+    of_request = [currencies[row] for row in asked.currency_rows.tolist()]
+    columns = zip(span.request, requests.placements, requests.floor_cpm.tolist(), strict=True)
+    return [(exchanges[at], of_request[at], placement, floor_band(floor)) for at, placement, floor in columns]
 
 
 def _explain(draft: Draft, span: Span, matches: Matches, offers: Offers) -> None:

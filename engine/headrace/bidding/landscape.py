@@ -1,69 +1,144 @@
 """What impressions cost lately: the artifact's landscape, moved by the fate of our own bids.
 
-A loss says only that the price was above the bid, and a win at first price only that it was not; such a bid is spread
-over the bins that it leaves open in proportion to what is already there (the self-consistency of Efron, "The two
-sample problem with censored data", 1967, taken one observation at a time).
+A loss says only that the price was above the bid, and a win at first price only that it was not, unless the exchange
+tells the minimum to win; see `headrace.bidding.winrate`. What bids met with waits for the next refresh.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from headrace.kernels.pace import FIRST_OCTAVE, N_VALUE_BINS, STEPS_PER_OCTAVE, value_bin
+from headrace.bidding.exploration import Exploration
+from headrace.bidding.winrate import Key, Prices, Told, WinRates
+from headrace.kernels.pace import FIRST_OCTAVE, N_VALUE_BINS, STEPS_PER_OCTAVE
 from headrace.kernels.price import Market, expected_costs
+from headrace.kernels.winrate import LOSS, PRICE, WIN
 from headrace.types import Float64
 from headrace.v1 import bidder_pb2 as pb
 
 TRUSTED_AUCTIONS = 100.0
 """Weight of the artifact's landscape, in auctions."""
-REMEMBERED_AUCTIONS = 2_000.0
-"""Beyond this weight everything counts half."""
+N_ROWS = 1_024
+"""Rows of the win-rate model: about 20 KB each."""
 SILENCE_MS = 600_000
 """A bid that nobody spoke of for so long is taken as lost; many exchanges send no loss notices."""
 MAX_OPEN = 65_536
+"""Bids that are followed at a time; while so many are open no further ones are, so that wins and silent losses of
+those that are count alike."""
 FORGOTTEN_AT_ONCE = 8_192
 """Silent bids that are taken as lost in one step: bidding waits for it. Twice what a step of the pacer can add."""
-SPREAD_AT_ONCE = 256
-"""Auctions of one bin that are added together; so few that the halving sees them come."""
 
-EDGES_CPM: Float64 = 2.0 ** (FIRST_OCTAVE + np.arange(N_VALUE_BINS + 1) / STEPS_PER_OCTAVE)
+REMEMBERED_LOSSES = 1_000
+"""Losses of an exchange beyond which those told and those inferred count half."""
+MAX_EXCHANGES = 4_096
+"""Exchanges beyond which those of which nothing waits are forgotten."""
+
+VALUES_CPM: Float64 = 2.0 ** (FIRST_OCTAVE + (np.arange(N_VALUE_BINS) + 0.5) / STEPS_PER_OCTAVE)
+"""Middles, by ratio, of the pacer's value bins."""
+
+
+class Open(NamedTuple):
+    """A bid whose fate is not known.
+
+    bid_cpm : CPM micros.   explored : it was drawn, not solved for.
+    """
+
+    key: Key
+    bid_cpm: int
+    first_price: bool
+    explored: bool
+    placed_ms: int
+
+
+class Outcome(NamedTuple):
+    """What a bid met with: PRICE, WIN or LOSS, and the price or the bid, CPM micros."""
+
+    bid: Open
+    kind: int
+    amount: int
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Outcomes of one exchange that are not learned from yet.
+
+    n_told, n_silent : losses that it told of, and that were inferred.
+    """
+
+    outcomes: deque[Outcome] = field(default_factory=deque)
+    n_told: int = 0
+    n_silent: int = 0
+
+    def take(self, before_ms: int) -> list[Outcome]:
+        """What may be learned from now: all where most losses are told, else what was bid before a moment."""
+        if self.n_told + self.n_silent > REMEMBERED_LOSSES:
+            self.n_told, self.n_silent = self.n_told // 2, self.n_silent // 2
+        taken = []
+        while self.outcomes and (self.n_told > self.n_silent or self.outcomes[0].bid.placed_ms <= before_ms):
+            taken.append(self.outcomes.popleft())
+        return taken
 
 
 class Landscape:
-    """Weights of market prices in the pacer's value bins. Not thread-safe: the engine calls it under its lock.
+    """What bids meet with. Not thread-safe but for ``prices``: the engine calls it under its lock, and learns aside.
 
-    costs : (2, 120) float64, expected cost of one bid by the bin of its paced value; see `expected_costs`.
+    market : the artifact's; row 0 is all exchanges together.
+    exchanges : names to its other rows.   auctions : (x,) float64, how many stand behind each.
+
+    Attribute ``exploration`` keeps the account of bids that were drawn at random.
     """
 
-    def __init__(self, market: Market) -> None:
-        rates = np.interp(EDGES_CPM, market.edges_cpm, market.win_rate[0], left=0.0)
-        # prices beyond the last edge of either belong to the last bin
-        rates[0], rates[-1] = 0.0, 1.0
-        self._weights = np.diff(rates) * TRUSTED_AUCTIONS
-        self._open: OrderedDict[str, tuple[int, bool, int]] = OrderedDict()
-        self._changed = True
+    def __init__(
+        self, market: Market, exchanges: Mapping[str, int] | None = None, auctions: Float64 | None = None
+    ) -> None:
+        self._rates = WinRates(N_ROWS)
+        self._rates.begin((), market.edges_cpm, market.win_rate[0], TRUSTED_AUCTIONS)
+        for name, row in (exchanges or {}).items():
+            behind = TRUSTED_AUCTIONS if auctions is None else min(float(auctions[row]), TRUSTED_AUCTIONS)
+            if row and behind > 0.0:
+                self._rates.begin((name,), market.edges_cpm, market.win_rate[row], behind)
+        self._rates.refresh()
+        self._open: OrderedDict[str, Open] = OrderedDict()
+        self._waiting: dict[str, Waiting] = {}
+        self._n_waiting = 0
+        self.exploration = Exploration()
+        self._costs_of: Prices | None = None
         self._costs = np.zeros((2, N_VALUE_BINS))
 
     @property
+    def prices(self) -> Prices:
+        """Win rates to price with; replaced in whole by `learn`."""
+        return self._rates.prices
+
+    @property
+    def n_alarms(self) -> int:
+        """How often prices of a row had moved."""
+        return self._rates.n_alarms
+
+    @property
     def costs(self) -> Float64:
-        """Replaced in whole when it changes, never written to."""
-        if self._changed:
-            rates = np.concatenate([np.zeros(1), np.cumsum(self._weights) / self._weights.sum()])
+        """Expected cost of one bid by the bin of its paced value, (2, 120) float64; never written to.
+
+        Over all exchanges; see `expected_costs`.
+        """
+        prices = self._rates.prices
+        if prices is not self._costs_of:
             self._costs = np.empty((2, N_VALUE_BINS))
-            expected_costs(EDGES_CPM, rates, self._costs)
-            self._changed = False
+            expected_costs(prices.market.edges_cpm, prices.market.win_rate[0], VALUES_CPM, self._costs)
+            self._costs_of = prices
         return self._costs
 
-    def placed(self, tokens: Sequence[str | None], bids_cpm: Sequence[int], first: Sequence[bool], now_ms: int) -> None:
-        """Remember bids until their fate is known."""
-        for token, bid_cpm, first_price in zip(tokens, bids_cpm, first, strict=True):
-            if token is not None:
-                self._open[token] = (bid_cpm, first_price, now_ms)
-        while len(self._open) > MAX_OPEN:
-            self._open.popitem(last=False)
+    def placed(self, bids: Mapping[str, Open]) -> None:
+        """Remember bids by their tokens until their fate is known."""
+        for token, bid in bids.items():
+            if len(self._open) + self._n_waiting >= MAX_OPEN:
+                return
+            self._open[token] = bid
 
     @property
     def n_open(self) -> int:
@@ -82,50 +157,59 @@ class Landscape:
         prices_cpm: Sequence[int | None],
         minimums_cpm: Sequence[int | None],
     ) -> None:
-        """Learn from accepted notices; each bid teaches once. What would have won is the price itself."""
+        """Learn from accepted notices; each bid teaches once.
+
+        A minimum to win above a bid that won, or not above one that lost, contradicts the notice and is passed over, as
+        is a price of zero or above the bid.
+        """
         for kind, token, price_cpm, minimum_cpm in zip(types, tokens, prices_cpm, minimums_cpm, strict=True):
             bid = self._open.pop(token, None)
             if bid is None:
                 continue
-            bid_cpm, first_price, _ = bid
-            if minimum_cpm is not None:
-                self._spread(value_bin(float(minimum_cpm)), value_bin(float(minimum_cpm)) + 1)
-            elif kind == pb.NOTICE_TYPE_LOSS:
-                self._lost(bid_cpm)
-            elif first_price:
-                self._spread(0, value_bin(float(bid_cpm)) + 1)
-            elif price_cpm is not None:
-                self._spread(value_bin(float(price_cpm)), value_bin(float(price_cpm)) + 1)
+            lost = kind == pb.NOTICE_TYPE_LOSS
+            known = minimum_cpm if minimum_cpm is not None or bid.first_price or lost else price_cpm
+            if known is None or known <= 0 or lost != (known > bid.bid_cpm):
+                outcome = Outcome(bid, LOSS if lost else WIN, bid.bid_cpm)
+            else:
+                outcome = Outcome(bid, PRICE, known)
+            waiting = self._waiting.setdefault(bid.key[0], Waiting())
+            waiting.n_told += lost
+            waiting.outcomes.append(outcome)
+            self._n_waiting += 1
 
-    def forget_before(self, now_ms: int) -> None:
-        """Take bids as lost of which nobody spoke in time, the oldest first, at most `FORGOTTEN_AT_ONCE` of them."""
-        lost = [0] * N_VALUE_BINS
+    def gather(self, now_ms: int) -> list[Outcome]:
+        """What may be learned from now, in the order of the bids; under the engine's lock.
+
+        Bids of which nobody spoke in time are taken as lost, the oldest first, at most `FORGOTTEN_AT_ONCE` of them.
+        Where losses are silent, wins wait as long as losses do: learned ahead of them, they would make winning look
+        easy.
+        """
+        known = self._fall_silent(now_ms - SILENCE_MS)
+        for waiting in self._waiting.values():
+            known += waiting.take(now_ms - SILENCE_MS)
+        self._n_waiting = sum(len(waiting.outcomes) for waiting in self._waiting.values())
+        if len(self._waiting) > MAX_EXCHANGES:
+            self._waiting = {name: waiting for name, waiting in self._waiting.items() if waiting.outcomes}
+        known.sort(key=lambda outcome: outcome.bid.placed_ms)
+        return known
+
+    def learn(self, known: Sequence[Outcome]) -> None:
+        """Learn from what was gathered and replace the prices; not under the lock, by one thread at a time."""
+        if known:
+            bids, kinds, amounts = zip(*known, strict=True)
+            told = Told([bid.key for bid in bids], kinds, amounts, [bid.bid_cpm for bid in bids])
+            predicted, won = self._rates.learn(told)
+            explored = np.array([bid.explored for bid in bids], np.bool_)
+            self.exploration.judge(explored, np.array(told.bids, np.float64), predicted, won)
+        self._rates.refresh()
+
+    def _fall_silent(self, before_ms: int) -> list[Outcome]:
+        lost = []
         for _ in range(min(FORGOTTEN_AT_ONCE, len(self._open))):
-            token, (bid_cpm, _, placed_ms) = next(iter(self._open.items()))
-            if placed_ms > now_ms - SILENCE_MS:
+            token, bid = next(iter(self._open.items()))
+            if bid.placed_ms > before_ms:
                 break
             del self._open[token]
-            lost[_first_above(bid_cpm)] += 1
-        for start, n in enumerate(lost):
-            for done in range(0, n, SPREAD_AT_ONCE):
-                self._spread(start, N_VALUE_BINS, min(n - done, SPREAD_AT_ONCE))
-
-    def _lost(self, bid_cpm: int) -> None:
-        self._spread(_first_above(bid_cpm), N_VALUE_BINS)
-
-    def _spread(self, start: int, end: int, n: int = 1) -> None:
-        """Add n auctions to the bins from start to end, in proportion to their weights."""
-        part = self._weights[start:end]
-        total = float(part.sum())
-        if total > 0.0:
-            part *= 1.0 + n / total
-        else:
-            part += n / len(part)
-        if self._weights.sum() > REMEMBERED_AUCTIONS:
-            self._weights *= 0.5
-        self._changed = True
-
-
-def _first_above(bid_cpm: int) -> int:
-    """The lowest bin that a price above the bid may lie in."""
-    return min(int(value_bin(float(bid_cpm))) + 1, N_VALUE_BINS - 1)
+            self._waiting.setdefault(bid.key[0], Waiting()).n_silent += 1
+            lost.append(Outcome(bid, LOSS, bid.bid_cpm))
+        return lost

@@ -77,7 +77,7 @@ class Pacer:
         self._dirty = True
         self._wake: threading.Event | None = None
         self._wake_ms = 0
-        self.landscape = Landscape(model.market)
+        self.landscape = _landscape_of(model)
         self._curves = curves_of(self.landscape.costs)
         self._course = Course(board, config)
 
@@ -97,7 +97,7 @@ class Pacer:
         install : called under the lock at the moment from which ``terms`` are of the new board.
         """
         with self._solving:
-            landscape = self.landscape if model is self._model else Landscape(model.market)
+            landscape = self.landscape if model is self._model else _landscape_of(model)
             if model is not self._model:
                 self._forecast.adopt(model.profile)
                 self._model = model
@@ -205,6 +205,9 @@ class Pacer:
         course = self._course
         then_ms = min(course.now_ms or now_ms, now_ms)
         with self._lock:
+            met = self.landscape.gather(now_ms)
+        self.landscape.learn(met)
+        with self._lock:
             n_seen, self._n_seen, self._dirty = self._n_seen, 0, False
             seen = self._take(course, now_ms, n_seen)
         gone = self._forecast.gone(then_ms, now_ms, n_seen)
@@ -227,7 +230,6 @@ class Pacer:
             course.report_actions(campaign_id, line_item_id, n)
         self._actions = []
         won, delays = self._wins.take(course.line_of, course.win_share())
-        self.landscape.forget_before(now_ms)
         self._curves = curves_of(self.landscape.costs)
         return Since(counts, won, delays, n_seen, False, *self._met())
 
@@ -258,6 +260,10 @@ def warm_kernels() -> None:
     solve_steps(spend, Needs(each, each, one, indptr, each), steps, np.empty(1))
     earning_steps(Earnings(spend, worth, one, one, one), indptr, one, one, steps)
     promise_premiums(Wishes(values, one, one, one, one), curve, steps)
+
+
+def _landscape_of(model: BidModel) -> Landscape:
+    return Landscape(model.market, model.exchanges, model.auctions)
 
 
 def curves_of(costs: Float64) -> Curves:

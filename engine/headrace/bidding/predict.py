@@ -31,7 +31,7 @@ class PersonReader(Protocol):
 class BidModel:
     """The part of an artifact that bidding reads.
 
-    exchanges : name to its row of the market.
+    exchanges : name to its row of the market.   auctions : (x,) float64, how many stand behind each row.
     profile : (168,) float64.
     """
 
@@ -39,6 +39,7 @@ class BidModel:
     model: Model
     market: Market
     exchanges: dict[str, int]
+    auctions: Float64
     profile: Float64
 
     @classmethod
@@ -64,6 +65,7 @@ class BidModel:
             model=model,
             market=market,
             exchanges=exchanges,
+            auctions=np.asarray(artifact.landscape_counts).sum(axis=1),
             profile=np.array(artifact.traffic_profile, np.float64),
         )
 

@@ -103,6 +103,7 @@ class Decisions:
     lines : (i,) int32 rows of ``board``, -1 for none; ``board.names[line]`` has campaign, line item and advertiser.
     positions : (i,) int32 place of the item in its line item; ``board.item_id(line, position)``.
     value_cpm : (i,) int64, CPM micros before pacing.   probability : (i,) float64.
+    explored : (i,) bool, the bid was drawn at random, see `bidding.explore_share`.
     """
 
     board: Board
@@ -114,3 +115,4 @@ class Decisions:
     positions: Int32
     value_cpm: Int64
     probability: Float64
+    explored: Bool

@@ -31,6 +31,8 @@ class BiddingConfig:
     half_life_ms: Annotated[int, Meta(ge=60_000, le=604_800_000)] = 3_600_000
     # A line item or campaign that fell behind spends at most so many times its plan's pace to catch up.
     max_catch_up: Annotated[float, Meta(ge=1, le=100)] = 4.0
+    # Share of first-price bids that are drawn at random between floor and paced value, to learn and judge win rates.
+    explore_share: Annotated[float, Meta(ge=0, le=0.1)] = 0.005
     # User-written strategies that line items may name, as PATH.py:FUNCTION; the function's name is the strategy's.
     strategies: tuple[str, ...] = ()
     # Highest bid of any strategy, micros per thousand impressions (CPM); 0: max_bid_cpm_micros.

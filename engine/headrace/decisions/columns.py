@@ -88,6 +88,8 @@ def block_of(
     auctions["win_rate"] = np.where(auctions["bid_cpm"] > 0, rates, 0.0)
     auctions["floor_cpm"] = _joined([each.auctions.floor_cpm for each in group])[kept]
     auctions["first_price"] = _joined([each.auctions.first_price for each in group])[kept]
+    explored = [[row in each.draft.given_up for row in range(len(each.draft.reasons))] for each in group]
+    auctions["explored"] = _flat(explored)[kept]
     tokens = list(chain.from_iterable(each.draft.tokens for each in group))
     known = b"".join(_NOBODY if tokens[row] is None else digest(tokens[row] or "") for row in kept.tolist())
     auctions["token"] = np.frombuffer(known, "V16")

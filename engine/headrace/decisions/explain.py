@@ -81,7 +81,8 @@ def candidates_of(decision: Decision) -> list[Candidate]:
 def recomputes(decision: Decision, candidates: Sequence[Candidate]) -> bool:
     """Whether what is recorded leads to the same bid, or to none, again.
 
-    candidates : of `candidates_of`. A user-written strategy is not called again: its bid is taken as recorded.
+    candidates : of `candidates_of`. A user-written strategy is not called again: its bid is taken as recorded,
+        as is one that was drawn at random.
     """
     auction, board = decision.auction[0], decision.board
     for row in decision.candidates:
@@ -92,7 +93,7 @@ def recomputes(decision: Decision, candidates: Sequence[Candidate]) -> bool:
         return all(each.reason != pb.CANDIDATE_REASON_OUTRANKED for each in candidates)
     priced = (pb.CANDIDATE_REASON_BID, pb.CANDIDATE_REASON_OUTRANKED)
     best, chosen = max(each.paced_cpm for each in candidates if each.reason in priced), candidates[0]
-    if board.lines[chosen.line][1].strategy:
+    if board.lines[chosen.line][1].strategy or auction["explored"]:
         return bool(chosen.bid_cpm == auction["bid_cpm"])
     bid = chosen.paced_cpm
     if auction["first_price"]:

@@ -75,6 +75,7 @@ AUCTION = np.dtype(
         ("win_rate", "<f4"),  # as the market had it at the bid, 0 without one
         ("impression", "<u2"),  # place within the request
         ("first_price", "u1"),
+        ("explored", "u1"),  # the bid was drawn at random
         ("reason", "u1"),  # NoBidReason, 0 for a bid
     ]
 )

@@ -27,11 +27,15 @@ micros but the multiplier; 1.0 in a first-price auction; the shares of budget an
 N_PARAMETERS = 8
 
 
+RUN = 16
+"""Bins that shading passes over at once."""
+
+
 class Market(NamedTuple):
     """What impressions cost.
 
     edges_cpm : (b + 1,) float64, ascending prices, micros per thousand impressions (CPM).
-    win_rate : (x, b + 1) float64. Share of auctions of an exchange whose price lies below the edge; straight between.
+    win_rate : (x, b + 1) float64. Share of a row's auctions whose price does not pass the edge; straight between.
     """
 
     edges_cpm: Float64
@@ -94,13 +98,15 @@ class Offers(NamedTuple):
 class Auctions(NamedTuple):
     """The i impressions asked for.
 
-    request : (i,) int32.   floor_cpm : (i,) int64.   first_price : (i,) bool.   market_row : (i,) int32.
+    request : (i,) int32, ascending.   floor_cpm : (i,) int64.   first_price : (i,) bool.   market_row : (i,) int32.
+    paced_cpm : (i, t) int64, overwritten by `price_auctions`: paced values of the candidates that it ranks.
     """
 
     request: Int32
     floor_cpm: Int64
     first_price: Bool
     market_row: Int32
+    paced_cpm: Int64
 
 
 @intrinsic
@@ -168,46 +174,68 @@ def shade(value: float, floor: float, edges: Float64, win_rate: Float64) -> floa
 
     value, floor : CPM micros, 0 <= floor <= value.
     edges, win_rate : (b + 1,) float64. P(win) is 0 below the first edge, straight between edges, constant above.
+
+    Exact: a run of bins is passed over only where the value less its lowest bid, times its highest win rate, is no more
+    than what a bid at the start of some run is sure to gain. Ties go to the lowest bid.
     """
-    best = value
-    best_surplus = 0.0
     last = edges.shape[0] - 1
-    for left in range(last):
-        low = max(edges[left], floor)
-        high = min(edges[left + 1], value)
-        if low > high:
+    first = max(int(np.searchsorted(edges, floor, side="right")) - 1, 0)
+    end = min(int(np.searchsorted(edges, value, side="left")), last)
+    enough = 0.0
+    for left in range(first + 1, end, RUN):
+        enough = max(enough, (value - edges[left]) * win_rate[left])
+    enough *= 1.0 - 1e-9  # whoever gains it must not be passed over for a rounding
+    best, best_surplus = value, 0.0
+    for start in range(first, end, RUN):
+        stop = min(start + RUN, end)
+        if (value - max(edges[start], floor)) * win_rate[stop] <= max(enough, best_surplus):
             continue
-        width = edges[left + 1] - edges[left]
-        slope = (win_rate[left + 1] - win_rate[left]) / width
-        rate = win_rate[left] + slope * (low - edges[left])
-        bid = _best_in_bin(value, low, high, rate, slope)
-        surplus = (value - bid) * (rate + slope * (bid - low))
-        if surplus > best_surplus:
-            best, best_surplus = bid, surplus
-    if edges[last] < floor and (value - floor) * win_rate[last] > best_surplus:
-        best = floor
+        for left in range(start, stop):
+            low = max(edges[left], floor)
+            if (value - low) * win_rate[left + 1] <= max(enough, best_surplus):
+                continue
+            high = min(edges[left + 1], value)
+            slope = (win_rate[left + 1] - win_rate[left]) / (edges[left + 1] - edges[left])
+            rate = win_rate[left] + slope * (low - edges[left])
+            bid = _best_in_bin(value, low, high, rate, slope)
+            surplus = (value - bid) * (rate + slope * (bid - low))
+            if surplus > best_surplus:
+                best, best_surplus = bid, surplus
+    if edges[last] <= value:
+        low = max(edges[last], floor)
+        if (value - low) * win_rate[last] > best_surplus:
+            best = low
     return best
 
 
 @njit(nogil=True, cache=True)
-def expected_costs(edges: Float64, win_rate: Float64, out: Float64) -> None:
-    """Expected cost of one bid whose paced value is the middle (by ratio) of each bin of a landscape, CPM micros.
+def expected_costs(edges: Float64, win_rate: Float64, values: Float64, out: Float64) -> None:
+    """Expected cost of one bid with each of n paced values, CPM micros.
 
-    edges : (b + 1,) float64, ascending, > 0.   win_rate : (b + 1,) float64, as of `Market`.
-    out : (2, b) float64, written, ascending along a row. Row 0, second price: the integral of price up to the value.
+    edges, win_rate : (b + 1,) float64, as of `Market`.   values : (n,) float64, ascending.
+    out : (2, n) float64, written, ascending along a row. Row 0, second price: the integral of price up to the value.
         Row 1, first price: the shaded bid times its win rate.
     """
-    paid = 0.0
-    for place in range(edges.shape[0] - 1):
-        low, high = edges[place], edges[place + 1]
-        value = math.sqrt(low * high)
-        mass = win_rate[place + 1] - win_rate[place]
-        share = (value - low) / (high - low)
-        out[0, place] = paid + mass * share * (low + value) / 2.0
-        paid += mass * (low + high) / 2.0
+    paid, place = 0.0, 0
+    for at in range(values.shape[0]):
+        value = values[at]
+        while place < edges.shape[0] - 1 and edges[place + 1] <= value:
+            paid += (win_rate[place + 1] - win_rate[place]) * (edges[place] + edges[place + 1]) / 2.0
+            place += 1
+        out[0, at] = paid
+        if place < edges.shape[0] - 1 and edges[place] < value:
+            mass = win_rate_at(value, edges, win_rate) - win_rate[place]
+            out[0, at] += mass * (edges[place] + value) / 2.0
         bid = shade(value, 0.0, edges, win_rate)
         cost = bid * win_rate_at(bid, edges, win_rate)
-        out[1, place] = max(cost, out[1, place - 1] if place > 0 else 0.0)
+        out[1, at] = max(cost, out[1, at - 1] if at > 0 else 0.0)
+
+
+@njit(nogil=True, cache=True)
+def win_rates_at(market: Market, rows: Int32, bids: Float64, out: Float64) -> None:
+    """P(win) at n bids, each of a row of the market; out : (n,) float64, written."""
+    for at in range(bids.shape[0]):
+        out[at] = win_rate_at(bids[at], market.edges_cpm, market.win_rate[rows[at]])
 
 
 @njit(nogil=True, cache=True)
@@ -248,12 +276,11 @@ def price_auctions(
     requests, floor_cpm, first_price = auctions.request, auctions.floor_cpm, auctions.first_price
     strategy_of, asked = strategies.row, np.empty(lines.shape[0] if strategies.row.shape[0] > 0 else 0, np.int64)
     any_strategy = asked.shape[0] > 0
-    paced_cpm = np.empty(ranked.shape[1], np.int64)
     for auction in range(requests.shape[0]):
         request = requests[auction]
         lowest = max(floor_cpm[auction], 1)
         reason = BUDGET
-        best, bids = ranked[auction], out[auction]
+        best, bids, paced_cpm = ranked[auction], out[auction], auctions.paced_cpm[auction]
         best[:] = -1
         bids[:] = 0
         if any_strategy:

@@ -58,10 +58,10 @@ def rank(terms: Any, offers: Any, value_cpm: Int64, request: int, floor_cpm: int
     return [(-1, -3 if low.any() else -2)]
 
 
-def expected_costs(edges: Float64, win_rate: Float64, n_grid: int = 4_001) -> Float64:
-    """(2, b) expected cost of a bid by the middle of each value bin: second price by integration, first by grid."""
-    costs = np.zeros((2, len(edges) - 1))
-    for place, value in enumerate(np.sqrt(edges[:-1] * edges[1:])):
+def expected_costs(edges: Float64, win_rate: Float64, values: Float64, n_grid: int = 4_001) -> Float64:
+    """(2, n) expected cost of a bid by paced value: second price by integration, first by grid."""
+    costs = np.zeros((2, len(values)))
+    for place, value in enumerate(values):
         tops = np.clip(value, edges[:-1], edges[1:])
         shares = np.diff(win_rate) * (tops - edges[:-1]) / np.diff(edges)
         costs[0, place] = float(np.sum(shares * (edges[:-1] + tops) / 2.0))

@@ -58,6 +58,7 @@ def bid_model(plan: Plan, traffic: Float64) -> BidModel:
         model=model,
         market=_market(plan),
         exchanges={exchange.name: row + 1 for row, exchange in enumerate(plan.scenario.exchanges)},
+        auctions=np.full(1 + len(plan.scenario.exchanges), HISTORY_AUCTIONS * (known.prices == "right"), np.float64),
         profile=traffic if known.traffic == "right" else np.full(HOURS_PER_WEEK, 1.0 / HOURS_PER_WEEK),
     )
 

@@ -33,6 +33,25 @@ UNRECORDED = Family(
 )
 UNWRITTEN = Family("headrace_decisions_waiting", "gauge", "Impressions whose record is not written yet.", _T)
 
+EXPLORED = Family(
+    "headrace_explored_bids", "counter", "Bids that were drawn at random to learn and judge win rates.", _MONEY
+)
+GIVEN_UP = Family(
+    "headrace_explored_given_up_micros", "counter", "Surplus expected that drawn bids gave up, micros.", _MONEY
+)
+_BAND = ("tenant", "from_cpm_micros")
+JUDGED = Family(
+    "headrace_explored_outcomes", "counter", "Drawn bids whose outcome is known, by octave of the bid.", _BAND
+)
+WINS = Family("headrace_explored_wins", "counter", "Drawn bids that won, by octave of the bid.", _BAND)
+FORETOLD = Family(
+    "headrace_explored_expected_wins", "counter", "Wins that were predicted for them, by octave of the bid.", _BAND
+)
+SHIFTS = Family(
+    "headrace_price_shifts", "counter", "Rows of the win-rate model whose prices were found to have moved.", _T
+)
+PRICE_ROWS = Family("headrace_price_rows", "gauge", "Rows of the win-rate model: exchanges, placements, floors.", _T)
+
 _STRATEGY = ("tenant", "strategy")
 STRATEGY = Family(
     "headrace_strategy_info",
@@ -120,6 +139,7 @@ SWAPS = Family("headrace_artifact_swaps", "counter", "Artifacts swapped in since
 FAMILIES = (
     *(RECOMMENDATIONS, SLATES_DROPPED, BIDS, NO_BIDS, BID_MICROS, NOTICES, OWNED, FENCED, BUDGET, OVERSPENT),
     *(RECORDED, UNRECORDED, UNWRITTEN),
+    *(EXPLORED, GIVEN_UP, JUDGED, WINS, FORETOLD, SHIFTS, PRICE_ROWS),
     *(STRATEGY, STRATEGY_ANSWERS, STRATEGY_MICROS, STRATEGY_STOPPED),
     *LEDGER.values(),
     *AUTHORITY,
@@ -154,6 +174,7 @@ class Parts:
 def write_parts(page: Page, tenant: str, parts: Parts, max_campaigns: int) -> None:
     """Add one tenant's numbers to a page; at most so many campaigns by name."""
     _write_decisions(page, tenant, parts)
+    _write_prices(page, tenant, parts.bidding)
     _write_strategies(page, tenant, parts.bidding)
     page.add(OWNED, (tenant,), parts.ledger.owned)
     page.add(FENCED, (tenant,), parts.ledger.fenced)
@@ -184,6 +205,20 @@ def _write_decisions(page: Page, tenant: str, parts: Parts) -> None:
     outcomes = parts.ledger.outcomes.totals()
     for outcome in NoticeOutcome:
         page.add(NOTICES, (tenant, outcome.name.lower()), int(outcomes[outcome]))
+
+
+def _write_prices(page: Page, tenant: str, bidding: BiddingEngine) -> None:
+    landscape = bidding.pacer.landscape
+    for currency, (n, micros) in bidding.counts.explored().items():
+        page.add(EXPLORED, (tenant, currency), n)
+        page.add(GIVEN_UP, (tenant, currency), micros)
+    for band in landscape.exploration.bands():
+        of = tenant, str(band.low_cpm)
+        page.add(JUDGED, of, band.n)
+        page.add(WINS, of, band.wins)
+        page.add(FORETOLD, of, band.expected)
+    page.add(SHIFTS, (tenant,), landscape.n_alarms)
+    page.add(PRICE_ROWS, (tenant,), len(landscape.prices.rows))
 
 
 def _write_strategies(page: Page, tenant: str, bidding: BiddingEngine) -> None:

@@ -203,7 +203,7 @@ class Path:
     def __init__(self, folder, artifact, ledger, config=None, people=None, strategies=None):
         self.now_ms = NOON_MS
         self.monotonic_s = 0.0
-        self.config = config or BiddingConfig()
+        self.config = config or BiddingConfig(explore_share=0.0)
         self.ledger = ledger
         # as in a server: one store for both
         self.store = ledger._store = ledger._store or Store(folder / "headrace.db")

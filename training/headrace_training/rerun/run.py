@@ -236,7 +236,8 @@ class Rerun:
 
 
 def _bid_model(recorded: RecordedModel) -> BidModel:
-    return BidModel(recorded.version, _NOTHING, recorded.market, recorded.exchanges, recorded.profile)
+    auctions = np.full(len(recorded.market.win_rate), np.inf)
+    return BidModel(recorded.version, _NOTHING, recorded.market, recorded.exchanges, auctions, recorded.profile)
 
 
 def _no_item(_item_id: str) -> int:
