@@ -248,7 +248,7 @@ def test_a_report_says_one_line_and_draws_a_plot(
     value, price = day
     recording = recorded(value, price, np.rint(0.6 * value), told=False)
     recording.auctions["time_ms"][1_500:] += 86_400_000
-    monkeypatch.setattr("headrace_training.regret.report.read_recording", lambda folder: recording)
+    monkeypatch.setattr("headrace_training.regret.report.read_recording", lambda folder, since_ms: recording)
     options = ["regret", "--records", str(tmp_path), "--out", str(tmp_path / "regret.html"), "--draws", "3"]
     found = json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)
     assert [each["day"] for each in found["days"]] == ["2023-11-14", "2023-11-15"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from headrace.decisions.catalog import RecordedBoard, RecordedModel
 from headrace.decisions.columns import Block, digest
-from headrace.decisions.layout import OUTCOME, Kind, Rows, frames
-from headrace.decisions.reading import Outcomes, Shelf, join
+from headrace.decisions.layout import OUTCOME, Kind, Rows
+from headrace.decisions.reading import Outcomes, Shelf, join, live_frames
 from headrace.decisions.segments import segment_paths
 from headrace.types import Int32
 
@@ -58,7 +57,7 @@ def find_decision(folder: Path, token: str = "", seed: int = 0, impression: int 
 def _find_in(path: Path, token: str, seed: int, impression: int) -> tuple[Rows, Rows, Int32, Shelf] | None:
     needle = digest(token) if token else seed.to_bytes(8, "little")
     shelf, found = Shelf(), None
-    for kind, payload in _frames(path):
+    for kind, payload in live_frames(path):
         if kind != Kind.AUCTIONS:
             shelf.put(kind, payload)
         elif needle in payload:
@@ -92,16 +91,7 @@ def _told(paths: list[Path], token: bytes) -> Rows:
     told = [
         np.frombuffer(payload, OUTCOME)
         for path in paths
-        for kind, payload in _frames(path)
+        for kind, payload in live_frames(path)
         if kind == Kind.OUTCOMES and token in payload
     ]
     return np.concatenate(told) if told else np.zeros(0, OUTCOME)
-
-
-def _frames(path: Path) -> Any:
-    """The frames of a segment; none where it is retired meanwhile, and those of its new name where it was renamed."""
-    try:
-        yield from frames(path)
-    except FileNotFoundError:
-        for renamed in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*{path.suffix}"):
-            yield from frames(renamed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -95,24 +95,36 @@ def find_segments(folder: Path) -> list[Path]:
     return found
 
 
-def read_recording(folder: Path) -> Recording:
-    """Everything in a folder of segments. Raises DataError for another version, for no segments and no auctions."""
+def live_frames(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The frames of a segment; those of its new name where a server has renamed it, and none where it is retired."""
+    try:
+        yield from frames(path)
+    except FileNotFoundError:
+        for renamed in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*{SUFFIX}"):
+            yield from frames(renamed)
+
+
+def read_recording(folder: Path, since_ms: int = 0) -> Recording:
+    """What was decided from a time on, ms since 1970 UTC, by the requests' time; all that is kept by default.
+
+    Raises DataError for another version, for no segments and no auctions.
+    """
     whole = Shelf()
     blocks: list[Block] = []
     outcomes: list[Rows] = []
     n_torn = 0
     for path in find_segments(folder):
-        blocks_before, outcome_rows = _read_segment(path, whole)
-        blocks += blocks_before
-        outcomes += outcome_rows
-        n_torn += torn_bytes(path) > 0
+        found, told = _read_segment(path, whole, since_ms)
+        blocks += found
+        outcomes += told
+        n_torn += path.exists() and torn_bytes(path) > 0
     if not blocks:
-        raise DataError(f"{folder} holds no auction")
+        raise DataError(f"{folder} holds no auction" + (" since then" if since_ms else ""))
     auctions, candidates, terms = _joined(blocks)
     order = np.argsort(auctions["time_ms"], kind="stable")
     auctions = auctions[order]
-    told = np.concatenate(outcomes) if outcomes else np.zeros(0, OUTCOME)
-    return Recording(auctions, candidates, terms, join(auctions, told), whole.boards, whole.models, whole.words, n_torn)
+    joined = join(auctions, np.concatenate([np.zeros(0, OUTCOME), *outcomes]))
+    return Recording(auctions, candidates, terms, joined, whole.boards, whole.models, whole.words, n_torn)
 
 
 def join(auctions: Rows, told: Rows) -> Outcomes:
@@ -142,15 +154,17 @@ def _halves(tokens: Rows) -> Int64:
     return np.ascontiguousarray(tokens).view("<i8").reshape(-1, 2)
 
 
-def _read_segment(path: Path, whole: Shelf) -> tuple[list[Block], list[Rows]]:
+def _read_segment(path: Path, whole: Shelf, since_ms: int) -> tuple[list[Block], list[Rows]]:
     """Blocks and outcomes of one segment; what they refer to is added to the whole and numbered as there."""
     base = len(whole.boards)
     blocks: list[Block] = []
     outcomes: list[Rows] = []
     words, models = [0], _Models(whole)
-    for kind, payload in frames(path):
+    for kind, payload in live_frames(path):
         if kind == Kind.AUCTIONS:
-            block = Block.of_bytes(payload)
+            block = _since(Block.of_bytes(payload), since_ms)
+            if not len(block.auctions):
+                continue
             auctions = block.auctions.copy()
             auctions["board"] += base
             auctions["model"] = models.number
@@ -166,6 +180,18 @@ def _read_segment(path: Path, whole: Shelf) -> tuple[list[Block], list[Rows]]:
         else:
             whole.put(kind, payload)
     return blocks, outcomes
+
+
+def _since(block: Block, since_ms: int) -> Block:
+    """The auctions of a block from a time on, and what they point to."""
+    late = block.auctions["time_ms"] >= since_ms
+    if late.all():
+        return block
+    auctions = block.auctions[late].copy()
+    _, at = each_candidate(auctions)
+    counts = auctions["n_candidates"].astype(np.int64)
+    auctions["candidate_start"] = np.cumsum(counts) - counts
+    return Block(auctions, block.candidates[at], block.terms)
 
 
 class _Models:

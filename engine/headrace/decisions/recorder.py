@@ -25,7 +25,8 @@ TIDY_S = 1.0
 """Seconds between two looks at what must be forgotten, or is too old."""
 MAX_OUTCOMES = 1 << 20
 """Outcomes that wait, at most."""
-FRAME_IMPRESSIONS = 8192
+FRAME_CANDIDATES = 1 << 18
+"""Candidates of all impressions of a frame, about."""
 _MIB = 1 << 20
 
 _log = logging.getLogger("headrace.decisions")
@@ -217,14 +218,14 @@ class DecisionRecorder:
 
 
 def _groups(batches: Sequence[Decided]) -> Iterator[list[Decided]]:
-    """Batches that lie together and share board, model and terms, not too many impressions at once."""
+    """Batches that lie together and share board, model and terms, not too much at once."""
     for _, same in groupby(batches, key=lambda batch: (id(batch.board), id(batch.model), id(batch.terms))):
         group: list[Decided] = []
         n = 0
         for batch in same:
             group.append(batch)
-            n += len(batch.draft.reasons)
-            if n >= FRAME_IMPRESSIONS:
+            n += len(batch.draft.reasons) * (1 + len(batch.offers.lines) // len(batch.asked.time_ms))
+            if n >= FRAME_CANDIDATES:
                 yield group
                 group, n = [], 0
         if group:

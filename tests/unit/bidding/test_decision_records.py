@@ -13,7 +13,7 @@ from headrace._native import hash_texts
 from headrace.decisions.columns import digest
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.layout import FORMAT_VERSION, MAGIC, frames, torn_bytes
-from headrace.decisions.reading import each_candidate, read_recording
+from headrace.decisions.reading import each_candidate, live_frames, read_recording
 from headrace.decisions.recorder import DecisionRecorder
 from headrace.decisions.segments import clean_until, segment_paths
 from headrace.decisions.settings import DecisionsConfig
@@ -127,6 +127,21 @@ def test_candidates_are_those_that_were_priced(path, make, record, tmp_path):
     best = first[first["rank"] == 0][0]
     assert (best["line"], best["bid_cpm"]) == (recording.auctions["line"][0], recording.auctions["bid_cpm"][0])
     assert best["value_cpm"] == int(best["probability"] * lines[best["line"]].action_worth_micros * 1000)
+
+
+def test_a_recording_may_begin_at_a_time(path, make, record, tmp_path):
+    path.create(lines=[make.line_item("a"), make.line_item("de", targeting={"countries": ["DE"]})])
+    recorder = record()
+    offers = [path.bid_one(country=("FR", "DE")[hour % 2], time_ms=path.now_ms + hour) for hour in range(6)]
+    path.notify(pb.Notice(type=pb.NOTICE_TYPE_WIN, token=offers[4].token, price_cpm_micros=5))
+    recorder.flush()
+    whole, late = read_recording(tmp_path), read_recording(tmp_path, path.now_ms + 3)
+    assert late.auctions["bid_cpm"].tolist() == whole.auctions["bid_cpm"][3:].tolist()
+    of_whole, of_late = (each.candidates[each_candidate(each.auctions)[1]] for each in (whole, late))
+    assert of_late.tolist() == of_whole[4:].tolist()
+    assert late.outcomes.won.tolist() == [False, True, False]
+    with pytest.raises(DataError, match="no auction since then"):
+        read_recording(tmp_path, path.now_ms + 6)
 
 
 def test_what_became_of_bids_is_joined(path, make, record, tmp_path):
@@ -294,6 +309,14 @@ def test_a_disk_that_fails_drops_and_counts_and_works_again(path, make, record, 
     path.bid(*requests(make))
     recorder.flush()
     assert (recorder.n_dropped, recorder.n_recorded) == (12, 12)
+
+
+def test_a_file_that_is_renamed_while_it_is_read_is_found_again(written, tmp_path):
+    renamed = written.with_name(written.name.replace("-100.", "-200."))
+    written.rename(renamed)
+    assert len(list(live_frames(written))) == len(list(frames(renamed))) == 5
+    renamed.unlink()
+    assert list(live_frames(written)) == []
 
 
 def test_who_is_erased_leaves_every_file(path, make, record, tmp_path, log, wall, monkeypatch):

@@ -9,18 +9,20 @@ import typer
 
 from headrace_training.commands.output import put
 from headrace_training.regret.report import line, measure, write_report
+from headrace_training.rerun.traffic import moment
 
 
 def regret(
     records: Annotated[Path, typer.Option(metavar="DIR", help="Decision records: a data folder, or its decisions.")],
     campaign: Annotated[str, typer.Option(help="Only this one [all].")] = "",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML report with plots.")] = None,
+    since: Annotated[str, typer.Option(help="Only auctions from this time on (UTC) [all].")] = "",
     draws: Annotated[int, typer.Option(help="How often unknown prices are drawn.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the drawn prices.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """What share of the best in hindsight each campaign gained, day by day, and where the rest went."""
-    found = measure(records, campaign=campaign, draws=draws, seed=seed)
+    found = measure(records, campaign=campaign, since_ms=moment(since), draws=draws, seed=seed)
     if out is not None:
         write_report(out, found)
     if json:

@@ -10,6 +10,7 @@ import typer
 
 from headrace_training.commands.output import put
 from headrace_training.rerun.compare import MEASURES, compare
+from headrace_training.rerun.traffic import moment
 
 
 def rerun(
@@ -20,12 +21,15 @@ def rerun(
     ] = None,
     currency: Annotated[str, typer.Option(help="Whose money is counted [the only one].")] = "",
     block: Annotated[str, typer.Option(help="What is resampled: hour or day.")] = "hour",
+    since: Annotated[str, typer.Option(help="Only auctions from this time on (UTC) [all].")] = "",
     draws: Annotated[int, typer.Option(help="How often unknown prices are drawn.")] = 5,
     seed: Annotated[int, typer.Option(help="Of prices and resamples.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Run recorded auctions again under other settings; the difference, with its 95 % interval."""
-    found = compare(records, parameters, against, currency=currency, draws=draws, block=block, seed=seed)
+    found = compare(
+        records, parameters, against, since_ms=moment(since), currency=currency, draws=draws, block=block, seed=seed
+    )
     if json:
         put(found, True)
     else:

@@ -26,17 +26,17 @@ NOTE = (
 )
 
 
-def measure(folder: Path, *, campaign: str = "", draws: int = 10, seed: int = 0) -> dict[str, Any]:
+def measure(folder: Path, *, campaign: str = "", since_ms: int = 0, draws: int = 10, seed: int = 0) -> dict[str, Any]:
     """The regret of each campaign and local day of a recording.
 
-    draws : how often unknown prices are drawn.
+    since_ms : only auctions from then on.   draws : how often unknown prices are drawn.
 
     Raises DataError for records that cannot be read, ConfigError for options that are wrong.
     """
     check_seed(seed)
     if not 1 <= draws <= MAX_DRAWS:
         raise ConfigError("--draws", draws, f"a whole number from 1 to {MAX_DRAWS}")
-    recording = read_recording(folder)
+    recording = read_recording(folder, since_ms)
     known = {each.campaign_id for board in recording.boards for each in board.campaigns}
     if campaign and campaign not in known:
         raise ConfigError("--campaign", campaign, "one that is recorded", f"known: {', '.join(sorted(known)[:20])}")

@@ -57,6 +57,7 @@ def compare(
     parameters: Path,
     against: Path | None = None,
     *,
+    since_ms: int = 0,
     currency: str = "",
     draws: int = 5,
     block: str = "hour",
@@ -64,7 +65,7 @@ def compare(
 ) -> dict[str, Any]:
     """Run a recording under two files of parameters; without the second, under what was in force.
 
-    currency : whose money is counted; not needed where campaigns have only one.
+    since_ms : only auctions from then on.   currency : whose money is counted; not needed where there is only one.
     draws : how often unknown prices are drawn anew.   block : what is resampled, "hour" or "day" (UTC).
 
     Raises DataError for records that cannot be read, ConfigError for options and parameters that are wrong.
@@ -75,7 +76,7 @@ def compare(
     if not 1 <= draws <= MAX_DRAWS:
         raise ConfigError("--draws", draws, f"a whole number from 1 to {MAX_DRAWS}")
     changed, base = read_parameters(parameters), read_parameters(against)
-    recording = read_recording(folder)
+    recording = read_recording(folder, since_ms)
     counted = Counted.of(recording, currency)
     rng = np.random.default_rng(seed)
     traffic = traffic_of(recording, rng)

@@ -10,6 +10,7 @@ from headrace.decisions.reading import Recording
 from headrace.errors import DataError
 from headrace.types import Int64
 from headrace_training.rerun.prices import Prices, prices_of
+from headrace_training.values import parse_moment
 
 SPREAD_MS = 60_000
 """A no-bid that was drawn for several stands for auctions around it, at most so far away."""
@@ -27,6 +28,11 @@ class Traffic:
     rows: Int64
     time_ms: Int64
     prices: Prices
+
+
+def moment(since: str) -> int:
+    """The time that ``--since`` says, ms since 1970 UTC; 0 where it says nothing. Raises ConfigError."""
+    return parse_moment(since, "--since") if since else 0
 
 
 def traffic_of(recording: Recording, rng: np.random.Generator) -> Traffic:
