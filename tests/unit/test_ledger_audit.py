@@ -14,6 +14,7 @@ from headrace.audit.auditor import Audit, audit, balances, compare_stated, days
 from headrace.audit.certificate import certify, text_of
 from headrace.audit.export import export
 from headrace.audit.layout import ceil_micros
+from headrace.audit.merge import merge
 from headrace.audit.stated import stated_by_engine
 from headrace.audit.trail import ExportTrail, open_reservations, open_store
 from headrace.bidding.budgets import LedgerMode
@@ -155,15 +156,27 @@ def test_the_certificate_says_over_late_and_stranded(desk: Any) -> None:
     desk.notify(BILL, left[0], 2_000)
     found = audited(desk)
     made = certify(found, {2: 1}, "7", desk.now - DAY)
-    campaign = made.accounts[0]
+    campaign = made.accounts[1]
     assert (campaign.over_micros, campaign.late_bills, campaign.late_micros) == (0, 1, 2)
     assert (campaign.bound.released_micros, campaign.bound.bound_micros, campaign.bound.inside) == (15, 3, True)
     assert campaign.days[0].limit_micros == 900_000
     text = text_of(made)
     assert "adv/camp (USD, expire): over: 0 micros; late: 1 bills, 2 micros; stranded: 0 micros" in text
-    assert made.digest in text
+    assert made.sources[0].digest in text
     with pytest.raises(NotFoundError):
         certify(found, {}, "7", 0, "nobody")
+
+
+def test_certificates_of_several_ledgers_add_up(desk: Any) -> None:
+    desk.ledger.set_account("adv/camp", daily_micros=60)
+    desk.reserve(*[10_000] * 4)
+    one = certify(audited(desk), {2: 1}, "7", 0)
+    both = merge([one, one])
+    alone, whole = one.accounts[1], both.accounts[1]
+    assert whole.reserved_micros == 2 * alone.reserved_micros == 80
+    assert (whole.late_bills, len(both.sources)) == (2, 2)
+    assert (alone.over_micros, alone.days[0].over_micros) == (0, 0)
+    assert whole.days[0].over_micros == whole.days[0].reserved_micros - 60 > 0, "together they hold more than the day's"
 
 
 def test_commands_agree_and_exit_1_on_a_difference(desk: Any) -> None:

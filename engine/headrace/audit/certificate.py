@@ -20,12 +20,13 @@ HOLD, EXPIRE = "hold", "expire"
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One budget day of a node, micros; ``limit_micros`` -1: none of its own."""
+    """One budget day of a node, micros; ``limit_micros`` -1: none of its own; the highest it was: -1, too."""
 
     day: str
     spent_micros: int
     reserved_micros: int
     limit_micros: int
+    highest_limit_micros: int
     over_micros: int
 
 
@@ -63,16 +64,14 @@ class Entry:
     won_micros: int
     spent_micros: int
     limit_micros: int
+    highest_limit_micros: int
     bound: Bound
     days: tuple[Day, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """Entries of campaigns and their line items, and the journal that they were computed from.
-
-    Two certificates of one ledger agree on a sequence exactly when their digests of it do.
-    """
+class Source:
+    """The journal of one ledger, up to a row. Two sources of one ledger and row have one digest."""
 
     ledger_id: str
     opening_sequence: int
@@ -80,6 +79,13 @@ class Certificate:
     from_ms: int
     until_ms: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Entries of advertisers, campaigns and line items, and the journals that they were computed from."""
+
+    sources: tuple[Source, ...]
     differences: tuple[str, ...]
     accounts: tuple[Entry, ...]
 
@@ -92,9 +98,7 @@ def certify(
     Raises NotFoundError for a campaign that has no account.
     """
     chosen = [
-        account
-        for account in found.accounts
-        if "/" in account.account_id and f"{account.account_id}/".startswith(f"{campaign}/" if campaign else "")
+        account for account in found.accounts if f"{account.account_id}/".startswith(f"{campaign}/" if campaign else "")
     ]
     if not chosen:
         raise NotFoundError("--campaign", campaign, "advertiser/campaign, or an advertiser, with an account")
@@ -112,16 +116,9 @@ def certify(
         )
         for account in chosen
     ]
-    return Certificate(
-        ledger_id,
-        found.opening_sequence,
-        found.sequence,
-        found.first_time_ms,
-        found.last_time_ms,
-        found.digest,
-        tuple(found.differences),
-        tuple(entries),
-    )
+    times = found.first_time_ms, found.last_time_ms
+    source = Source(ledger_id, found.opening_sequence, found.sequence, *times, found.digest)
+    return Certificate((source,), tuple(found.differences), tuple(entries))
 
 
 def _entry(
@@ -149,7 +146,8 @@ def _entry(
         amounts.billed,
         amounts.won,
         amounts.billed + amounts.won,
-        -1 if limit == UNBOUND else limit,
+        _said(limit),
+        _said(life.highest if account.number in limits.said else UNBOUND),
         _bound(late[1]),
         tuple(_day(found, account.number, day, by_day[day]) for day in sorted(by_day) if day != ALL_DAYS),
     )
@@ -161,14 +159,18 @@ def _or_none(limit: int | None) -> int:
 
 def _day(found: Audit, number: int, day: int, amounts: Amounts) -> Day:
     bound = found.recount.limits.days[number].get(day)
-    limit = -1 if bound is None or bound.limit == UNBOUND else bound.limit
     return Day(
         date.fromordinal(_EPOCH + day).isoformat(),
         amounts.billed + amounts.won,
         amounts.reserved + amounts.lease_unused,
-        limit,
+        _said(UNBOUND if bound is None else bound.limit),
+        _said(UNBOUND if bound is None else bound.highest),
         0 if bound is None else bound.over,
     )
+
+
+def _said(limit: int) -> int:
+    return -1 if limit >= UNBOUND else limit
 
 
 def _bound(released: Released) -> Bound:
@@ -217,14 +219,15 @@ def text_of(certificate: Certificate) -> str:
     """One line a campaign, as people read it, and what it was computed from."""
     lines: list[str] = []
     for entry in certificate.accounts:
-        if entry.account_id.count("/") == 1:
+        if entry.account_id.count("/") < 2:
             lines += _lines(entry)
-    opening = certificate.opening_sequence
-    since = f"the snapshot of row {opening}" if opening else "the beginning"
-    lines.append(
-        f"computed from {since} and the journal up to row {certificate.sequence}, "
-        f"{_time(certificate.from_ms)} to {_time(certificate.until_ms)}; digest {certificate.digest or 'none'}"
-    )
+    for source in certificate.sources:
+        opening = source.opening_sequence
+        since = f"the snapshot of row {opening}" if opening else "the beginning"
+        lines.append(
+            f"ledger {source.ledger_id}: from {since} and the journal up to row {source.sequence}, "
+            f"{_time(source.from_ms)} to {_time(source.until_ms)}; digest {source.digest or 'none'}"
+        )
     lines += [f"DIFFERENCE {text}" for text in certificate.differences]
     return "\n".join(lines)
 

@@ -14,14 +14,19 @@ UNBOUND = 2**63
 
 @dataclass(slots=True)
 class Bound:
-    """One budget, of a life or of a day: a cut lowers what is in force no further than what was committed."""
+    """One budget, of a life or of a day: a cut lowers what is in force no further than what was committed.
+
+    highest : that the limit ever was.
+    """
 
     limit: int = UNBOUND
     in_force: int = UNBOUND
     committed: int = 0
     over: int = 0
+    highest: int = 0
 
     def set(self, limit: int) -> None:
+        self.highest = max(self.highest, limit)
         self.in_force = max(limit, min(self.in_force, self.committed))
         self.limit = limit
 
@@ -80,7 +85,7 @@ class Limits:
             bound = days.get(day)
             if bound is None:
                 daily = self._daily.get(node, UNBOUND)
-                bound = days[day] = Bound(daily, daily)
+                bound = days[day] = Bound(daily, daily, highest=daily)
             bound.move(micros)
 
     def restate(self) -> None:

@@ -50,16 +50,23 @@ def certificate(
     campaign: Annotated[
         str, typer.Option("--campaign", metavar="ID", help="advertiser/campaign, or an advertiser [all].")
     ] = "",
-    data: Data = DEFAULT_DATA,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR", help="Folder of the database; of each process over one authority."),
+    ] = None,
     journal: Journal = None,
     window_ms: Window = WINDOW_MS,
     as_json: AsJson = False,
 ) -> None:
     """Certify what campaigns spent, overspent and hold; exit 1 where the journal does not bear it out."""
     from headrace.audit.certificate import as_dict, certify, text_of
+    from headrace.audit.merge import merge
 
-    with _audited(data, journal) as (found, trail, ledger_id):
-        made = certify(found, trail.late_bills(), ledger_id, _now_ms() - window_ms, campaign)
+    parts = []
+    for folder in [DEFAULT_DATA] if journal is not None else data or [DEFAULT_DATA]:
+        with _audited(folder, journal) as (found, trail, ledger_id):
+            parts.append(certify(found, trail.late_bills(), ledger_id, _now_ms() - window_ms, campaign))
+    made = merge(parts)
     print(json.dumps(as_dict(made)) if as_json else text_of(made))
     raise SystemExit(1 if made.differences or any(entry.over_micros for entry in made.accounts) else 0)
 
