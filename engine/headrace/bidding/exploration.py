@@ -14,19 +14,19 @@ from headrace.kernels.explore import draw_bids
 from headrace.kernels.price import Auctions, Market, Strategies, shade, win_rate_at
 from headrace.types import Bool, Float64, Int32, Int64, UInt64
 
-N_BANDS = 32
-"""Octaves of a bid, from 2**9 CPM micros; the end bands take what lies outside."""
+N_BANDS = 5
+"""Bands of the predicted win rate, a fifth each: within a row, bands of the bid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Drawn bids of which the fate is known, of one octave.
+    """Drawn bids of which the fate is known, of one band of the predicted win rate.
 
-    low_cpm : its lower end, CPM micros.   expected : wins that were predicted.   error : standard error of the
-    difference if the predictions are right.
+    low : its lower end.   expected : wins that were predicted.   error : standard error of the difference if the
+    predictions are right.
     """
 
-    low_cpm: int
+    low: float
     n: int
     wins: int
     expected: float
@@ -39,22 +39,21 @@ class Exploration:
     def __init__(self) -> None:
         self._table = np.zeros((N_BANDS, 4))
 
-    def judge(self, explored: Bool, bids: Float64, predicted: Float64, won: Bool) -> None:
-        """Count those of n outcomes whose bid was drawn; bids in CPM micros, predicted win rates, who won."""
+    def judge(self, explored: Bool, predicted: Float64, won: Bool) -> None:
+        """Count those of n outcomes whose bid was drawn; predicted : win rates.   won : who won."""
         rows = np.flatnonzero(explored)
         if not len(rows):
             return
-        bands = np.clip(np.log2(np.maximum(bids[rows], 1.0)).astype(np.int64) - 9, 0, N_BANDS - 1)
         rates = predicted[rows]
+        bands = np.clip((rates * N_BANDS).astype(np.int64), 0, N_BANDS - 1)
         columns = np.stack([np.ones(len(rows)), won[rows], rates, rates * (1.0 - rates)], axis=1)
         np.add.at(self._table, bands, columns)
 
     def bands(self) -> list[Band]:
-        """Octaves in which there were any, lowest first."""
+        """All bands, lowest first."""
         return [
-            Band(1 << (at + 9), int(n), int(wins), float(expected), math.sqrt(variance))
+            Band(at / N_BANDS, int(n), int(wins), expected, math.sqrt(variance))
             for at, (n, wins, expected, variance) in enumerate(self._table.tolist())
-            if n
         ]
 
 

@@ -200,7 +200,7 @@ class Landscape:
             told = Told([bid.key for bid in bids], kinds, amounts, [bid.bid_cpm for bid in bids])
             predicted, won = self._rates.learn(told)
             explored = np.array([bid.explored for bid in bids], np.bool_)
-            self.exploration.judge(explored, np.array(told.bids, np.float64), predicted, won)
+            self.exploration.judge(explored, predicted, won)
         self._rates.refresh()
 
     def _fall_silent(self, before_ms: int) -> list[Outcome]:

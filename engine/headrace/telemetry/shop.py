@@ -39,13 +39,19 @@ EXPLORED = Family(
 GIVEN_UP = Family(
     "headrace_explored_given_up_micros", "counter", "Surplus expected that drawn bids gave up, micros.", _MONEY
 )
-_BAND = ("tenant", "from_cpm_micros")
+_BAND = ("tenant", "from_rate")
 JUDGED = Family(
-    "headrace_explored_outcomes", "counter", "Drawn bids whose outcome is known, by octave of the bid.", _BAND
+    "headrace_explored_outcomes",
+    "counter",
+    "Drawn bids whose outcome is known, by band of the predicted win rate.",
+    _BAND,
 )
-WINS = Family("headrace_explored_wins", "counter", "Drawn bids that won, by octave of the bid.", _BAND)
+WINS = Family("headrace_explored_wins", "counter", "Drawn bids that won, by band of the predicted win rate.", _BAND)
 FORETOLD = Family(
-    "headrace_explored_expected_wins", "counter", "Wins that were predicted for them, by octave of the bid.", _BAND
+    "headrace_explored_expected_wins",
+    "counter",
+    "Wins that were predicted for them, by band of the predicted win rate.",
+    _BAND,
 )
 SHIFTS = Family(
     "headrace_price_shifts", "counter", "Rows of the win-rate model whose prices were found to have moved.", _T
@@ -209,11 +215,13 @@ def _write_decisions(page: Page, tenant: str, parts: Parts) -> None:
 
 def _write_prices(page: Page, tenant: str, bidding: BiddingEngine) -> None:
     landscape = bidding.pacer.landscape
-    for currency, (n, micros) in bidding.counts.explored().items():
+    explored = bidding.counts.explored()
+    for currency in bidding.counts.offered_micros():
+        n, micros = explored.get(currency, (0, 0))
         page.add(EXPLORED, (tenant, currency), n)
         page.add(GIVEN_UP, (tenant, currency), micros)
     for band in landscape.exploration.bands():
-        of = tenant, str(band.low_cpm)
+        of = tenant, str(band.low)
         page.add(JUDGED, of, band.n)
         page.add(WINS, of, band.wins)
         page.add(FORETOLD, of, band.expected)
