@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.bidding.board import Board
 from headrace.bidding.requests import BID, BRAKE, BUDGET, Decisions
 from headrace.kernels.price import Offers
 from headrace.types import Int32, Int64
+
+_T = TypeVar("_T", bound="np.generic[Any]")
 
 
 @dataclass(slots=True)
@@ -47,11 +51,17 @@ class Draft:
 
     def waiting(self, attempt: int) -> list[int]:
         """Impressions that have a candidate for this attempt and nothing reserved."""
+        if not attempt and not any(self.reasons):
+            return list(range(len(self.reasons)))
         open_for = (BUDGET, BRAKE) if attempt else (BID,)
         return [row for row, reason in enumerate(self.reasons) if reason in open_for and self.ranked[row][attempt] >= 0]
 
-    def settle(self, rows: Sequence[int], attempt: int, tokens: Iterable[str | None], reasons: Iterable[int]) -> None:
+    def settle(self, rows: Sequence[int], attempt: int, tokens: list[str | None], reasons: Sequence[int]) -> None:
         """Take in the ledger's answer for the candidates of one attempt."""
+        if not attempt and len(rows) == len(self.tokens) and not any(reasons):
+            self.tokens, self.winner = tokens, [best[0] for best in self.ranked]
+            self.bid_cpm = [bids[0] for bids in self.bids]
+            return
         for row, token, reason in zip(rows, tokens, reasons, strict=True):
             self.tokens[row] = token
             if reason == BID:
@@ -62,18 +72,28 @@ class Draft:
 
     def decide(self, board: Board, version: str, offers: Offers, positions: Int32) -> Decisions:
         """The answers; positions : (c,) int32 of the offers' items."""
-        winner = self.winner
+        winner = np.array(self.winner, np.int32)
+
+        def won(column: npt.NDArray[_T], none: int) -> npt.NDArray[_T]:
+            if not len(column):
+                return np.full(len(winner), none, column.dtype)
+            found = column[winner]
+            found[winner < 0] = none
+            return found
+
+        explored = np.zeros(len(winner), bool)
+        explored[[row for row in self.given_up if self.winner[row] >= 0]] = True
         return Decisions(
             board=board,
             artifact_version=version,
             reasons=np.array(self.reasons, np.int8),
             tokens=self.tokens,
             bid_cpm=np.array(self.bid_cpm, np.int64),
-            lines=np.array([offers.lines.item(at) if at >= 0 else -1 for at in winner], np.int32),
-            positions=np.array([positions.item(at) if at >= 0 else -1 for at in winner], np.int32),
-            value_cpm=np.array([self.value_cpm.item(at) if at >= 0 else 0 for at in winner], np.int64),
-            probability=np.array([offers.probability.item(at) if at >= 0 else 0.0 for at in winner], np.float64),
-            explored=np.array([at >= 0 and row in self.given_up for row, at in enumerate(winner)], bool),
+            lines=won(offers.lines, -1),
+            positions=won(positions, -1),
+            value_cpm=won(self.value_cpm, 0),
+            probability=won(offers.probability, 0),
+            explored=explored,
         )
 
 

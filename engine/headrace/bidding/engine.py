@@ -329,7 +329,7 @@ class BiddingEngine:
                     board.nodes.accounts[offers.lines[winner]],
                     np.array([draft.bids[row][attempt] for row in part], np.int64),
                     [requests.exchanges[row] for row in requests_of],
-                    max(span.time_ms[row] for row in requests_of),
+                    max([span.time_ms[row] for row in requests_of]),
                     *([] if requests.rates is None else [requests.rates[requests_of]]),
                 )
                 draft.settle(part, attempt, tokens, [_REASONS[refusal] for refusal in refusals.tolist()])
@@ -345,14 +345,15 @@ class BiddingEngine:
             first_price=auctions.first_price,
             winner=np.array(draft.winner, np.int32),
         )
+        n_first, tokens, bid_on = sum(auctions.first_price.tolist()), draft.tokens, seen.winner
+        if None in tokens:
+            tokens, bid_on = [token for token in tokens if token is not None], bid_on[bid_on >= 0]
+        lines, value_cpm = offers.lines[bid_on], draft.value_cpm[bid_on]
         with self._lock:
             if view is self._view:
-                self.pacer.observe(seen, int(auctions.first_price.sum()))
-                bids = [row for row, token in enumerate(draft.tokens) if token is not None]
-                if bids:
-                    won = seen.winner[bids]
-                    tokens = [draft.tokens[row] for row in bids]
-                    self.pacer.placed(tokens, offers.lines[won], draft.value_cpm[won], span.last_ms)
+                self.pacer.observe(seen, n_first)
+                if tokens:
+                    self.pacer.placed(tokens, lines, value_cpm, span.last_ms)
                 self._sandbox.end(rules, offers.lines, draft.winner, draft.bid_cpm)
 
     def _follow(self, view: View, keys: Sequence[Key], auctions: Auctions, draft: Draft, span: Span) -> None:

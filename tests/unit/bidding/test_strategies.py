@@ -66,7 +66,7 @@ def test_a_strategy_prices_the_line_items_that_name_it(run):
 
 def test_it_is_told_what_the_built_in_rule_would_bid(run, make):
     told = run("return ask.shaded_cpm")
-    plain = run("return 0", lines=[{"strategy": ""}])
+    plain = run("return 0", lines=[{"strategy": ""}], explore_share=0.0)
     for first in (False, True):
         kind = pb.AUCTION_TYPE_FIRST_PRICE if first else pb.AUCTION_TYPE_SECOND_PRICE
         for floor in (0, 1_500_000):
