@@ -39,7 +39,7 @@ class Scripted:
         self.asked.append((value, exchange, left, n_left))
         return next(self.bids)
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         self.heard.append((won, price, click))
 
 

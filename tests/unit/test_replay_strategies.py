@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import ConfigError
-from headrace.types import Float64, Int32
+from headrace.types import Float64
 from headrace_training.replay.info import MAX_BID, Info, history_info
 from headrace_training.replay.log import AuctionLog
 from headrace_training.replay.oracle import oracle_value
@@ -26,7 +26,7 @@ SECOND_PRICE_ONLY = ("rlb", "dynamic")
 EPISODE = 100
 
 
-def market(seed: int, n: int = 1200, n_exchanges: int = 2) -> AuctionLog:
+def market(seed: int, n: int = 600, n_exchanges: int = 2) -> AuctionLog:
     """Log-normal prices and values that rise with them, drifting; some prices are 0 and some above 300."""
     rng = np.random.default_rng(seed)
     drift = np.repeat(np.cumsum(rng.normal(0, 0.1, n // 50)), 50)
@@ -74,8 +74,8 @@ class Watched:
         self.lefts.append(left)
         return bid
 
-    def learn(self, won: bool, price: int, click: int) -> None:
-        self.strategy.learn(won, price, click)
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
+        self.strategy.learn(bid, won, price, click)
 
 
 def watched(name: str, log: AuctionLog, rules: Rules, seed: int = 0) -> Watched:
@@ -145,7 +145,7 @@ def test_no_strategy_sees_the_clicks_of_auctions_lost(name: str, first: bool, ce
 @pytest.mark.parametrize(("name", "first"), combinations())
 def test_no_bid_depends_on_auctions_to_come(name: str, first: bool) -> None:
     log, rules = market(4), Rules(700, EPISODE, first)
-    cut = 650
+    cut = 350
     other = market(5)
     mixed = AuctionLog(
         np.concatenate([log.clicks[:cut], other.clicks[cut:]]),
@@ -239,7 +239,7 @@ def test_prices_nobody_told_of_find_the_distribution_of_those_that_were() -> Non
         bid = int(rng.integers(0, 80))
         drawn.append(guess.price(price if price <= bid else UNSEEN, bid))
         assert drawn[-1] == price if price <= bid else drawn[-1] > bid
-    counts: Int32 = np.bincount(drawn[10_000:], minlength=MAX_BID + 2)
+    counts = np.bincount(drawn[10_000:], minlength=MAX_BID + 2)
     for bound in (10, 30, 60):
         assert counts[:bound].sum() / 10_000 == pytest.approx(1 - np.exp(-bound / 30), abs=0.03)
     assert guess.price(UNSEEN, MAX_BID) == MAX_BID + 1

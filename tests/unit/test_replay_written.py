@@ -37,7 +37,7 @@ def bids(strategy: object, values: list[float]) -> list[int]:
     made = []
     for i, value in enumerate(values):
         made.append(strategy.bid(value, 0, 500 - i, 100 - i))  # type: ignore[attr-defined]
-        strategy.learn(False, 20, -1)  # type: ignore[attr-defined]
+        strategy.learn(made[-1], False, 20, -1)  # type: ignore[attr-defined]
     return made
 
 

@@ -77,7 +77,7 @@ def _episode(log: AuctionLog, strategy: Strategy, rules: Rules) -> tuple[tuple[i
             n_won += 1
             n_clicks += click
             won_values.append(value)
-            strategy.learn(True, price, click)
+            strategy.learn(bid, True, price, click)
         else:
-            strategy.learn(False, UNSEEN if rules.censored else price, UNSEEN)
+            strategy.learn(bid, False, UNSEEN if rules.censored else price, UNSEEN)
     return (n_bids, n_won, n_clicks, rules.budget - left), math.fsum(won_values)

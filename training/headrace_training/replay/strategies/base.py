@@ -54,9 +54,10 @@ class Strategy(Protocol):
         left : budget left, CPM units.   n_left : auctions left, this one included, >= 1.
         """
 
-    def learn(self, won: bool, price: int, click: int) -> None:
-        """How the auction ended that was bid on last.
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
+        """How the auction ended that was asked for last.
 
+        bid   : the one that was made, by this strategy or by one that asks it.
         price : the market price; UNSEEN where it is censored, that is when the auction was lost.
         click : 0 or 1 of an auction won, else UNSEEN.
         """

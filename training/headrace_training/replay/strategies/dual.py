@@ -26,7 +26,6 @@ class Dual:
         self._step = 1 / math.sqrt(start.episode)
         self._moved = 0.0
         self._begun = False
-        self._bid = 0
 
     def begin(self) -> None:
         """λ stays: the budget of an auction is the same."""
@@ -37,11 +36,10 @@ class Dual:
     def bid(self, value: float, exchange: int, left: int, n_left: int) -> int:
         """Value / λ, at most 300, and at first price at most what is left."""
         bid = int(min(self._base.price(value) * math.exp(-self._moved), MAX_BID))
-        self._bid = min(bid, left) if self._first_price else bid
-        return self._bid
+        return min(bid, left) if self._first_price else bid
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """Move λ."""
-        paid = (self._bid if self._first_price else price) if won else 0
+        paid = (bid if self._first_price else price) if won else 0
         used = paid / self._rate if self._rate else 0.0
         self._moved = min(max(self._moved + self._step * (used - 1), -FURTHEST), FURTHEST)

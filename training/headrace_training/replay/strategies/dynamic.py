@@ -55,15 +55,15 @@ class Dynamic:
             prices = np.repeat(np.arange(MAX_BID + 1), np.rint(self._start.prices * 10_000).astype(np.int64))
             self._fill(np.full(len(prices), value), prices)
         bid = int(table_bid(self._worth, self._step, value, left, n_left)) if value > 0 else NO_BID
-        self._last = value, min(bid, left)
+        self._last = value, left
         return bid
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """Remember the auction."""
         if self._learns:
-            value, above = self._last
+            value, left = self._last
             self._values.append(value)
-            self._prices.append(self._guess.price(price, above))
+            self._prices.append(self._guess.price(price, min(bid, left)))
 
     def _fill(self, values: Float64, prices: Int64) -> None:
         weights, kind_values, kind_prices = kinds(values, prices)

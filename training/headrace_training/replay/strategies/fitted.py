@@ -72,7 +72,7 @@ class Fitted:
         assert self._number is not None
         return float(self._formula(np.array([value]), self._number)[0])
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """Nothing: the formula stands until the next episode."""
 
     def _fit(self) -> None:

@@ -43,7 +43,7 @@ class Pid:
         bid = int(min(self._base.price(value) * math.exp(self._signal), MAX_BID))
         return min(bid, left) if self._first_price else bid
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """Nothing beyond the budget left, which the next bid is told."""
         return
 

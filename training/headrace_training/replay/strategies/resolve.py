@@ -59,7 +59,7 @@ class Resolve:
         self._outlook: Outlook | None = None
         self._guess = PriceGuess(start)
         self._n = 0
-        self._value, self._bid, self._left = 0.0, NO_BID, 0
+        self._value, self._left = 0.0, 0
 
     def begin(self) -> None:
         """Nothing changes but the budget."""
@@ -68,7 +68,6 @@ class Resolve:
         """The highest price worth paying; none for what is worth nothing."""
         self._value, self._left = value, left
         if value <= 0.0:
-            self._bid = NO_BID
             return NO_BID
         if self._outlook is None:
             self._outlook = new_outlook(self._start, value)
@@ -76,14 +75,13 @@ class Resolve:
             foretell(self._outlook)
         if self._n % self._block == 0:
             begin_block(self._outlook, left / n_left)
-        self._bid = int(second_price_bid(self._outlook, value, left, n_left))
-        return self._bid
+        return int(second_price_bid(self._outlook, value, left, n_left))
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """Remember the price; where it is censored, one that the others seen make likely."""
         if self._outlook is None:
             return
-        price = self._guess.price(price, min(self._bid, self._left))
+        price = self._guess.price(price, min(bid, self._left))
         learn_auction(self._outlook, self._value, price)
         self._n += 1
         if self._n % self._block == 0:

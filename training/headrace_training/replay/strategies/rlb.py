@@ -40,7 +40,7 @@ class Rlb:
             return NO_BID
         return int(table_bid(self._worth, 1.0, value / mean, left, n_left))
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """Nothing: what is known at the start stands."""
 
 

@@ -50,14 +50,14 @@ class Shading:
         self._origin: float | None = None
         self._foretold = self._paid = start.rate * TRUSTED_COSTS
         self._n = 0
-        self._octaves, self._bid, self._exchange = 0.0, NO_BID, 0
+        self._octaves, self._exchange = 0.0, 0
 
     def begin(self) -> None:
         """Nothing changes but the budget."""
 
     def bid(self, value: float, exchange: int, left: int, n_left: int) -> int:
         """The shaded bid, at most what is left; none for what is worth nothing."""
-        self._bid, self._exchange = NO_BID, exchange
+        self._exchange, self._octaves = exchange, -math.inf
         if value <= 0:
             return NO_BID
         if self._origin is None:
@@ -69,17 +69,16 @@ class Shading:
         correction = self._paid / self._foretold if self._foretold and self._paid else 1.0
         money = self._octaves + money_for_value(self._market, left / n_left / correction)
         worth = 2**money if money < math.log2(HUGE_WORTH) else HUGE_WORTH
-        self._bid = int(shaded_bid(self._market.rates[exchange], worth, left))
-        return self._bid
+        return int(shaded_bid(self._market.rates[exchange], worth, left))
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """Remember the price, and what the bid cost beside what was foretold."""
         if self._origin is None:
             return
-        if self._bid >= 0:
-            foretold = self._bid * self._market.rates[self._exchange, self._bid]
+        if 0 <= bid <= MAX_BID:
+            foretold = bid * self._market.rates[self._exchange, bid]
             self._foretold = self._foretold * KEEP_COST + foretold
-            self._paid = self._paid * KEEP_COST + (self._bid if won else 0)
-        price = self._guesses[self._exchange].price(price, self._bid)
+            self._paid = self._paid * KEEP_COST + (bid if won else 0)
+        price = self._guesses[self._exchange].price(price, bid)
         learn_first_price(self._market, self._exchange, price, self._octaves, KEEP)
         self._n += 1

@@ -23,7 +23,7 @@ class Written:
     The function is told what another strategy would bid, as ``paced_cpm`` and ``shaded_cpm``, values that make a mean
     impression worth the mean price known at the start, and the share of auctions that each bid would have won by then.
 
-    written : with its defaults as parameters.   usual : hears of every auction as if it had bid.
+    written : with its defaults as parameters.   usual : hears of every auction, and of the bid made in it.
     """
 
     def __init__(self, written: Compiled, usual: Strategy, start: Start) -> None:
@@ -58,6 +58,6 @@ class Written:
         answer = float(self._answer[0])
         return int(min(answer, highest) / MICROS) if 0.0 < answer < math.inf else NO_BID
 
-    def learn(self, won: bool, price: int, click: int) -> None:
+    def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """The other strategy learns."""
-        self._usual.learn(won, price, click)
+        self._usual.learn(bid, won, price, click)
