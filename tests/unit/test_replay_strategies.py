@@ -166,6 +166,48 @@ def test_a_replay_is_the_same_for_the_same_seed(name: str, feedback: str) -> Non
     assert replay(log, info, history, options) == replay(log, info, history, options)
 
 
+@pytest.mark.parametrize("with_history", [False, True])
+def test_what_a_strategy_knows_at_the_start(with_history: bool) -> None:
+    log, history = market(6), market(7, 250)
+    info = history_info(history, Path("history"))
+    told: dict[str, Start] = {}
+    heard: dict[str, list[int]] = {"full": [], "censored": []}
+
+    class Deaf:
+        """Never wins."""
+
+        def __init__(self, feedback: str) -> None:
+            self.feedback = feedback
+
+        def begin(self) -> None:
+            return
+
+        def bid(self, value: float, exchange: int, left: int, n_left: int) -> int:
+            return NO_BID
+
+        def learn(self, bid: int, won: bool, price: int, click: int) -> None:
+            heard[self.feedback].append(price)
+
+    def make(name: str, start: Start) -> Strategy:
+        told[name] = start
+        return Deaf(name)
+
+    for feedback in heard:
+        options = Options(fractions=(Fraction(1, 4),), episode=EPISODE, feedback=feedback, strategy=feedback)
+        replay(log, info, history if with_history else None, options, make)
+    assert told["full"].history is (history if with_history else None)
+    assert told["full"].prices == pytest.approx(info.price_counts / 250)
+    # of prices, the mean alone
+    assert told["censored"].history is None
+    assert told["censored"].weight == 0
+    assert told["censored"].prices == pytest.approx(assumed_prices(float(info.cpm)))
+    assert np.isnan(told["censored"].value) != with_history
+    # the history is played first, in whole episodes
+    played = ([*history.prices[:200]] if with_history else []) + [*log.prices]
+    assert heard["full"] == played
+    assert heard["censored"] == [UNSEEN] * len(played)
+
+
 @functools.lru_cache
 def long_market(drift: float) -> tuple[AuctionLog, Info]:
     """12 episodes of 1,000, and the prices of days when all was a fifth dearer."""
