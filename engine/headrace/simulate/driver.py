@@ -20,6 +20,7 @@ from headrace.simulate.loading import Plan
 from headrace.simulate.market import DAY_MS, MINUTE_MS, Auctions, draw_auctions, names_of, profile
 from headrace.simulate.people import Visitors, bid_model
 from headrace.simulate.post import Mail, PostOffice
+from headrace.simulate.purchases import Purchases
 from headrace.simulate.scenario import Edit
 from headrace.simulate.stack import Stack
 from headrace.types import Bool, Float64, Int8, Int32, Int64
@@ -108,6 +109,7 @@ class Driver:
         visitors = Visitors(auctions.probability)
         self.stack = Stack(folder, plan, model, visitors, lambda: self.now_ms, bidding, ledger)
         self._post = PostOffice(plan, auctions)
+        self._purchases = Purchases(plan, auctions)
         self._keys = TokenKeys(folder / "ledger.keys")
         n, k = len(auctions.time_ms), len(plan.campaigns)
         n_minutes = (scenario.end_ms - scenario.start_ms) // MINUTE_MS
@@ -170,6 +172,8 @@ class Driver:
         self.now_ms = max(self.now_ms, now_ms)
 
     def _deliver(self, now_ms: int) -> None:
+        if self.stack.ledger.owned and (actions := self._purchases.reported(now_ms)):
+            self.stack.engine.learn_actions(actions)
         mail = self._post.arrived(now_ms)
         if not len(mail):
             return
@@ -234,6 +238,7 @@ class Driver:
         record.line[rows] = decisions.lines
         record.bid_cpm[rows] = bid
         record.paid_cpm[rows] = paid
+        self._purchases.follow(rows, decisions.lines, won)
         columns = (rows, auctions.time_ms[rows], won, paid, price)
         for token, *values in zip(decisions.tokens, *(column.tolist() for column in columns), strict=True):
             if token is not None:

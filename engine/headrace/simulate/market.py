@@ -30,6 +30,7 @@ class Auctions:
     price_cpm : (n,) int64, the lowest bid that wins, fee included; ties are ours.
     probability : (n, m) float32, of a purchase after an impression, as predicted.
     answered : (n,) bool, False while our server is down.
+    luck : (n,) float64 in [0, 1): whoever sees the impression buys where it lies below the true probability.
     """
 
     time_ms: Int64
@@ -40,6 +41,7 @@ class Auctions:
     price_cpm: Int64
     probability: Float32
     answered: Bool
+    luck: Float64
 
 
 def stream(scenario: Scenario, *parts: int) -> np.random.Generator:
@@ -73,7 +75,8 @@ def draw_auctions(plan: Plan) -> Auctions:
         probability[:, item] = np.minimum(value.mean * np.exp(value.sigma * drawn - value.sigma**2 / 2.0), 1.0)
     down = [(outage.at_hour, outage.hours) for outage in scenario.outages if outage.kind == "server"]
     answered = ~_during(scenario, time_ms, down)
-    return Auctions(time_ms, exchange, country, category, floor, price, probability, answered)
+    luck = stream(scenario, PURCHASES).random(n)
+    return Auctions(time_ms, exchange, country, category, floor, price, probability, answered, luck)
 
 
 def prices(rng: np.random.Generator, place: Exchange, time_ms: Int64, factor: Float64) -> Int64:

@@ -9,7 +9,7 @@ import numpy as np
 from headrace.simulate.driver import Run
 from headrace.simulate.hindsight import Hindsight, goals_of, hindsight, worth_of
 from headrace.simulate.limits import Limits
-from headrace.simulate.market import MINUTE_MS, PURCHASES, stream
+from headrace.simulate.market import MINUTE_MS
 from headrace.simulate.matching import fitting
 from headrace.types import Bool, Float64, Int64
 from headrace.v1 import campaigns_pb2 as pb
@@ -91,12 +91,10 @@ class Result:
 def outcomes(run: Run) -> list[Result]:
     """One result a campaign, in the order of their ids."""
     fits = fitting(run.plan, run.auctions)
-    rng = stream(run.plan.scenario, PURCHASES)
-    luck = rng.random(len(run.auctions.time_ms))
-    return [_result(run, row, fits, luck) for row in range(len(run.plan.campaigns))]
+    return [_result(run, row, fits) for row in range(len(run.plan.campaigns))]
 
 
-def _result(run: Run, row: int, fits: Bool, luck: Float64) -> Result:
+def _result(run: Run, row: int, fits: Bool) -> Result:
     plan, auctions, record = run.plan, run.auctions, run.record
     columns = [column for column, (i, _) in enumerate(plan.lines) if i == row]
     campaign = plan.campaigns[row]
@@ -108,7 +106,7 @@ def _result(run: Run, row: int, fits: Bool, luck: Float64) -> Result:
     values = np.where(fits[:, columns], chance * worth, 0.0)
     line = record.line[mine] - columns[0]
     won_chance = chance[mine, line] * really[line]
-    bought = luck[mine] < won_chance
+    bought = auctions.luck[mine] < won_chance
     paid = record.paid_cpm[mine] / NANOS
     limits = Limits.of(run.plan, row, auctions.time_ms[mine], paid)
     best = hindsight(campaign, limits, auctions.time_ms, values, chance, auctions.price_cpm / NANOS)

@@ -150,6 +150,7 @@ class Knowledge(Part, frozen=True):
 class Scenario(Part, frozen=True):
     """A whole file. ``campaigns`` are messages `headrace.v1.Campaign` as protobuf's JSON; ``values`` by
     "campaign/line item"; ``deposits`` by advertiser, micros, as much as anybody can spend where none is named.
+    ``purchase_delay_hours`` after its impression, on average, a purchase is reported to the bidder; left out: never.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -161,6 +162,7 @@ class Scenario(Part, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**62)] = 0
     values: dict[str, Value] = field(default_factory=dict)
     deposits: dict[str, Money] = field(default_factory=dict)
+    purchase_delay_hours: Hours | None = None
     shocks: list[Shock] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace.bidding import progress
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome
@@ -82,9 +83,12 @@ class Stack:
             strategies=self._strategies,
         )
         self.campaigns.subscribe(self.engine.set_board)
+        self.engine.pacer.restore(progress.load(self.store))
 
     def close(self) -> None:
-        """Return leases, record what is open, let go of the files."""
+        """Keep the progress of goals, return leases, record what is open, let go of the files."""
+        if self.ledger.owned:
+            progress.save(self.store, self.engine.pacer.progress())
         self.ledger.release()
         self.store.close()
 
