@@ -92,12 +92,12 @@ def in_memory(n_pairs: int) -> float:
     reasons, outcomes = np.full(BATCH, 7, np.int8), np.zeros(BATCH, np.int8)
     leases, serials, days = np.zeros(BATCH, np.int64), np.zeros(BATCH, np.int64), np.zeros(BATCH, np.int32)
     kinds, prices, tags = np.full(BATCH, 2, np.int8), np.full(BATCH, 2_000, np.int64), np.ones(BATCH, np.uint16)
-    ledger.reserve(accounts, cpm, exchanges, NOW, reasons, leases, serials, days)
+    ledger.reserve(accounts, cpm, exchanges, NOW, NOW, reasons, leases, serials, days)
     ledger.activate(ledger.plan(NOW, 1))
     start = time.perf_counter()
     for _ in range(n_pairs // BATCH):
         reasons[:] = 7
-        ledger.reserve(accounts, cpm, exchanges, NOW, reasons, leases, serials, days)
+        ledger.reserve(accounts, cpm, exchanges, NOW, NOW, reasons, leases, serials, days)
         ticket = ledger.settle(kinds, accounts, leases, serials, days, cpm, prices, tags, NOW, outcomes)
         ledger.take_records()
         ledger.confirm(ticket)
