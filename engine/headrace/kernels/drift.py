@@ -32,7 +32,7 @@ def _ratio(rate: float, shift: float, won: bool) -> float:
 
 @njit(nogil=True, cache=True)
 def watch(parents: Int32, rows: Int32, predicted: Float64, won: Bool, seen: Int64, sums: Float64, alarms: Bool) -> None:
-    """Test n outcomes, each for its row and for all rows above it.
+    """Test n outcomes, each for its row and for all rows above it; for those only once the row itself has learned.
 
     parents : (r,) int32, -1 for the topmost.   rows : (n,) int32.   predicted : (n,) float64 win rates.   won : (n,).
     seen : (r,) int64 outcomes since the start or the last alarm, added to.
@@ -44,9 +44,10 @@ def watch(parents: Int32, rows: Int32, predicted: Float64, won: Bool, seen: Int6
         rate = min(max(predicted[at], LEAST_RATE), 1.0 - LEAST_RATE)
         higher, lower = _ratio(rate, SHIFT, won[at]), _ratio(rate, -SHIFT, won[at])
         row = rows[at]
+        learned = seen[row] >= GRACE
         while row >= 0:
             seen[row] += 1
-            if seen[row] > GRACE and not alarms[row]:
+            if learned and seen[row] > GRACE and not alarms[row]:
                 sums[row, 0] = max(sums[row, 0] + higher, 0.0)
                 sums[row, 1] = max(sums[row, 1] + lower, 0.0)
                 if max(sums[row, 0], sums[row, 1]) >= THRESHOLD:
