@@ -21,7 +21,7 @@ def market(rng, n_lines):
     wins, values = np.empty_like(costs), np.zeros((n_lines, pace.N_VALUE_BINS))
     pace.win_curve(costs, wins)
     values[:, 30:70] = rng.random((n_lines, 40)) * (rng.random((n_lines, 40)) < 0.5)
-    cap, premium = np.full(n_lines, pace.N_VALUE_BINS - 1, np.int32), np.zeros(n_lines, np.int64)
+    cap, premium = np.full(n_lines, pace.N_VALUE_BINS - 1.0), np.zeros(n_lines, np.int64)
     tables = [np.empty((n_lines, pace.N_STEPS + 1)) for _ in range(2)]
     pace.tabulate_spend(values, cap, premium, costs, tables[0])
     pace.tabulate_worth(values, cap, premium, wins, tables[1])

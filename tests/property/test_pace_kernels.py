@@ -17,22 +17,24 @@ def table(rng, n_lines):
     """Values and the spend that they make."""
     values = np.where(rng.random((n_lines, pace.N_VALUE_BINS)) < 0.1, rng.random((n_lines, pace.N_VALUE_BINS)), 0.0)
     costs = np.sort(rng.random(pace.N_VALUE_BINS) * 1e6)
-    cap_bin = rng.integers(0, pace.N_VALUE_BINS, n_lines).astype(np.int32)
+    cap_place = rng.random(n_lines) * (pace.N_VALUE_BINS - 1)
     premium = rng.choice([0, 0, 5_000, 10**7], n_lines)
     out = np.empty((n_lines, pace.N_STEPS + 1))
-    pace.tabulate_spend(values, cap_bin, premium, costs, out)
+    pace.tabulate_spend(values, cap_place, premium, costs, out)
     ones = np.ones(pace.N_VALUE_BINS)
-    np.testing.assert_allclose(out, plain.tabulate(values, cap_bin, premium, costs, ones), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(out, plain.tabulate(values, cap_place, premium, costs, ones), rtol=1e-9, atol=1e-9)
     wins, worth = np.sort(rng.random(pace.N_VALUE_BINS)), np.empty_like(out)
-    pace.tabulate_worth(values, cap_bin, premium, wins, worth)
+    pace.tabulate_worth(values, cap_place, premium, wins, worth)
     middles = 2.0 ** (10 + (np.arange(pace.N_VALUE_BINS) + 0.5) / 4)
-    np.testing.assert_allclose(worth, plain.tabulate(values, cap_bin, premium, wins, middles), rtol=1e-9)
+    np.testing.assert_allclose(worth, plain.tabulate(values, cap_place, premium, wins, middles), rtol=1e-9)
     return out
 
 
 @given(st.lists(st.one_of(st.sampled_from([0.0, 0.5, 1.0, 2.0**10, 2.0**40, 1e15]), st.floats(0, 1e15)), max_size=20))
 def test_value_bins(values):
     assert [pace.value_bin(value) for value in values] == plain.value_bin(np.array(values, float)).tolist()
+    places = [pace.value_place(value) for value in values]
+    np.testing.assert_allclose(places, plain.value_place(np.array(values, float)), atol=1e-12)
 
 
 @given(seeds, st.integers(1, 5))

@@ -19,7 +19,6 @@ from headrace.bidding.experience import (
     MASS,
     MATCHED,
     N_BID,
-    N_SEEN,
     SHORT,
     WINS,
     WINS_BID,
@@ -34,20 +33,18 @@ from headrace.bidding.ledger import Ledger
 from headrace.bidding.plans import HORIZON_MS, Plans
 from headrace.bidding.progress import Progress
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.solution import Report, Since
+from headrace.bidding.solution import Report, Since, empty_tally
 from headrace.bidding.traffic import Traffic, local_day
 from headrace.kernels.goals import Wishes
 from headrace.kernels.pace import (
     N_STEPS,
-    N_VALUE_BINS,
     STEPS_PER_OCTAVE,
     TOP_STEPS,
     Needs,
-    Tally,
     solve_steps,
     tabulate_spend,
     tabulate_worth,
-    value_bin,
+    value_place,
 )
 from headrace.kernels.price import Terms
 from headrace.types import Bool, Float64, Int64
@@ -83,7 +80,7 @@ class Course:
         self._pace = np.full((2, n), np.inf)
         self._lasts_ms = (0, 0)
         self._day_ends_ms = np.zeros(n, np.int64)
-        self._cap_bin = np.array([value_bin(float(cap)) for cap in board.max_bid_cpm], np.int32)
+        self._cap_place = np.array([value_place(float(cap)) for cap in board.max_bid_cpm], np.float64)
         self.terms = self._make_terms(np.ones(m), np.zeros(m, np.int64), np.full(m, MAX_AFFORDABLE))
         self.report = self._make_report(solved=False)
 
@@ -163,7 +160,7 @@ class Course:
         self._renew_plans(now_ms, left, bool(seen.gone or now_ms < then_ms))
         pace, mass = self._paces(now_ms, left)
         self._steer(elapsed, seen, strange, then_ms)
-        multiplier, premium_cpm = self._solve(now_ms, seen, values, pace, mass)
+        multiplier, premium_cpm = self._solve(now_ms, seen, values, forecast.error, (pace, mass))
         self._pace = np.divide(pace, mass, out=np.full_like(pace, np.inf), where=np.isfinite(pace) & (mass > 0.0))
         self.terms = self._make_terms(multiplier, premium_cpm, self._spendable[: self.board.n_lines])
         self.now_ms, self._edited = now_ms, False
@@ -282,12 +279,17 @@ class Course:
         experience.restart(began[:m] | began[m:][self.board.campaign_of])
 
     def _solve(
-        self, now_ms: int, seen: Since, values: Callable[[slice], Float64], pace: Float64, mass: Float64
+        self,
+        now_ms: int,
+        seen: Since,
+        values: Callable[[slice], Float64],
+        error: float,
+        paces: tuple[Float64, Float64],
     ) -> tuple[Float64, Int64]:
         """Multipliers and premiums, (m,) both."""
         board, experience, goals = self.board, self.experience, self.goals
-        m, k = board.n_lines, len(board.campaigns)
-        rate, share = experience.rate(), experience.share()
+        m, k, (pace, mass) = board.n_lines, len(board.campaigns), paces
+        rate, share = experience.level(error), experience.share()
         premium_cpm = self._premiums(seen.wins, values, mass[:, :m] * rate * share)
         spend, worth = self._tabulate(seen, values, premium_cpm)
         cost_ratio = share * experience.real(COST, DUE_COST)
@@ -320,9 +322,9 @@ class Course:
         for start in range(0, m, LINES_AT_ONCE):
             lines = slice(start, min(start + LINES_AT_ONCE, m))
             part = values(lines)
-            tabulate_spend(part, self._cap_bin[lines], premium_cpm[lines], seen.costs, spend[lines])
+            tabulate_spend(part, self._cap_place[lines], premium_cpm[lines], seen.costs, spend[lines])
             if self.goals.lines[lines].any():
-                tabulate_worth(part, self._cap_bin[lines], premium_cpm[lines], seen.wins, worth[lines])
+                tabulate_worth(part, self._cap_place[lines], premium_cpm[lines], seen.wins, worth[lines])
         return spend, worth
 
     def _window(self, now_ms: int) -> Float64:
@@ -385,11 +387,6 @@ class Course:
             worth=self.goals.worth * self.goals.calibration(),
             solved=solved,
         )
-
-
-def empty_tally(n_lines: int) -> Tally:
-    """Nothing seen of m line items."""
-    return Tally(np.zeros((n_lines, N_VALUE_BINS)), *(np.zeros(n_lines) for _ in range(N_SEEN)))
 
 
 def _keys(board: Board) -> list[tuple[str, str]]:

@@ -19,6 +19,8 @@ PRIOR_BIDS = 16.0
 PRIOR_MATCHES = 4.0
 BOUNDS = (0.25, 4.0)
 """Within these the landscape is corrected by what really happened."""
+LEAST_ERROR = 0.05
+"""No forecast is taken to be better than this."""
 LEAST_SHARE = 0.01
 """A line item is taken to win at least this share of the impressions that it matches from its neighbours."""
 FIRST_DELAY_MS = 60_000.0
@@ -83,8 +85,20 @@ class Experience:
         return result
 
     def rate(self) -> Float64:
-        """(m,) impressions that match per week of expected traffic."""
+        """(m,) impressions that match per week of expected traffic, as the long memory has it."""
         result: Float64 = self.sums[LONG, MATCHED] / (self.sums[LONG, MASS] + PRIOR_WEEKS)
+        return result
+
+    def level(self, error: float) -> Float64:
+        """(m,) the same of both memories: the short one weighs more the more was counted and the worse the forecast.
+
+        error : relative error that the forecast usually makes. The weight is the Kalman gain of a count with Poisson
+        noise on a level that is known so well.
+        """
+        usual, (matched, mass) = self.rate(), self.sums[SHORT][[MATCHED, MASS]]
+        lately = (matched + PRIOR_WEEKS * usual) / (mass + PRIOR_WEEKS)
+        told = max(error, LEAST_ERROR) ** 2 * matched
+        result: Float64 = usual + told / (1.0 + told) * (lately - usual)
         return result
 
     def restart(self, lines: Bool) -> None:

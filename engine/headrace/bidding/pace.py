@@ -38,6 +38,7 @@ from headrace.kernels.pace import (
     tabulate_spend,
     tabulate_worth,
     value_bin,
+    value_place,
     win_curve,
 )
 from headrace.kernels.price import Terms
@@ -247,12 +248,8 @@ class Pacer:
 def warm_kernels() -> None:
     """Compile or load every kernel of pacing; a board without campaigns, goals or promises would call none of them."""
     one, curve, values = np.ones(1), np.linspace(0.0, 1.0, N_VALUE_BINS), np.ones((1, N_VALUE_BINS))
-    indptr, cap, premium, steps = (
-        np.array([0, 1]),
-        np.full(1, value_bin(1.0), np.int32),
-        np.zeros(1, np.int64),
-        np.ones(1),
-    )
+    indptr, premium, steps = np.array([0, 1]), np.zeros(1, np.int64), np.ones(1)
+    cap = np.full(1, float(value_place(1.0) + value_bin(1.0)))
     spend, worth = np.empty((1, N_STEPS + 1)), np.empty((1, N_STEPS + 1))
     tabulate_spend(values, cap, premium, curve, spend)
     tabulate_worth(values, cap, premium, curve, worth)

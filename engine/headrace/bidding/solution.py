@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.bidding.experience import N_SEEN
+from headrace.kernels.pace import N_VALUE_BINS, Tally
 from headrace.types import Bool, Float64
 
 
@@ -46,3 +47,8 @@ class Report(NamedTuple):
     won: Float64
     worth: Float64
     solved: bool
+
+
+def empty_tally(n_lines: int) -> Tally:
+    """Nothing seen of m line items."""
+    return Tally(np.zeros((n_lines, N_VALUE_BINS)), *(np.zeros(n_lines) for _ in range(N_SEEN)))

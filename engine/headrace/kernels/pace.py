@@ -23,7 +23,7 @@ N_STEPS = 88
 class Tally(NamedTuple):
     """What was seen of m line items since a moment, but for ``values``, which fades.
 
-    values : (m, 120) float64. Impressions by the value bin of the line item.
+    values : (m, 120) float64. Impressions by value; one between the middles of two bins is shared by them.
     matched : (m,) float64. Impressions that the line item could bid on.
     cost_matched, cost_bid : (m,) float64. Expected cost, micros per thousand, had it bid on all of those; and of the
         ones that it did bid on.
@@ -43,7 +43,7 @@ class Tally(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """What a bid meets, by the bin of its paced value: row 0 second price, row 1 first price.
+    """What a bid meets, at the middles of the bins of its paced value, straight between; rows: second price, first price.
 
     costs : (2, 120) float64, ascending. Expected cost, micros per thousand.
     wins : (2, 120) float64, ascending. Probability that it wins.
@@ -101,6 +101,23 @@ def value_bin(value_cpm: float) -> int:
 
 
 @njit(nogil=True, cache=True)
+def value_place(value_cpm: float) -> float:
+    """Where a value lies among the middles of the bins, in [0, 119]; 0 for all below the first middle."""
+    if value_cpm < 1.0:
+        return 0.0
+    place = (math.log2(value_cpm) - FIRST_OCTAVE) * STEPS_PER_OCTAVE - 0.5
+    return min(max(place, 0.0), N_VALUE_BINS - 1.0)
+
+
+@njit(nogil=True, cache=True)
+def _met(curve: Float64, place: float) -> float:
+    left = int(place)
+    if left >= N_VALUE_BINS - 1:
+        return float(curve[N_VALUE_BINS - 1])
+    return float(curve[left] + (place - left) * (curve[left + 1] - curve[left]))
+
+
+@njit(nogil=True, cache=True)
 def observe(seen: Seen, terms: Terms, curves: Curves, weight: float, tally: Tally) -> None:
     """Add a batch to the tally.
 
@@ -119,16 +136,19 @@ def observe(seen: Seen, terms: Terms, curves: Curves, weight: float, tally: Tall
             if value + premium_cpm[line] < 1:
                 continue
             bid = min((value + premium_cpm[line]) * multiplier[line], float(max_bid_cpm[line]))
-            paced = value_bin(bid)
-            cost = costs[row, paced]
-            values[line, value_bin(float(value))] += weight
+            paced, place = value_place(bid), value_place(float(value))
+            cost, left = _met(costs[row], paced), min(int(place), N_VALUE_BINS - 2)
+            # shared by the bins on both sides, so that equal values are priced as what they are
+            values[line, left] += weight * (left + 1 - place)
+            values[line, left + 1] += weight * (place - left)
             matched[line] += 1.0
             cost_matched[line] += cost
             if offer == seen.winner[impression]:
                 cost_bid[line] += cost
                 n_bid[line] += 1.0
-                wins_bid[line] += wins[row, paced]
-                worth_bid[line] += wins[row, paced] * value
+                win = _met(wins[row], paced)
+                wins_bid[line] += win
+                worth_bid[line] += win * value
                 held[line] += bid
 
 
@@ -150,18 +170,19 @@ def win_curve(costs: Float64, out: Float64) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _premium_bin(place: int, premium: float) -> int:
+def _top(place: int, premium: float) -> float:
+    """Where the value of a bin lies with a premium on it, at the highest multiplier."""
     if premium <= 0.0:
-        return place
-    return int(value_bin(2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE) + premium))
+        return float(place + TOP_STEPS)
+    return float(value_place(2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE) + premium) + TOP_STEPS)
 
 
 @njit(nogil=True, cache=True)
-def tabulate_spend(values: Float64, cap_bin: Int32, premium_cpm: Int64, costs: Float64, out: Float64) -> None:
+def tabulate_spend(values: Float64, cap_place: Float64, premium_cpm: Int64, costs: Float64, out: Float64) -> None:
     """Expected cost of one matched impression for each line item and step of the multiplier.
 
     values : (m, 120) float64 weights; a line item without any costs nothing.
-    cap_bin : (m,) int32. Bin of the highest bid.   premium_cpm : (m,) int64. Added to every value.
+    cap_place : (m,) float64. `value_place` of the highest bid.   premium_cpm : (m,) int64. Added to every value.
     costs : (120,) float64, ascending, by the bin of the paced value.
     out : (m, 89) float64, written, descending along a row; the last column is 0.
     """
@@ -172,16 +193,16 @@ def tabulate_spend(values: Float64, cap_bin: Int32, premium_cpm: Int64, costs: F
             weight = values[line, place]
             total += weight
             if weight > 0.0:
-                top = _premium_bin(place, float(premium_cpm[line])) + TOP_STEPS
-                for step in range(min(top + 1, N_STEPS)):
-                    out[line, step] += weight * costs[min(top - step, cap_bin[line])]
+                top = _top(place, float(premium_cpm[line]))
+                for step in range(min(int(top) + 1, N_STEPS)):
+                    out[line, step] += weight * _met(costs, min(top - step, cap_place[line]))
         if total > 0.0:
             for step in range(N_STEPS):
                 out[line, step] /= total
 
 
 @njit(nogil=True, cache=True)
-def tabulate_worth(values: Float64, cap_bin: Int32, premium_cpm: Int64, wins: Float64, out: Float64) -> None:
+def tabulate_worth(values: Float64, cap_place: Float64, premium_cpm: Int64, wins: Float64, out: Float64) -> None:
     """Expected value won of one matched impression; as `tabulate_spend`, by the probability of winning.
 
     wins : (120,) float64, ascending.
@@ -194,9 +215,9 @@ def tabulate_worth(values: Float64, cap_bin: Int32, premium_cpm: Int64, wins: Fl
             total += weight
             if weight > 0.0:
                 worth = weight * 2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE)
-                top = _premium_bin(place, float(premium_cpm[line])) + TOP_STEPS
-                for step in range(min(top + 1, N_STEPS)):
-                    out[line, step] += worth * wins[min(top - step, cap_bin[line])]
+                top = _top(place, float(premium_cpm[line]))
+                for step in range(min(int(top) + 1, N_STEPS)):
+                    out[line, step] += worth * _met(wins, min(top - step, cap_place[line]))
         if total > 0.0:
             for step in range(N_STEPS):
                 out[line, step] /= total

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.types import Float64, Int32, Int64
+from headrace.types import Float64, Int64
 
 N_STEPS = 88
 TOP = 16
@@ -19,6 +19,16 @@ def value_bin(value_cpm: Any) -> Any:
     return np.clip(places, 0, N_BINS - 1).astype(np.int64)
 
 
+def value_place(value_cpm: Any) -> Any:
+    """Where values lie among the middles of the bins."""
+    return np.clip((np.log2(np.maximum(value_cpm, 1.0)) - 10) * 4 - 0.5, 0, N_BINS - 1)
+
+
+def met(curve: Float64, place: Any) -> Any:
+    """A curve straight between the middles of the bins."""
+    return np.interp(place, np.arange(N_BINS), curve)
+
+
 def observe(seen: Any, terms: Any, curves: Any, weight: float, n_lines: int) -> list[Float64]:
     """What a batch adds to the eight arrays of a tally."""
     values, sums = np.zeros((n_lines, N_BINS)), [np.zeros(n_lines) for _ in range(7)]
@@ -29,10 +39,11 @@ def observe(seen: Any, terms: Any, curves: Any, weight: float, n_lines: int) -> 
             if worth < 1:
                 continue
             offer_cpm = min(worth * terms.multiplier[line], terms.max_bid_cpm[line])
-            paced = value_bin(np.float64(offer_cpm))
+            paced, place = value_place(np.float64(offer_cpm)), value_place(np.float64(value))
             row = int(seen.first_price[impression])
-            cost, win = curves.costs[row, paced], curves.wins[row, paced]
-            values[line, value_bin(np.float64(value))] += weight
+            cost, win = met(curves.costs[row], paced), met(curves.wins[row], paced)
+            for bin_ in range(N_BINS):
+                values[line, bin_] += weight * max(1.0 - abs(place - bin_), 0.0)
             bid = float(offer == seen.winner[impression])
             amounts = (1.0, cost, bid * cost, bid, bid * win, bid * win * value, bid * offer_cpm)
             for total, amount in zip(sums, amounts, strict=True):
@@ -47,16 +58,16 @@ def win_curve(costs: Float64) -> Float64:
     return won
 
 
-def tabulate(values: Float64, cap_bin: Int32, premium_cpm: Int64, curve: Float64, each: Float64) -> Float64:
+def tabulate(values: Float64, cap_place: Float64, premium_cpm: Int64, curve: Float64, each: Float64) -> Float64:
     """(m, 89) mean of ``each`` times the curve at the paced value, by step of the multiplier."""
     out = np.zeros((len(values), N_STEPS + 1))
     for line, weights in enumerate(values):
         middles = 2.0 ** (10 + (np.arange(N_BINS) + 0.5) / 4)
-        places = value_bin(middles + premium_cpm[line]) if premium_cpm[line] > 0 else np.arange(N_BINS)
+        places = value_place(middles + premium_cpm[line]) if premium_cpm[line] > 0 else np.arange(N_BINS)
         for step in range(N_STEPS):
             reached = places + TOP - step
-            met = np.where(reached >= 0, curve[np.clip(np.minimum(reached, cap_bin[line]), 0, None)], 0.0)
-            out[line, step] = ((weights * each) @ met) / weights.sum() if weights.sum() > 0 else 0.0
+            found = np.where(reached >= 0, met(curve, np.minimum(reached, cap_place[line])), 0.0)
+            out[line, step] = ((weights * each) @ found) / weights.sum() if weights.sum() > 0 else 0.0
     return out
 
 
