@@ -338,8 +338,9 @@ class Course:
         if not len(promised):
             return np.zeros(board.n_lines, np.int64)
         expected = (traffic * self.experience.real(WINS, DUE_WINS))[:, promised]
-        due = self._hurried(self.promised, self.goals.left(), board.nodes.curve[: board.n_lines])[:, promised]
-        due = np.where(np.isfinite(due), due, 0.0)
+        left = self.goals.left()
+        due = self._hurried(self.promised, left, board.nodes.curve[: board.n_lines])[:, promised]
+        due = np.where(np.isfinite(left[:, promised]), due, 0.0)  # infinite as fast as possible
         rate = np.where(due > 0.0, np.divide(due, expected, out=np.ones_like(due), where=expected > 0.0), 0.0)
         wishes = Wishes(
             values=np.concatenate([values(slice(line, line + 1)) for line in promised.tolist()]),

@@ -33,6 +33,8 @@ class BiddingConfig:
     max_catch_up: Annotated[float, Meta(ge=1, le=100)] = 4.0
     # Share of first-price bids that are drawn at random between floor and paced value, to learn and judge win rates.
     explore_share: Annotated[float, Meta(ge=0, le=0.1)] = 0.005
+    # Milliseconds that a reported purchase follows its impression by, on average.
+    action_delay_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 86_400_000
     # User-written strategies that line items may name, as PATH.py:FUNCTION; the function's name is the strategy's.
     strategies: tuple[str, ...] = ()
     # Highest bid of any strategy, micros per thousand impressions (CPM); 0: max_bid_cpm_micros.
@@ -41,8 +43,6 @@ class BiddingConfig:
     strategy_max_over_value: Annotated[float, Meta(gt=0, le=1000)] = 2.0
     # What one strategy's bids may come to in one minute of the requests' time, micros; it then rests; 0: any amount.
     strategy_max_micros_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 100_000_000
-    # Milliseconds that a reported purchase follows its impression by, on average.
-    action_delay_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 86_400_000
     # File of rates of exchange, for requests in a currency that no campaign has; empty: none, so no bid on them.
     rates_file: str = ""
     # Milliseconds after its as_of from which the file counts as stale: no bid in other currencies until it is replaced.

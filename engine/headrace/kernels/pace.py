@@ -43,7 +43,7 @@ class Tally(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """What a bid meets, at the middles of the bins of its paced value, straight between; rows: second price, first price.
+    """What a bid meets, at the middles of the bins of its paced value; row 0 second price, row 1 first price.
 
     costs : (2, 120) float64, ascending. Expected cost, micros per thousand.
     wins : (2, 120) float64, ascending. Probability that it wins.

@@ -125,6 +125,12 @@ PACING_ERROR = Family(
 MULTIPLIER = Family(
     "headrace_campaign_pacing_multiplier", "gauge", "The highest multiplier of its line items.", _CAMPAIGN
 )
+STEERED = Family(
+    "headrace_campaign_pacing_dual",
+    "gauge",
+    "1 while dual updates steer it or one of its line items: the forecast does not hold; else 0.",
+    _CAMPAIGN,
+)
 
 SEQUENCE = Family("headrace_event_sequence", "gauge", "Sequence of the last event of the log.", _T)
 LAG = Family("headrace_event_lag", "gauge", "Events of the log that recommendations do not show yet.", _T)
@@ -270,12 +276,15 @@ def _write_campaigns(
     page: Page, tenant: str, bidding: BiddingEngine, accounts: Mapping[str, AccountState], limit: int
 ) -> None:
     board, planned, multipliers = bidding.plans()
+    now, _, report = bidding.pacing()
+    steered = {now.campaigns[row].campaign_id for row in now.campaign_of[report.dual].tolist()}
     page.add(CAMPAIGNS, (tenant,), len(board.campaigns))
     order = sorted(range(len(board.campaigns)), key=lambda row: board.campaigns[row].campaign_id)
     for row in order[:limit]:
         campaign = board.campaigns[row]
         labels = (tenant, campaign.currency, campaign.advertiser_id, campaign.campaign_id)
         page.add(MULTIPLIER, labels, float(multipliers[row]))
+        page.add(STEERED, labels, campaign.campaign_id in steered)
         account = accounts.get(f"{campaign.advertiser_id}/{campaign.campaign_id}")
         if account is None:
             continue
