@@ -30,10 +30,13 @@ def programs() -> Path | None:
 
 
 class Server:
-    """A server of its own, reached by a socket in a folder with a short name; `start`, `crash` and `stop` at will."""
+    """A server of its own, reached by a socket in a folder with a short name; `start`, `crash` and `stop` at will.
 
-    def __init__(self, programs: Path) -> None:
-        self._programs = programs
+    fsync : whether commits are on disk before they are answered.
+    """
+
+    def __init__(self, programs: Path, fsync: bool = False) -> None:
+        self._programs, self._fsync = programs, "on" if fsync else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="pg"))
         self._as: dict[str, Any] = {"cwd": "/", "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}}
         if os.geteuid() == 0:
@@ -46,7 +49,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        settings = ("listen_addresses=", "fsync=off", "max_connections=60", "shared_buffers=16MB")
+        settings = ("listen_addresses=", f"fsync={self._fsync}", "max_connections=60", "shared_buffers=16MB")
         flags = [flag for setting in settings for flag in ("-c", setting)]
         command = [self._programs / "postgres", "-D", self.folder / "data", "-k", self.folder, *flags]
         with open(self.folder / "log", "ab") as log:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from headrace.authority.database import Database, open_database
-from headrace.authority.grants import NEED_MS, Change, Grants, Slices
+from headrace.authority.grants import Change, Grants, Need, Slices, needs_at
 from headrace.authority.schema import FIRST_KEY, SCHEMA_VERSION, HolderState
 from headrace.authority.settings import AuthorityConfig
 from headrace.authority.tree import Key, Tree
@@ -163,18 +163,19 @@ class Authority:
 
         def job(sql: Sql) -> Renewal:
             now_ms = self.now_ms()
-            last = self._check_claim(sql, claim)
-            self._tree.refresh(query_of(sql))
-            grants = Grants(sql, self._tree, claim.holder, keys, now_ms)
-            if claim.number != last:
-                self._renew(sql, claim, changes, report, grants)
-            return Renewal([grants.allotted.get(key, 0) for key in keys], self._view(sql, claim.holder, now_ms))
+            stand = _Stand.read(sql, claim.holder, now_ms)
+            self._check_claim(stand, claim)
+            self._tree.refresh(query_of(sql), stand.settings_version)
+            grants = Grants(sql, self._tree, claim.holder, keys, now_ms, stand.needs)
+            if claim.number != stand.number:
+                stand = self._renew(sql, claim, changes, report, (grants, stand))
+            return Renewal([grants.allotted.get(key, 0) for key in keys], stand.view(claim.holder))
 
         return self.database.write(job)
 
     def look(self, holder: str) -> View:
         """How things stand; changes nothing."""
-        return self.database.read(lambda sql: self._view(sql, holder, self.now_ms()))
+        return self.database.read(lambda sql: _Stand.read(sql, holder, self.now_ms()).view(holder))
 
     def leave(self, claim: Claim, changes: Sequence[Change], report: Report) -> None:
         """A last renewal, after which the holder does not count as live until it registers again."""
@@ -218,19 +219,14 @@ class Authority:
             )
         return int(epoch)
 
-    def _check_claim(self, sql: Sql, claim: Claim) -> int:
-        """The number of the holder's last renewal."""
-        row = sql.execute(
-            "SELECT epoch, number, state FROM authority_holders WHERE holder = ?", (claim.holder,)
-        ).fetchone()
-        epoch, number, state = row if row is not None else (0, 0, HolderState.LIVE)
-        if epoch > claim.epoch or state == HolderState.FENCED:
+    def _check_claim(self, stand: _Stand, claim: Claim) -> None:
+        if stand.epoch > claim.epoch or stand.state == HolderState.FENCED:
             raise HolderRefusedError(
-                "epoch", claim.epoch, f"{epoch}: the holder was fenced or registered again", "it bids no more"
+                "epoch", claim.epoch, f"{stand.epoch}: the holder was fenced or registered again", "it bids no more"
             )
-        if epoch < claim.epoch or not number <= claim.number <= number + 1:
-            raise LostRenewalError("renewal", claim.number, f"{number + 1} of epoch {epoch}", "register again")
-        return int(number)
+        if stand.epoch < claim.epoch or not stand.number <= claim.number <= stand.number + 1:
+            expected = f"{stand.number + 1} of epoch {stand.epoch}"
+            raise LostRenewalError("renewal", claim.number, expected, "register again")
 
     def _make_key(self, sql: Sql, holder: str, now_ms: int, another: bool = False) -> None:
         if not another and sql.execute("SELECT 1 FROM authority_keys WHERE holder = ?", (holder,)).fetchone():
@@ -254,17 +250,22 @@ class Authority:
             audit(sql, now_ms, holder, "bring_in", holder, ("", repr(missing)), "its books are above its allotments")
         return sum(missing.values())
 
-    def _renew(self, sql: Sql, claim: Claim, changes: Sequence[Change], report: Report, grants: Grants) -> None:
+    def _renew(
+        self, sql: Sql, claim: Claim, changes: Sequence[Change], report: Report, loaded: tuple[Grants, _Stand]
+    ) -> _Stand:
+        grants, stand = loaded
         now_ms = self.now_ms()
         for change in changes:
             grants.apply(change)
-        wishes = [change for change in changes if change.least > 0]
-        if wishes and not get_meta(query_of(sql), "fenced"):
-            live, _ = self._live(sql, now_ms)
-            slices = Slices(self.config.slice_share, max(live, 1), self.config.slice_max_micros)
-            for change in wishes:
-                grants.grant(change, slices)
-        version = _next(sql, "totals_version") if changes or report.amounts else 0
+        if not stand.fenced:
+            slices = Slices(self.config.slice_share, max(stand.live, 1), self.config.slice_max_micros)
+            for change in changes:
+                if change.least > 0:
+                    grants.grant(change, slices)
+        version = stand.totals_version
+        if changes or report.amounts:
+            version += 1
+            set_meta(sql, "totals_version", str(version))
         grants.save(version)
         columns = Amounts._fields[1:]
         sql.executemany(
@@ -276,36 +277,64 @@ class Authority:
             "UPDATE authority_holders SET number = ?, seen_ms = ?, sequence = ?, rate = ?, state = ? WHERE holder = ?",
             (claim.number, now_ms, report.sequence, report.rate, HolderState.LIVE, claim.holder),
         )
+        return stand._replace(totals_version=version, state=HolderState.LIVE)
 
-    def _live(self, sql: Sql, now_ms: int) -> tuple[int, int]:
-        row = sql.execute(
-            "SELECT count(*), coalesce(sum(rate), 0) FROM authority_holders WHERE state = ? AND seen_ms > ?",
-            (HolderState.LIVE, now_ms - LIVE_MS),
+
+class _Stand(NamedTuple):
+    """What one transaction reads of how things stand; see `View`."""
+
+    epoch: int
+    number: int
+    state: HolderState
+    notices: bool
+    live: int
+    rates: int
+    settings_version: int
+    totals_version: int
+    fenced: bool
+    needs: list[Need]
+
+    @classmethod
+    def read(cls, sql: Sql, holder: str, now_ms: int) -> _Stand:
+        live = "FROM authority_holders WHERE state = ? AND seen_ms > ?"
+        recent = (HolderState.LIVE, now_ms - LIVE_MS)
+        epoch, number, state, notice, n_live, rates = sql.execute(
+            "SELECT (SELECT epoch FROM authority_holders WHERE holder = ?), "
+            "(SELECT number FROM authority_holders WHERE holder = ?), "
+            "(SELECT state FROM authority_holders WHERE holder = ?), "
+            "(SELECT min(notice_id) FROM authority_notices WHERE holder = ?), "
+            f"(SELECT count(*) {live}), (SELECT coalesce(sum(rate), 0) {live})",
+            (holder, holder, holder, holder, *recent, *recent),
         ).fetchone()
-        return int(row[0]), int(row[1])
-
-    def _view(self, sql: Sql, holder: str, now_ms: int) -> View:
-        versions = dict(
+        meta = dict(
             sql.execute(
-                "SELECT key, value FROM ledger_meta WHERE key = 'settings_version' OR key = 'totals_version'"
+                "SELECT key, value FROM ledger_meta WHERE key IN ('settings_version', 'totals_version', 'fenced')"
             ).fetchall()
         )
-        own = sql.execute("SELECT epoch, state FROM authority_holders WHERE holder = ?", (holder,)).fetchone()
-        needs = sql.execute(
-            "SELECT DISTINCT node FROM authority_needs WHERE holder <> ? AND until_ms > ? AND until_ms <= ?",
-            (holder, now_ms, now_ms + 2 * NEED_MS),
-        ).fetchall()
-        notices = sql.execute("SELECT 1 FROM authority_notices WHERE holder = ? LIMIT 1", (holder,)).fetchone()
-        live, rates = self._live(sql, now_ms)
+        return cls(
+            epoch=epoch or 0,
+            number=number or 0,
+            state=HolderState(HolderState.GONE if state is None else state),
+            notices=notice is not None,
+            live=int(n_live),
+            rates=int(rates),
+            settings_version=int(meta.get("settings_version", 0)),
+            totals_version=int(meta.get("totals_version", 0)),
+            fenced=bool(meta.get("fenced", "")),
+            needs=needs_at(sql, now_ms),
+        )
+
+    def view(self, holder: str) -> View:
+        """What the holder is told of it."""
         return View(
-            epoch=own[0] if own else 0,
-            state=HolderState(own[1] if own else HolderState.GONE),
-            settings_version=int(versions.get("settings_version", 0)),
-            totals_version=int(versions.get("totals_version", 0)),
-            live=live,
-            rates=rates,
-            needs=[row[0] for row in needs],
-            notices=notices is not None,
+            epoch=self.epoch,
+            state=self.state,
+            settings_version=self.settings_version,
+            totals_version=self.totals_version,
+            live=self.live,
+            rates=self.rates,
+            needs=sorted({need.node for need in self.needs if need.holder != holder}),
+            notices=self.notices,
         )
 
 

@@ -34,6 +34,14 @@ class Change(NamedTuple):
     wish: int = 0
 
 
+class Need(NamedTuple):
+    """A row of `authority_needs` that still counts."""
+
+    node: int
+    holder: str
+    blocks: bool
+
+
 class Slices(NamedTuple):
     """How much is allotted at once: one n-th of what is left for each of the live holders, at most ``most`` micros."""
 
@@ -48,7 +56,9 @@ class Grants:
     Nothing is written before `save`.
     """
 
-    def __init__(self, sql: Sql, tree: Tree, holder: str, keys: Sequence[Key], now_ms: int) -> None:
+    def __init__(
+        self, sql: Sql, tree: Tree, holder: str, keys: Sequence[Key], now_ms: int, needs: Sequence[Need] = ()
+    ) -> None:
         self._sql, self._tree, self._holder, self._now_ms = sql, tree, holder, now_ms
         accounts = sorted({account for account, _ in keys})
         for account in accounts:
@@ -64,19 +74,18 @@ class Grants:
         sums = _select(sql, "authority_totals", "account, day, allotted, used", self._nodes, days=[LIFE, *days])
         self._total: dict[Key, int] = {(row[0], row[1]): row[2] for row in sums}
         self._total_used: dict[Key, int] = {(row[0], row[1]): row[3] for row in sums}
-        self._needs = self._load_needs()
+        self._needs = self._waiting(needs)
         self._moved: set[Key] = set()
         self._needed: set[int] = set()
         self._served: set[int] = set()
 
-    def _load_needs(self) -> dict[int, tuple[int, bool]]:
+    def _waiting(self, needs: Sequence[Need]) -> dict[int, tuple[int, bool]]:
         """By node: how many others wait there, and whether nothing may be allotted."""
         found: dict[int, tuple[int, bool]] = {}
-        rows = _select(self._sql, "authority_needs", "node, holder, blocks, until_ms", self._nodes, name="node")
-        for node, holder, blocks, until_ms in rows:
-            if holder != self._holder and in_force(until_ms, self._now_ms):
-                n, blocked = found.get(node, (0, False))
-                found[node] = n + 1, blocked or bool(blocks)
+        for need in needs:
+            if need.holder != self._holder:
+                n, blocked = found.get(need.node, (0, False))
+                found[need.node] = n + 1, blocked or need.blocks
         return found
 
     def apply(self, change: Change) -> None:
@@ -150,9 +159,13 @@ def put_needs(sql: Sql, holder: str, nodes: Sequence[int], until_ms: int, blocks
     )
 
 
-def in_force(until_ms: int, now_ms: int) -> bool:
-    """Whether a need still stands; one from a clock that was far ahead does not."""
-    return now_ms < until_ms <= now_ms + 2 * NEED_MS
+def needs_at(sql: Sql, now_ms: int) -> list[Need]:
+    """All needs that count at a moment; those from a clock that was far ahead do not."""
+    rows = sql.execute(
+        "SELECT node, holder, blocks FROM authority_needs WHERE until_ms > ? AND until_ms <= ?",
+        (now_ms, now_ms + 2 * NEED_MS),
+    ).fetchall()
+    return [Need(row[0], row[1], bool(row[2])) for row in rows]
 
 
 def _select(
@@ -162,14 +175,13 @@ def _select(
     accounts: Sequence[int],
     where: Iterable[tuple[str, Any]] = (),
     days: Sequence[int] = (),
-    name: str = "account",
 ) -> list[tuple[Any, ...]]:
     """Rows of some accounts, and of some days where any are named."""
     fixed = list(where)
     rows: list[tuple[Any, ...]] = []
     for first in range(0, len(accounts), CHUNK):
         some = accounts[first : first + CHUNK]
-        conditions = [f"{name} IN ({', '.join('?' * len(some))})", *(f"{column} = ?" for column, _ in fixed)]
+        conditions = [f"account IN ({', '.join('?' * len(some))})", *(f"{column} = ?" for column, _ in fixed)]
         values = [*some, *(value for _, value in fixed), *days]
         if days:
             conditions.append(f"day IN ({', '.join('?' * len(days))})")

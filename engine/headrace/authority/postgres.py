@@ -49,18 +49,18 @@ class PostgresDatabase:
 
     def write(self, job: Callable[[Sql], T]) -> T:
         """See `Database`."""
-        return self._run(f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({LOCK})", job)
+        return self._run(("BEGIN ISOLATION LEVEL READ COMMITTED", f"SELECT pg_advisory_xact_lock({LOCK})"), job)
 
     def read(self, job: Callable[[Sql], T]) -> T:
         """See `Database`."""
-        return self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", job)
+        return self._run(("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",), job)
 
     def close(self) -> None:
         """See `Database`."""
         with self._lock:
             self._drop()
 
-    def _run(self, begin: str, job: Callable[[Sql], T]) -> T:
+    def _run(self, begin: Sequence[str], job: Callable[[Sql], T]) -> T:
         errors = self._psycopg
         with self._lock:
             for attempt in range(ATTEMPTS):
@@ -75,12 +75,15 @@ class PostgresDatabase:
                     raise AuthorityUnreachableError(f"the authority does not answer: {text}") from error
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(self, begin: str, job: Callable[[Sql], T]) -> T:
+    def _once(self, begin: Sequence[str], job: Callable[[Sql], T]) -> T:
+        """One transaction; what needs no answer is sent along with what does, and with the commit."""
         connection = self._connected()
-        connection.execute(begin)
         try:
-            result = job(_Portable(connection))
-            connection.execute("COMMIT")
+            with connection.pipeline():
+                for statement in begin:
+                    connection.execute(statement)
+                result = job(_Portable(connection))
+                connection.execute("COMMIT")
             return result
         except BaseException:
             try:

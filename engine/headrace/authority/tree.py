@@ -30,9 +30,12 @@ class Tree:
         self._paths: dict[int, list[int]] = {}
         self._version = 0
 
-    def refresh(self, query: Query) -> None:
-        """Take over what changed since the last time."""
-        version = settings_version(query)
+    def refresh(self, query: Query, version: int | None = None) -> None:
+        """Take over what changed since the last time.
+
+        version : the present settings version, where it has been read already.
+        """
+        version = settings_version(query) if version is None else version
         if version == self._version:
             return
         if version < self._version:  # a restored database
