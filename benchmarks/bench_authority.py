@@ -1,4 +1,4 @@
-"""What leasing from an authority costs: renewals in SQLite and PostgreSQL, a tick over many line items, and a reservation.
+"""What leasing from an authority costs: renewals, a tick over many line items, and a reservation.
 
     python benchmarks/bench_authority.py [--holders 4] [--lines 10000]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from headrace.authority.grants import KEEP_ALL, Change
 from headrace.authority.shares import Shares
 from headrace.authority.tree import Key
 from headrace.bidding.books import Books
-from headrace.types import Int64
+from headrace.types import Int32, Int64
 
 WISH = 16
 """Reservations of the size that was refused for which money is asked at once, where there is enough."""
@@ -28,28 +27,20 @@ KEEP_S = 0.5
 """What has just come is kept so long though others wait, or nobody would ever spend the last of a budget."""
 
 
-class Row(NamedTuple):
-    """One allotment: what the authority has, what it was last told is used, and how much came last and when."""
-
-    allotted: int
-    used: int
-    slice: int
-    came_s: float
-
-
-NO_ROW = Row(0, 0, 0, 0.0)
-
-
 class Purse:
-    """Rows by line item and day; all but `need` are called under the holder's lock.
+    """One row a line item and day; all but `need` are called under the holder's lock.
 
     seconds : a clock that never goes back.
+
+    Columns by row: what the authority has allotted, what it was last told is used, how much came last and when.
     """
 
     def __init__(self, shares: Shares, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._shares = shares
-        self._rows: dict[Key, Row] = {}
+        self._shares, self._seconds = shares, seconds
+        self._place: dict[Key, int] = {}
+        self._leaves, self._days = np.zeros(0, np.int32), np.zeros(0, np.int32)
+        self._allotted, self._used, self._slice = (np.zeros(0, np.int64) for _ in range(3))
+        self._came_s = np.zeros(0)
         self._needs: dict[int, tuple[int, int]] = {}
         self._needs_lock = threading.Lock()
         self._in_vain: set[int] = set()
@@ -63,8 +54,10 @@ class Purse:
 
     def adopt(self, books: Books, allotments: Sequence[tuple[int, int, int]]) -> None:
         """Begin with what the authority has; the ledger may commit that from now on."""
-        self._rows = {(account, day): Row(micros, 0, 0, -KEEP_S) for account, day, micros in allotments}
-        self._set(books, list(self._rows), [row.allotted for row in self._rows.values()])
+        self._keep(np.zeros(0, np.int64))
+        self._add([(account, day) for account, day, _ in allotments])
+        self._allotted[:] = [micros for _, _, micros in allotments]
+        books.native.set_allotments(self._leaves, self._days, self._allotted.copy())
 
     def plan(self, books: Books, needed: set[int], beat: bool, now_ms: int) -> tuple[list[Change], bool]:
         """What to tell the authority now, and whether something was lowered whose journal must be committed first.
@@ -73,101 +66,108 @@ class Purse:
         """
         with self._needs_lock:
             needs, self._needs = self._needs, {}
-        keys = list(self._rows)
-        table = self._books(books, keys)
-        wishes = self._wishes(keys, table, needs, now_ms)
+        table = self._books(books)
+        today = self._shares.days(self._leaves, now_ms)
+        wishes = self._wishes(table, today, needs, now_ms)
         # a ledger that waits for its reconciliation may have spent what it does not know of
-        back = [] if books.fenced else self._surplus(keys, table, needed, now_ms)
-        if back:
-            leaves, days = _columns(back)
-            books.native.give_back(leaves, days)
-            table = self._books(books, keys)
+        back = np.zeros(0, np.int64) if books.fenced else self._surplus(table, needed, now_ms)
+        if len(back):
+            books.native.give_back(self._leaves[back], self._days[back])
+            table = self._books(books)
+        has, _, used, billed = table.T
+        lowered = has != self._allotted
+        tell = lowered | (used != self._used) if beat else lowered.copy()
+        tell[[self._place[key] for key in wishes if key in self._place]] = True
+        settled = (has == billed) & (used == self._used) & (self._days != today) & ~tell
         changes = []
-        for key, (allotted, _, used, billed) in zip(keys, table.tolist(), strict=True):
-            row = self._rows[key]
-            least, wish = wishes.pop(key, (0, 0))
-            lowered = allotted != row.allotted
-            if not (least or lowered or (beat and used != row.used)):
-                if allotted == billed == row.used and key[1] != self._shares.day(key[0], now_ms)[0]:
-                    del self._rows[key]  # settled for good
-                continue
-            changes.append(Change(*key, allotted if lowered else KEEP_ALL, used, least, wish))
+        for row in np.flatnonzero(tell).tolist():
+            key = int(self._leaves[row]), int(self._days[row])
+            keep = int(has[row]) if lowered[row] else KEEP_ALL
+            changes.append(Change(*key, keep, int(used[row]), *wishes.pop(key, (0, 0))))
         changes += [Change(*key, KEEP_ALL, 0, least, wish) for key, (least, wish) in wishes.items()]
-        return changes, bool(back)
+        if settled.any():
+            self._keep(np.flatnonzero(~settled))
+        return changes, bool(len(back))
 
     def take_over(self, books: Books, changes: Sequence[Change], allotted: Sequence[int]) -> None:
         """The authority's answer: what is allotted now."""
         keys = [(change.account, change.day) for change in changes]
-        for key, change, micros in zip(keys, changes, allotted, strict=True):
-            row = self._rows.get(key, NO_ROW)
-            came = micros - (row.allotted if change.keep == KEEP_ALL else change.keep)
+        self._add([key for key in keys if key not in self._place])
+        rows = np.array([self._place[key] for key in keys], np.int64)
+        now_s = self._seconds()
+        for row, change, micros in zip(rows.tolist(), changes, allotted, strict=True):
+            came = micros - (int(self._allotted[row]) if change.keep == KEEP_ALL else change.keep)
             if came > 0:
-                self._rows[key] = Row(micros, change.used, came, self._seconds())
+                self._slice[row], self._came_s[row] = came, now_s
                 self._in_vain.discard(change.account)
-                continue
-            self._rows[key] = Row(micros, change.used, row.slice, row.came_s)
-            if change.least:
+            elif change.least:
                 self._in_vain.add(change.account)
-        self._set(books, keys, list(allotted))
+            self._allotted[row], self._used[row] = micros, change.used
+        books.native.set_allotments(self._leaves[rows], self._days[rows], np.array(allotted, np.int64))
 
     def give_back_all(self, books: Books) -> None:
         """Lower every allotment to what is committed."""
-        if self._rows:
-            books.native.give_back(*_columns(list(self._rows)))
+        books.native.give_back(self._leaves, self._days)
 
     def changes(self, books: Books) -> list[Change]:
-        """Every row as it is committed now, nothing asked for; what a fenced ledger does not know of stays allotted."""
-        keys = list(self._rows)
-        table = self._books(books, keys).tolist()
-        return [
-            Change(*key, KEEP_ALL if books.fenced else row[1], row[2]) for key, row in zip(keys, table, strict=True)
-        ]
+        """Every row as it is now, nothing asked for; what a fenced ledger does not know of stays allotted."""
+        keep, used = self._books(books).T[1:3].tolist()
+        return [Change(*key, KEEP_ALL if books.fenced else keep[row], used[row]) for key, row in self._place.items()]
 
     def sums(self, books: Books) -> tuple[int, int]:
         """See `Holder.money`."""
-        table = self._books(books, list(self._rows))
+        table = self._books(books)
         return int(table[:, 0].sum()), int((table[:, 0] - table[:, 2]).sum())
 
-    def _surplus(self, keys: list[Key], table: Int64, needed: set[int], now_ms: int) -> list[Key]:
+    def _surplus(self, table: Int64, needed: set[int], now_ms: int) -> Int64:
         """Rows that have something to give back: of days that are over, and below nodes where others wait."""
-        found = []
-        cut = self._shares.cut_nodes()
-        for row in np.flatnonzero(table[:, 0] > table[:, 2]).tolist():
-            account, day = keys[row]
-            over = day < self._shares.day(account, now_ms - BEHIND_MS)[0] and table[row, 0] > table[row, 1]
-            kept = self._seconds() - self._rows[keys[row]].came_s < KEEP_S
-            wanted = cut if kept else cut | needed
-            if over or (wanted and not wanted.isdisjoint(self._shares.path(account))):
-                found.append(keys[row])
-        return found
+        has, committed, used, _ = table.T
+        over = (self._days < self._shares.days(self._leaves, now_ms - BEHIND_MS)) & (has > committed)
+        wanted = self._shares.below(self._shares.cut_nodes())[self._leaves]
+        if needed:
+            kept = self._seconds() - self._came_s < KEEP_S
+            wanted |= self._shares.below(needed)[self._leaves] & ~kept
+        return np.flatnonzero(over | (wanted & (has > used)))
 
     def _wishes(
-        self, keys: list[Key], table: Int64, needs: dict[int, tuple[int, int]], now_ms: int
+        self, table: Int64, today: Int32, needs: dict[int, tuple[int, int]], now_ms: int
     ) -> dict[Key, tuple[int, int]]:
         """What to ask for: the least of use, and what would be welcome."""
         wishes: dict[Key, tuple[int, int]] = {}
         for account, (micros, at_ms) in needs.items():
             wishes[account, self._shares.day(account, at_ms)[0]] = (micros, WISH * micros)
-        for key, (allotted, _, used, _) in zip(keys, table.tolist(), strict=True):
-            row = self._rows[key]
-            if used <= row.used or key in wishes:
-                continue  # nobody spends of it
-            day, _, end_ms = self._shares.day(key[0], now_ms)
-            if key[1] == day and 2 * (allotted - used) < row.slice:
-                wishes[key] = (1, 0)
-            if key[1] == day and end_ms - now_ms < AHEAD_MS and (key[0], day + 1) not in self._rows:
-                wishes[key[0], day + 1] = (1, 0)
+        has, _, used, _ = table.T
+        active = (used > self._used) & (self._days == today)  # somebody spends of it
+        for row in np.flatnonzero(active & (2 * (has - used) < self._slice)).tolist():
+            wishes.setdefault((int(self._leaves[row]), int(self._days[row])), (1, 0))
+        tomorrow = self._shares.days(self._leaves, now_ms + AHEAD_MS)
+        for row in np.flatnonzero(active & (tomorrow != today)).tolist():
+            key = int(self._leaves[row]), int(tomorrow[row])
+            if key not in self._place:
+                wishes.setdefault(key, (1, 0))
         return wishes
 
-    def _books(self, books: Books, keys: Sequence[Key]) -> Int64:
-        """Allotted, committed, used and billed of rows, (n, 4) int64."""
-        return books.native.allotted_books(*_columns(keys)).reshape(-1, 4)
+    def _books(self, books: Books) -> Int64:
+        """Allotted, committed, used and billed of the rows, (n, 4) int64."""
+        return books.native.allotted_books(self._leaves, self._days).reshape(-1, 4)
 
-    @staticmethod
-    def _set(books: Books, keys: Sequence[Key], micros: list[int]) -> None:
-        books.native.set_allotments(*_columns(keys), np.array(micros, np.int64))
+    def _add(self, keys: Sequence[Key]) -> None:
+        """New rows, of which nothing is allotted."""
+        for key in keys:
+            self._place.setdefault(key, len(self._place))
+        n = len(self._place) - len(self._leaves)
+        added = np.array(list(self._place)[len(self._leaves) :], np.int32).reshape(-1, 2)
+        self._leaves = np.concatenate([self._leaves, added[:, 0]])
+        self._days = np.concatenate([self._days, added[:, 1]])
+        self._allotted, self._used, self._slice = (
+            np.concatenate([column, np.zeros(n, np.int64)]) for column in (self._allotted, self._used, self._slice)
+        )
+        self._came_s = np.concatenate([self._came_s, np.full(n, -KEEP_S)])
 
-
-def _columns(keys: Sequence[Key]) -> tuple[np.ndarray, np.ndarray]:
-    table = np.array(keys, np.int32).reshape(-1, 2)
-    return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
+    def _keep(self, rows: Int64) -> None:
+        """Forget all other rows."""
+        self._leaves, self._days = self._leaves[rows], self._days[rows]
+        self._allotted, self._used, self._slice = self._allotted[rows], self._used[rows], self._slice[rows]
+        self._came_s = self._came_s[rows]
+        pairs = zip(self._leaves.tolist(), self._days.tolist(), strict=True)
+        self._place = {key: row for row, key in enumerate(pairs)}

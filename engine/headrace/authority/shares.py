@@ -16,6 +16,9 @@ from headrace.bidding.budgets import AccountRow
 from headrace.bidding.days import local_day
 from headrace.types import Bool, Int32, Int64
 
+MOST_DAYS = 64
+"""Budget days of which sums are kept."""
+
 
 class Shares:
     """Arrays by account number, from a copy of the authority's settings and sums.
@@ -28,7 +31,8 @@ class Shares:
         self.leaves: Int32 = np.zeros(0, np.int32)
         self._version = -1
         self._books: Books | None = None
-        self._totals: dict[tuple[int, int], tuple[int, int]] = {}
+        self._parent: Int32 = np.zeros(0, np.int32)
+        self._sums: dict[int, Int64] = {}
         self._others: dict[int, dict[str, Amounts]] = {}
         self._days: dict[int, tuple[int, int, int]] = {}
 
@@ -65,7 +69,13 @@ class Shares:
     def add_totals(self, totals: Iterable[Total]) -> None:
         """Take over changed sums."""
         for total in totals:
-            self._totals[total.account, total.day] = total.allotted, total.used
+            sums = self._sums.get(total.day)
+            if sums is None or sums.shape[1] <= total.account:
+                sums = self._sums[total.day] = _grown(sums, max(total.account + 1, len(self._parent)))
+            sums[:, total.account] = total.allotted, total.used
+        days = sorted(day for day in self._sums if day != LIFE)
+        for day in days[:-MOST_DAYS]:
+            del self._sums[day]
 
     def add_books(self, rows: Iterable[tuple[str, Amounts]], own: str) -> None:
         """Take over other holders' changed amounts."""
@@ -105,30 +115,38 @@ class Shares:
 
     def cut_nodes(self) -> set[int]:
         """Nodes below which more is allotted than their limits say."""
-        n = len(self._parent)
-        return {
-            account
-            for (account, day), (allotted, _) in self._totals.items()
-            if account < n and allotted > (self._lifetime if day == LIFE else self._daily)[account]
-        }
+        found: set[int] = set()
+        for day, (allotted, _) in self._sums.items():
+            n = min(len(allotted), len(self._parent))
+            limit = self._lifetime if day == LIFE else self._daily
+            found.update(np.flatnonzero(allotted[:n] > limit[:n]).tolist())
+        return found
+
+    def below(self, nodes: set[int]) -> Bool:
+        """Whether each account is one of some nodes or below one, by number."""
+        marked = np.zeros(len(self._parent), bool)
+        marked[[node for node in nodes if node < len(marked)]] = True
+        for _ in range(2):  # two levels above a line item
+            marked |= np.where(self._parent >= 0, marked[self._parent], False)
+        return marked
 
     def left(self, now_ms: int) -> Int64:
         """What all holders together may still spend of each account, by number; 0 outside its flight."""
         n = len(self._parent)
-        life_used, day_used = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        everyone = np.arange(n, dtype=np.int32)
-        days = self.days(everyone, now_ms)
-        for (account, day), (_, used) in self._totals.items():
-            if account < n and day == LIFE:
-                life_used[account] = used
-            elif account < n and day == days[account]:
-                day_used[account] = used
+        days = self.days(np.arange(n, dtype=np.int32), now_ms)
+        day_used = np.zeros(n, np.int64)
+        for day in np.unique(days).tolist():
+            day_used = np.where(days == day, self._used(day, n), day_used)
         flying: Bool = (self._start <= now_ms) & (now_ms < self._end)
-        own = np.minimum(self._lifetime - life_used, self._daily - day_used)
+        own = np.minimum(self._lifetime - self._used(LIFE, n), self._daily - day_used)
         left = np.where(flying, np.maximum(own, 0), 0)
-        for _ in range(2):  # two levels above a line item
+        for _ in range(2):
             left = np.where(self._parent >= 0, np.minimum(left, left[self._parent]), left)
         return left
+
+    def _used(self, day: int, n: int) -> Int64:
+        sums = self._sums.get(day)
+        return np.zeros(n, np.int64) if sums is None else _grown(sums, n)[1, :n]
 
     def spendable(self, unused: Int64, now_ms: int) -> Int64:
         """This holder's part by account number: what it has unused, and its part of what else is left.
@@ -143,3 +161,13 @@ class Shares:
             nodes = np.where(nodes >= 0, self._parent[nodes], -1).astype(np.int32)
         own = np.minimum(own, left)
         return own + ((left - own) * self.part).astype(np.int64)
+
+
+def _grown(sums: Int64 | None, n: int) -> Int64:
+    """Sums of at least n accounts, (2, n) int64: allotted and used."""
+    if sums is not None and sums.shape[1] >= n:
+        return sums
+    grown = np.zeros((2, n), np.int64)
+    if sums is not None:
+        grown[:, : sums.shape[1]] = sums
+    return grown
