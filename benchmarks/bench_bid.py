@@ -186,6 +186,8 @@ class Steps:
             (engine, "_price", "price"),
             (engine.pacer, "advance", "pace: solve"),
             (engine, "_observe", "pace: observe"),
+            (engine, "_follow", "price: follow bids"),
+            (engine, "_auctions", "price: win-rate rows"),
             (engine, "_reserve", "reserve"),
             (ledger._keys, "issue", "tokens"),
             (engine._recorder, "decided", "record"),
@@ -228,7 +230,7 @@ def steps(stack: Stack, calls: list[Call], batch: int, rounds: int) -> None:
             found.setdefault(step, []).append(ns / len(calls) / 1000)
     for step, values in found.items():
         row(f"  {step}", values)
-    together = ("price", "pace: solve", "pace: observe", "reserve", "tokens")
+    together = [name for name in found if name.startswith(("price", "pace", "reserve", "tokens"))]
     row("  price + pace + reserve", [sum(parts) for parts in zip(*(found[step] for step in together), strict=True)])
 
 

@@ -19,16 +19,16 @@ _T = TypeVar("_T", bound="np.generic[Any]")
 
 @dataclass(slots=True)
 class Draft:
-    """Answers to i impressions in the making; lists, because a batch may be one request and each value is read once.
+    """Answers to i impressions in the making; lists where a value is read once, as a batch may be one request.
 
-    value_cpm : (c,) int64 of the offers.   ranked, bids : i lists of `price_auctions`' t columns.
+    value_cpm : (c,) int64 of the offers.   ranked, bids : (i, t) of `price_auctions`.
     winner, bid_cpm, reasons : of i, position among the offers or -1, bid, reason.   tokens : None without a bid.
     given_up : surplus given up by impressions whose bids were drawn, CPM micros.
     """
 
     value_cpm: Int64
-    ranked: list[list[int]]
-    bids: list[list[int]]
+    ranked: Int32
+    bids: Int64
     winner: list[int]
     bid_cpm: list[int]
     reasons: list[int]
@@ -38,34 +38,41 @@ class Draft:
     @classmethod
     def of(cls, value_cpm: Int64, ranked: Int32, bids: Int64, given_up: dict[int, float]) -> Draft:
         """Nothing reserved yet; where nobody is ranked the reason is the kernel's."""
-        rows, prices = ranked.tolist(), bids.tolist()
-        n = len(rows)
-        reasons = [BID if row[0] >= 0 else -price[0] for row, price in zip(rows, prices, strict=True)]
-        return cls(value_cpm, rows, prices, [-1] * n, [0] * n, reasons, [None] * n, given_up)
+        n, first = len(ranked), ranked[:, 0].tolist()
+        reasons = [BID] * n
+        if n and min(first) < 0:
+            reasons = [BID if at >= 0 else -bid for at, bid in zip(first, bids[:, 0].tolist(), strict=True)]
+        return cls(value_cpm, ranked, bids, [-1] * n, [0] * n, reasons, [None] * n, given_up)
 
     def close(self, row: int, reason: int) -> None:
         """No bid for an impression."""
         self.reasons[row], self.winner[row], self.bid_cpm[row], self.tokens[row] = reason, -1, 0, None
         self.given_up.pop(row, None)
-        self.ranked[row] = [-1] * len(self.ranked[row])
+        self.ranked[row] = -1
 
     def waiting(self, attempt: int) -> list[int]:
         """Impressions that have a candidate for this attempt and nothing reserved."""
         if not attempt and not any(self.reasons):
             return list(range(len(self.reasons)))
         open_for = (BUDGET, BRAKE) if attempt else (BID,)
-        return [row for row, reason in enumerate(self.reasons) if reason in open_for and self.ranked[row][attempt] >= 0]
+        ranked = self.ranked[:, attempt].tolist()
+        return [row for row, reason in enumerate(self.reasons) if reason in open_for and ranked[row] >= 0]
+
+    def candidates(self, rows: Sequence[int], attempt: int) -> tuple[Int32, Int64]:
+        """Positions among the offers and bids of an attempt."""
+        if len(rows) == len(self.ranked):
+            return self.ranked[:, attempt], self.bids[:, attempt]
+        return self.ranked[rows, attempt], self.bids[rows, attempt]
 
     def settle(self, rows: Sequence[int], attempt: int, tokens: list[str | None], reasons: Sequence[int]) -> None:
         """Take in the ledger's answer for the candidates of one attempt."""
         if not attempt and len(rows) == len(self.tokens) and not any(reasons):
-            self.tokens, self.winner = tokens, [best[0] for best in self.ranked]
-            self.bid_cpm = [bids[0] for bids in self.bids]
+            self.tokens, self.winner, self.bid_cpm = tokens, self.ranked[:, 0].tolist(), self.bids[:, 0].tolist()
             return
         for row, token, reason in zip(rows, tokens, reasons, strict=True):
             self.tokens[row] = token
             if reason == BID:
-                self.winner[row], self.bid_cpm[row] = self.ranked[row][attempt], self.bids[row][attempt]
+                self.winner[row], self.bid_cpm[row] = self.ranked.item(row, attempt), self.bids.item(row, attempt)
             # the best candidate's reason is the one to tell
             if reason == BID or attempt == 0:
                 self.reasons[row] = reason

@@ -323,16 +323,17 @@ class BiddingEngine:
             if not rows:
                 return
             for part in span.by_quarter(rows):
-                winner = [draft.ranked[row][attempt] for row in part]
-                requests_of = [span.request[row] for row in part]
+                winner, bids = draft.candidates(part, attempt)
+                requests_of = span.requests_of(part)
                 tokens, refusals = self._ledger.reserve(
                     board.nodes.accounts[offers.lines[winner]],
-                    np.array([draft.bids[row][attempt] for row in part], np.int64),
+                    bids,
                     [requests.exchanges[row] for row in requests_of],
                     max([span.time_ms[row] for row in requests_of]),
                     *([] if requests.rates is None else [requests.rates[requests_of]]),
                 )
-                draft.settle(part, attempt, tokens, [_REASONS[refusal] for refusal in refusals.tolist()])
+                codes = refusals.tolist()
+                draft.settle(part, attempt, tokens, [_REASONS[code] for code in codes] if any(codes) else codes)
 
     def _observe(
         self, view: View, span: Span, offers: Offers, auctions: Auctions, draft: Draft, rules: Strategies

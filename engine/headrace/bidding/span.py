@@ -26,6 +26,10 @@ class Span:
         times = requests.time_ms.tolist()
         return cls(times, requests.request.tolist(), max(times), min(requests.deadlines.tolist()))
 
+    def requests_of(self, rows: list[int]) -> list[int]:
+        """Whose impressions these are."""
+        return self.request if len(rows) == len(self.request) else [self.request[row] for row in rows]
+
     def by_quarter(self, rows: list[int]) -> list[list[int]]:
         """Impressions to reserve for in one call: all of them, unless a budget day may end between them."""
         if min(self.time_ms) // QUARTER_MS == self.last_ms // QUARTER_MS:

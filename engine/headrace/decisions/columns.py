@@ -126,10 +126,10 @@ class _Wide:
         self.reason = _flat(each.draft.reasons for each in group)
         self.bid_cpm = _flat(each.draft.bid_cpm for each in group)
         moved = np.repeat(before, n_impressions)
-        winner, ranked = _flat(each.draft.winner for each in group), _flat(each.draft.ranked for each in group)
+        winner, ranked = _flat(each.draft.winner for each in group), _joined([each.draft.ranked for each in group])
         self.winner = np.where(winner >= 0, winner + moved, -1)
         self.ranked = np.where(ranked >= 0, ranked + moved[:, None], -1)
-        self.bids = _flat(each.draft.bids for each in group)
+        self.bids = _joined([each.draft.bids for each in group])
 
     def candidates(self, kept: npt.NDArray[np.intp], limit: int) -> tuple[Rows, npt.NDArray[np.intp]]:
         """The candidates of some impressions, ascending as offered, and whose each is."""
