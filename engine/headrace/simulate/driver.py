@@ -41,16 +41,18 @@ class Record:
     """What became of n auctions, and of k campaigns at the end of each of t minutes.
 
     reason : (n,) int8 of `headrace.bidding.requests`, -1 where nobody answered.   line : (n,) int32, -1 without a bid.
-    bid_cpm, paid_cpm : (n,) int64; paid is 0 unless won.
+    bid_cpm, paid_cpm : (n,) int64; paid is 0 unless won.   explored : (n,) bool, the bid was drawn at random.
     planned, multiplier : (t, k); planned is NaN where there is no plan, both where nobody bid yet.
     billed : nanos that the exchanges' accepted bills add up to, by lease.   lease_account : its line item's number.
-    outcomes : notices by outcome.   n_lost : notices that never came.
+    outcomes : notices by outcome.   n_lost : notices that never came.   given_up : micros of surplus that the bids
+    drawn at random were expected to cost.
     """
 
     reason: Int8
     line: Int32
     bid_cpm: Int64
     paid_cpm: Int64
+    explored: Bool
     planned: Float64
     multiplier: Float64
     accounts: dict[str, AccountState] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Record:
     lease_account: dict[int, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     n_lost: int = 0
+    given_up: int = 0
 
     @property
     def won(self) -> Bool:
@@ -118,6 +121,7 @@ class Driver:
             line=np.full(n, -1, np.int32),
             bid_cpm=np.zeros(n, np.int64),
             paid_cpm=np.zeros(n, np.int64),
+            explored=np.zeros(n, bool),
             planned=np.full((n_minutes, k), np.nan),
             multiplier=np.full((n_minutes, k), np.nan),
         )
@@ -147,6 +151,7 @@ class Driver:
         self.stack.ledger.check_invariant()
         self.record.accounts = self.stack.accounts()
         self.record.n_lost = self._post.n_lost
+        self.record.given_up = self.stack.given_up()
 
     def _batches(self, start: int, end: int) -> Iterator[slice]:
         """Requests that are decided together; none spans an edit or an outage's edge, whose time comes in between."""
@@ -238,6 +243,7 @@ class Driver:
         record.line[rows] = decisions.lines
         record.bid_cpm[rows] = bid
         record.paid_cpm[rows] = paid
+        record.explored[rows] = decisions.explored
         self._purchases.follow(rows, decisions.lines, won)
         columns = (rows, auctions.time_ms[rows], won, paid, price)
         for token, *values in zip(decisions.tokens, *(column.tolist() for column in columns), strict=True):

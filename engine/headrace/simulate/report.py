@@ -116,7 +116,12 @@ def _silence(summary: Mapping[str, Any]) -> Section:
     rows = [[f"no bid: {name}", f"{count:,}"] for name, count in summary["no_bids"].items()]
     rows += [[f"notice: {name}", f"{count:,}"] for name, count in summary["notices"].items()]
     rows.append(["requests that our server did not answer", f"{summary['unanswered']:,}"])
-    return Section("No bids and notices", "", (), ("", "how many"), rows)
+    explored = summary["exploration"]
+    note = (
+        f"{explored['bids']:,} bids were drawn at random to learn from; they won {explored['wins']:,} impressions and "
+        f"gave up about {_money_text(explored['given_up_micros'])} of value less cost."
+    )
+    return Section("No bids, notices, exploration", note, (), ("", "how many"), rows)
 
 
 def _line(x: Float64, y: Float64) -> tuple[list[float], list[float]]:

@@ -48,6 +48,7 @@ class Stack:
         self._clock_ms, self._bidding = clock_ms, bidding
         self._ledger = replace(ledger, max_bid_cpm_micros=ledger.max_bid_cpm_micros or bidding.max_bid_cpm_micros)
         self._strategies = load_strategies(bidding.strategies)
+        self._given_up = 0
         self.open()
 
     def open(self) -> None:
@@ -89,6 +90,7 @@ class Stack:
         """Keep the progress of goals, return leases, record what is open, let go of the files."""
         if self.ledger.owned:
             progress.save(self.store, self.engine.pacer.progress())
+            self._given_up += _given_up(self.engine)
         self.ledger.release()
         self.store.close()
 
@@ -114,9 +116,17 @@ class Stack:
         )
         return outcomes
 
+    def given_up(self) -> int:
+        """Micros of expected surplus that bids drawn at random gave up, over all starts."""
+        return self._given_up + _given_up(self.engine)
+
     def accounts(self) -> dict[str, AccountState]:
         """Every node of the money tree by its account id."""
         return {state.account_id: state for state in self.ledger.accounts()}
+
+
+def _given_up(engine: BiddingEngine) -> int:
+    return sum(micros for _, micros in engine.counts.explored().values())
 
 
 def _known(amounts: Int64) -> list[int | None]:

@@ -28,6 +28,12 @@ def summarize(run: Run, results: Sequence[Result]) -> dict[str, Any]:
         "bids": int((record.line >= 0).sum()),
         "wins": int(record.won.sum()),
         "no_bids": _no_bids(run),
+        "exploration": {
+            "bids": int((record.explored & (record.line >= 0)).sum()),
+            "wins": int((record.explored & record.won).sum()),
+            "spent_micros": _number(float(record.paid_cpm[record.explored].sum()) / 1000.0),
+            "given_up_micros": record.given_up,
+        },
         "overspend_micros": round(max(result.overspend for result in results)),
         "campaigns": [_campaign(run, result) for result in results],
         "notices": {"lost": record.n_lost, **dict(sorted(record.outcomes.items()))},

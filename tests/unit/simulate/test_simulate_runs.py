@@ -81,6 +81,10 @@ def test_late_lost_and_double_notices_a_restart_and_a_cut_leave_the_books_right(
     assert notices["duplicate"] > 0
     assert ledger["unbilled_micros"] > 0
     assert done.summary["unanswered"] > 50
+    explored = done.summary["exploration"]
+    assert 0 < explored["bids"] < 0.05 * done.summary["bids"]
+    assert explored["wins"] <= explored["bids"]
+    assert explored["given_up_micros"] > 0
     hours = (done.run.auctions.time_ms - done.run.plan.scenario.start_ms) / 3_600_000
     bids = done.run.record.line >= 0
     assert not (bids & (hours >= 2) & (hours < 2.5)).any()
