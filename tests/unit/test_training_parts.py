@@ -233,6 +233,34 @@ def test_observed_prices_fall_into_their_bins(tmp_path: Path) -> None:
     assert edges[column] <= 2_000_000 < edges[column + 1]
 
 
+@pytest.mark.parametrize("told", [0.0, 0.5])
+def test_prices_that_losers_are_not_told_are_fitted(tmp_path: Path, told: float) -> None:
+    rng = np.random.default_rng(0)
+    prices, bids = 2.0 * np.exp(0.5 * rng.standard_normal((2, 4_000)))
+    prices[2_000:] *= 4.0
+    bids[2_000:] *= 4.0
+    tell = rng.random(4_000) < told
+    outcomes = np.where(tell, "price", np.where(bids >= prices, "won", "lost"))
+    exchanges = np.repeat(["adx", "dear"], 2_000)
+    rows = zip(exchanges, np.where(tell, prices, bids), outcomes, strict=True)
+    path = tmp_path / "auctions.csv"
+    path.write_text("exchange,price_cpm,outcome\n" + "".join(f"{e},{p},{o}\n" for e, p, o in rows))
+    names, counts = observed_landscape(path)
+    assert names == ["", "adx", "dear"]
+    np.testing.assert_allclose(counts.sum(axis=1), [4_000, 2_000, 2_000], rtol=1e-6)
+    below = price_edges()[1:] < 2_000_000  # up to 1.9, where 0.46 of the cheap exchange's prices lie
+    assert counts[1, below].sum() / 2_000 == pytest.approx(0.46, abs=0.08)
+    assert counts[2, below].sum() / 2_000 < 0.15  # hardly a bid on the dear one was so low
+    assert counts[0, below].sum() / 4_000 == pytest.approx(0.23, abs=0.05)
+
+
+def test_an_outcome_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "auctions.csv"
+    path.write_text("price_cpm,outcome\n1,won\n1,maybe\n")
+    with pytest.raises(DataError, match="row 2: outcome"):
+        observed_landscape(path)
+
+
 @pytest.mark.parametrize("cell", ["nan", "inf", "-1", "cheap", ""])
 def test_a_price_that_is_none_is_refused(tmp_path: Path, cell: str) -> None:
     path = tmp_path / "auctions.csv"
