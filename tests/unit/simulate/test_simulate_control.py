@@ -13,14 +13,14 @@ def busy(values):
 
 CHANGES = {
     "nothing happens": (lambda values: None, 0.03),
-    "twice the prices": (lambda values: values.update(shocks=[{"at_hour": 2, "hours": 2, "factor": 2}]), 0.08),
+    "twice the prices": (lambda values: values.update(shocks=[{"at_hour": 2, "hours": 2, "factor": 2}]), 0.045),
     "a cut": (
         lambda values: values.update(edits=[{"at_hour": 3, "campaign_id": "spring", "lifetime_micros": 3_000_000}]),
         0.04,
     ),
     "our process starts anew": (
         lambda values: values.update(outages=[{"at_hour": 3, "hours": 0.1, "kind": "server"}]),
-        0.06,
+        0.03,
     ),
 }
 
