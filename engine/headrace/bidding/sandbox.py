@@ -105,7 +105,7 @@ class Sandbox:
         lines : (c,) int32 of the offers.   winners : position among the offers of each bid, -1 for none.
         bids_cpm : its price.
         """
-        if not rules.counts.any():
+        if not self._strategies or not rules.counts.any():
             return
         self._counts += rules.counts
         self._counts_of_minute += rules.counts
