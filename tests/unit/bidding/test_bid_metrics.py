@@ -86,6 +86,21 @@ def test_only_so_many_campaigns_have_metrics_of_their_own(path):
     assert labels_of(page, shop.PACING_ERROR) == {}
 
 
+def test_who_is_steered_by_dual_updates_is_told(path, make):
+    lines = [make.line_item("a"), make.line_item("b")]
+    path.create(campaign_id="even", lines=lines, limits=campaigns_pb2.Limits(daily_micros=10**6), pacing_plan=EVEN)
+    path.create(campaign_id="free")
+    path.bid_one()
+    accounts = {one.account_id: one for one in path.ledger.accounts()}
+    told = []
+    for _ in range(2):
+        page = Page()
+        shop._write_campaigns(page, "tea", path.engine, accounts, 9)
+        told.append({key[-1]: value for key, value in labels_of(page, shop.STEERED).items()})
+        path.engine.pacing()[2].dual[1] = True
+    assert told == [{"even": 0.0, "free": 0.0}, {"even": 1.0, "free": 0.0}]
+
+
 def account(account_id, in_force, committed):
     return AccountState(account_id, 0, in_force, committed, 0, 0, 0, 1, 2, 3)
 
