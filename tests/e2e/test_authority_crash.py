@@ -29,10 +29,11 @@ from headrace.events.store import Store
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("holder_child.py")
-N_KILLS = int(os.environ.get("HEADRACE_CRASH_RUNS", "24"))
+N_KILLS = int(os.environ.get("HEADRACE_CRASH_RUNS", "12"))
+N_POWER_LOSSES = max(1, N_KILLS // 12)
 START_MS = 1_800_000_000_000
 NAMES = ("p0", "p1", "p2", "p3")
-BALANCE = 400_000
+BALANCE = 40_000
 LATER_MS = START_MS + 400 * 86_400_000
 
 
@@ -189,7 +190,7 @@ def test_four_processes_killed_at_random_spend_one_budget(tmp_path: Path, url: s
             if rng.random() < 0.7:  # others are killed in their first moments
                 before = processes.n_tokens(name)
                 wait_until(lambda name=name, before=before: processes.n_tokens(name) > before or spent_up(authority))  # type: ignore[misc]
-            threading.Event().wait(rng.random() * 0.05)
+            threading.Event().wait(rng.random() * 0.2)
             processes.kill(name)
             processes.start(name, 100 + kill)
             operators.check_books(authority)
@@ -198,7 +199,7 @@ def test_four_processes_killed_at_random_spend_one_budget(tmp_path: Path, url: s
     step_all(ledgers)
     assert [row.notices for row in operators.holders(authority)] == [0] * 4  # forwarded and settled
     committed = check(authority, ledgers)
-    assert committed > 10_000
+    assert committed > BALANCE // 4
     spend_the_rest(ledgers)
     total = check(authority, ledgers)
     day = LATER_MS // 86_400_000
@@ -247,17 +248,18 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_power_loss_of_one_holder_brings_in_nothing(tmp_path: Path, shim: Path) -> None:
     """What a holder gave back it had written down first: without its unsynced writes it still fits its allotment."""
-    for seed in range(3):
+    for seed in range(N_POWER_LOSSES):
         folder, shadow, url = tmp_path / f"live{seed}", tmp_path / f"shadow{seed}", f"sqlite:///{tmp_path}/{seed}.db"
         folder.mkdir()
         shadow.mkdir()
-        authority = funded(url, 60_000)
+        authority = funded(url, 20_000)
         lossy = {"LD_PRELOAD": str(shim), "SHADOW_ROOT": str(folder / "p0"), "SHADOW_DIR": str(shadow)}
         with forks(folder, url, lossy) as losing, forks(folder, url) as other:
             other.epoch_s = losing.epoch_s
             losing.start("p0", seed)
             other.start("p1", seed + 50)
-            wait_until(lambda: losing.n_tokens("p0") > 3000 and other.n_tokens("p1") > 3000)
+            # the limits are reached on every of the fast days, so each takes back what the other does not use
+            wait_until(lambda: losing.n_tokens("p0") > 12_000 and other.n_tokens("p1") > 12_000)
             threading.Event().wait(random.Random(seed).random() * 0.4)
         left = folder / "left"
         left.mkdir()
@@ -265,6 +267,6 @@ def test_a_power_loss_of_one_holder_brings_in_nothing(tmp_path: Path, shim: Path
             shutil.copyfile(name, left / name.name[1:])
         ledgers = [reopen(left, url), reopen(folder / "p1", url)]
         step_all(ledgers)
-        assert 0 < check(authority, ledgers, 60_000) <= 60_000
+        assert 0 < check(authority, ledgers, 20_000) <= 20_000
         close(ledgers)
         authority.close()
