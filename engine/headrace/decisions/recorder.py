@@ -71,12 +71,12 @@ class DecisionRecorder:
         self._thread.start()
 
     def close(self) -> None:
-        """Write what waits and end; what comes after that is kept nowhere. Safe to call twice."""
+        """Write what waits, forget who is to be forgotten, and end; what comes later is kept nowhere. Twice is fine."""
         self._over = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.flush()
+        self._work(tidy=True)
         with self._writing:
             self._end_segment()
 
@@ -145,14 +145,18 @@ class DecisionRecorder:
         while not self._over:
             self._wake.wait(ROUND_S)
             self._wake.clear()
-            try:
-                self.flush()
-                now = time.monotonic()
-                if now - self._tidied_s >= TIDY_S:
-                    self._tidied_s = now
-                    self.tidy()
-            except Exception:  # a disk that fails now may work again
-                _log.exception("keeping decision records failed")
+            now = time.monotonic()
+            tidy = now - self._tidied_s >= TIDY_S
+            self._tidied_s = now if tidy else self._tidied_s
+            self._work(tidy)
+
+    def _work(self, tidy: bool) -> None:
+        try:
+            self.flush()
+            if tidy:
+                self.tidy()
+        except Exception:  # a disk that fails now may work again
+            _log.exception("keeping decision records failed")
 
     def _write(self, batches: list[Decided], outcomes: list[_Outcome]) -> None:
         n_dropped = sum(len(batch.draft.reasons) for batch in batches) + len(outcomes)

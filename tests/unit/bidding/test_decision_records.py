@@ -351,6 +351,22 @@ def test_who_is_erased_leaves_every_file(path, make, record, tmp_path, log, wall
     assert read_recording(folder).auctions["subject"].tolist() == [0, 22, 0, 0]
 
 
+def test_whoever_ends_forgets_first(path, make, record, tmp_path, log, monkeypatch):
+    path.create()
+    recorder = record()
+    read = type(path.engine._view.people).read
+    monkeypatch.setattr(
+        type(path.engine._view.people),
+        "read",
+        lambda self, names, now_ms: read(self, names, now_ms)._replace(subject_keys=np.array([11])),
+    )
+    path.bid(make.bid_request())
+    recorder.flush()
+    log.erase(11)
+    recorder.close()
+    assert read_recording(tmp_path).auctions["subject"].tolist() == [0]
+
+
 def test_an_erasure_that_a_crash_came_before_is_made_up_for(path, make, record, tmp_path, log):
     path.create()
     first = record()
