@@ -346,9 +346,10 @@ class BiddingEngine:
             first_price=auctions.first_price,
             winner=np.array(draft.winner, np.int32),
         )
-        n_first, tokens, bid_on = sum(auctions.first_price.tolist()), draft.tokens, seen.winner
-        if None in tokens:
-            tokens, bid_on = [token for token in tokens if token is not None], bid_on[bid_on >= 0]
+        n_first, bid_on = sum(auctions.first_price.tolist()), seen.winner
+        tokens = [token for token in draft.tokens if token is not None]
+        if len(tokens) < len(bid_on):
+            bid_on = bid_on[bid_on >= 0]
         lines, value_cpm = offers.lines[bid_on], draft.value_cpm[bid_on]
         with self._lock:
             if view is self._view:

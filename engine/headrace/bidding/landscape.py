@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -135,10 +136,8 @@ class Landscape:
 
     def placed(self, bids: Mapping[str, Open]) -> None:
         """Remember bids by their tokens until their fate is known."""
-        for token, bid in bids.items():
-            if len(self._open) + self._n_waiting >= MAX_OPEN:
-                return
-            self._open[token] = bid
+        room = MAX_OPEN - len(self._open) - self._n_waiting
+        self._open.update(bids if len(bids) <= room else dict(islice(bids.items(), max(room, 0))))
 
     @property
     def n_open(self) -> int:

@@ -120,7 +120,7 @@ class Pacer:
         self._kinds[1] += n_first
         self._n_seen += len(seen.request)
 
-    def placed(self, tokens: Sequence[str | None], lines: Int32, value_cpm: Int64, now_ms: int) -> None:
+    def placed(self, tokens: Sequence[str], lines: Int32, value_cpm: Int64, now_ms: int) -> None:
         """Remember bids, under the lock, for line items and values of n impressions."""
         self._wins.placed(tokens, self._course.board.nodes.accounts[lines], value_cpm, now_ms)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -23,12 +24,9 @@ class Wins:
         self._won: dict[int, list[float]] = {}
         self._delays: list[int] = []
 
-    def placed(self, tokens: Sequence[str | None], accounts: Int32, value_cpm: Int64, now_ms: int) -> None:
+    def placed(self, tokens: Sequence[str], accounts: Int32, value_cpm: Int64, now_ms: int) -> None:
         """Remember bids of line items' accounts for impressions of a value, CPM micros."""
-        opened = self._open
-        for token, account, value in zip(tokens, accounts.tolist(), value_cpm.tolist(), strict=True):
-            if token is not None:
-                opened[token] = (account, value, now_ms)
+        self._open.update(zip(tokens, zip(accounts.tolist(), value_cpm.tolist(), repeat(now_ms)), strict=True))
 
     def withdraw(self, tokens: Iterable[str]) -> None:
         """Forget bids that nobody was told of."""
