@@ -13,7 +13,7 @@ from headrace.bidding.board import Board
 from headrace.bidding.counts import BidCounts
 from headrace.bidding.draft import Draft, undecided
 from headrace.bidding.exploration import explore
-from headrace.bidding.landscape import Open
+from headrace.bidding.landscape import Open, warm_prices
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer, warm_kernels
@@ -155,6 +155,7 @@ class BiddingEngine:
         self._observe(view, span, offers, auctions, draft, rules)
         Pacer(self._ledger, self._config, view.board, view.model, threading.Lock()).solve(now_ms)
         warm_kernels()
+        warm_prices()
 
     def planned_micros(self, campaign_id: str) -> int:
         """What the campaign's plan wants spent by now, see `Report`; 0 without a plan, a request, or the campaign."""

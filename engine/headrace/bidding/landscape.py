@@ -17,7 +17,7 @@ import numpy as np
 from headrace.bidding.exploration import Exploration
 from headrace.bidding.winrate import Key, Prices, Told, WinRates
 from headrace.kernels.pace import FIRST_OCTAVE, N_VALUE_BINS, STEPS_PER_OCTAVE
-from headrace.kernels.price import Market, expected_costs
+from headrace.kernels.price import Market, expected_costs, shade, win_rate_at
 from headrace.kernels.winrate import LOSS, PRICE, WIN
 from headrace.types import Float64
 from headrace.v1 import bidder_pb2 as pb
@@ -212,3 +212,12 @@ class Landscape:
             self._waiting.setdefault(bid.key[0], Waiting()).n_silent += 1
             lost.append(Outcome(bid, LOSS, bid.bid_cpm))
         return lost
+
+
+def warm_prices() -> None:
+    """Compile or load the kernels of learning and exploring; a process that has heard nothing would call none."""
+    rates = WinRates(4)
+    rates.learn(Told([("", "", "", 0)], [WIN], [1.0], [1.0]))
+    rates.refresh()
+    market = rates.prices.market
+    win_rate_at(shade(2.0, 1.0, market.edges_cpm, market.win_rate[0]), market.edges_cpm, market.win_rate[0])

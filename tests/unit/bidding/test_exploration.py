@@ -12,6 +12,7 @@ from headrace.decisions.erasure import Erasures
 from headrace.decisions.reading import read_recording
 from headrace.decisions.recorder import DecisionRecorder
 from headrace.decisions.settings import DecisionsConfig
+from headrace.kernels import drift, explore, price, winrate
 from headrace.v1 import bidder_pb2 as pb
 
 FIRST, SECOND = pb.AUCTION_TYPE_FIRST_PRICE, pb.AUCTION_TYPE_SECOND_PRICE
@@ -113,3 +114,15 @@ def test_an_unbiased_model_is_told_from_a_biased_one():
     assert any(abs(band.wins - band.expected) > 4 * band.error for band in biased.bands())
     fair.judge(np.zeros(5, bool), rates[:5], won[:5])
     assert sum(band.n for band in fair.bands()) == 20_000
+
+
+def test_the_first_drawn_bid_and_the_first_lesson_compile_nothing(explorer):
+    kernels = (price.shade, price.win_rate_at, price.win_rates_at, explore.draw_bids, drift.watch, winrate.add_evidence)
+    explorer.engine.warm(explorer.now_ms)
+    before = [len(kernel.signatures) for kernel in kernels]
+    for each in bids(explorer, 60):
+        explorer.notify(pb.Notice(type=pb.NOTICE_TYPE_LOSS, token=each.token))
+    explorer.now_ms += SILENCE_MS + 2_000
+    bids(explorer, 1)
+    assert drawn(explorer)
+    assert [len(kernel.signatures) for kernel in kernels] == before
