@@ -8,6 +8,7 @@ in a market without us.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import ndtri
@@ -42,9 +43,9 @@ def best_bids(
             budgets.append(competitor.daily_budget_micros * 1000.0)
     if budgeted:
         bids, limits = np.stack(budgeted), np.array(budgets)
-        starts = np.flatnonzero(np.diff(day, prepend=day[0] - 1)) if len(day) else np.zeros(0, np.int64)
-        for start, end in zip(starts, [*starts[1:], len(day)], strict=True):
-            part = slice(int(start), int(end))
+        edges = [0, *(np.flatnonzero(np.diff(day)) + 1).tolist(), len(day)]
+        for start, end in pairwise(edges):
+            part = slice(start, end)
             best[part] = _until_broke(best[part], bids[:, part], limits, first_price)
     return best
 

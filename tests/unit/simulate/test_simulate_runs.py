@@ -10,6 +10,7 @@ import pytest
 from headrace.bidding.requests import NO_MATCH
 from headrace.simulate.limits import Limits
 from headrace.simulate.matching import fitting
+from headrace.simulate.report import write_report
 
 
 def check_money(done, *, held=True):
@@ -189,3 +190,19 @@ def test_after_a_cut_below_what_is_spent_that_is_the_limit(small):
     assert Limits.of(plan, 0, moments, np.array([501.0, 0.0])).overspend() == 1.0
     cut = small.plan(lambda values: change(values) or values["edits"].pop())
     assert Limits.of(cut, 0, moments, np.array([300.0, 0.0])).budget == 300.0
+
+
+def test_a_day_without_requests(tmp_path, small):
+    def change(values):
+        values["traffic"]["hours"] = [0] * 20 + [1] * 4
+        rich = {"kind": "budgeted", "median_cpm_micros": 1_000_000, "sigma": 1, "daily_budget_micros": 5}
+        values["exchanges"][0]["competitors"].append(rich)
+
+    done = small.run(change)
+    check_money(done)
+    assert done.summary["auctions"] == 0
+    campaign = done.summary["campaigns"][0]
+    assert (campaign["spent_micros"], campaign["share_of_optimum"]) == (0.0, None)
+    assert (campaign["win_rate"], campaign["largest_deviation"]) == (None, None)
+    write_report(tmp_path / "empty.html", done.run, done.results, done.summary)
+    assert "Campaign spring" in (tmp_path / "empty.html").read_text()
