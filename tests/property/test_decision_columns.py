@@ -60,8 +60,9 @@ def batch(rng: np.random.Generator, terms: Any) -> Decided:
         ),
         draft=SimpleNamespace(  # type: ignore[arg-type]
             value_cpm=rng.integers(0, 10**6, c),
-            ranked=ranked.tolist(),
-            bids=bids.tolist(),
+            given_up={row: 1.0 for row, at in enumerate(won) if at >= 0 and rng.random() < 0.2},
+            ranked=ranked,
+            bids=bids,
             winner=won,
             bid_cpm=[int(bids[row, 0]) if at >= 0 else 0 for row, at in enumerate(won)],
             reasons=[0 if at >= 0 else 3 for at in won],
@@ -78,7 +79,7 @@ def plain(each: Decided, impression: int) -> dict[str, Any]:
     start, end = each.offers.indptr[request : request + 2].tolist()
     winner = each.draft.winner[impression]
     ends = each.asked.term_indptr[3 * request : 3 * request + 4].tolist()
-    ranked = {at: rank for rank, at in enumerate(each.draft.ranked[impression]) if at >= 0}
+    ranked = {at: rank for rank, at in enumerate(each.draft.ranked[impression].tolist()) if at >= 0}
     return {
         "impression": impression - each.auctions.request.tolist().index(request),
         "seed": int(each.requests.seeds[request]),
@@ -88,6 +89,7 @@ def plain(each: Decided, impression: int) -> dict[str, Any]:
         "floor_cpm": int(each.auctions.floor_cpm[impression]),
         "first_price": int(each.auctions.first_price[impression]),
         "market_row": int(each.auctions.market_row[impression]),
+        "explored": int(impression in each.draft.given_up),
         "currency": int(each.asked.currency_rows[request]),
         "bid_cpm": each.draft.bid_cpm[impression],
         "reason": each.draft.reasons[impression],
@@ -105,7 +107,7 @@ def plain(each: Decided, impression: int) -> dict[str, Any]:
                 int(each.draft.value_cpm[at]),
                 float(each.terms.multiplier[each.offers.lines[at]]),
                 ranked.get(at, -1),
-                each.draft.bids[impression][ranked[at]] if at in ranked else 0,
+                int(each.draft.bids[impression][ranked[at]]) if at in ranked else 0,
             )
             for at in range(start, end)
         ],
@@ -121,8 +123,8 @@ def told(block: Block, row: int) -> dict[str, Any]:
     found = {
         name: auction[name].item()
         for name in (
-            "impression", "seed", "time_ms", "subject", "sequence", "floor_cpm", "first_price", "market_row",
-            "currency", "bid_cpm", "reason", "line", "value_cpm", "n_offers", "n_fit",
+            "impression", "seed", "time_ms", "subject", "sequence", "floor_cpm", "first_price", "explored",
+            "market_row", "currency", "bid_cpm", "reason", "line", "value_cpm", "n_offers", "n_fit",
         )
     }  # fmt: skip
     return found | {

@@ -90,14 +90,21 @@ def rerun_as_it_was(folder):
     return recording, Rerun(traffic, read_parameters(None)).play(traffic.prices.draw(rng))
 
 
-@pytest.mark.parametrize("first_price", [False, True])
-def test_nothing_changed_bids_and_wins_as_it_was(market, first_price):
-    recording, again = rerun_as_it_was(market(first_price=first_price))
+def test_nothing_changed_bids_and_wins_as_it_was(market):
+    recording, again = rerun_as_it_was(market())
     auctions, outcomes = recording.auctions, recording.outcomes
     assert again.bid_cpm.tolist() == auctions["bid_cpm"].tolist()
     assert again.won.tolist() == outcomes.won.tolist()
     assert again.spend_micros.sum() == pytest.approx(outcomes.price_cpm[outcomes.won].sum() / 1000)
     assert again.value_micros.sum() == pytest.approx(auctions["value_cpm"][outcomes.won].sum() / 1000, rel=1e-6)
+
+
+def test_first_price_bids_are_shaded_with_prices_learned_anew(market):
+    recording, again = rerun_as_it_was(market(first_price=True))
+    solved = (recording.auctions["explored"] == 0) & (again.bid_cpm > 0)
+    ratio = again.bid_cpm[solved] / recording.auctions["bid_cpm"][solved]
+    assert np.median(np.abs(ratio - 1)) < 0.05
+    assert again.won.mean() == pytest.approx(recording.outcomes.won.mean(), abs=0.05)
 
 
 def test_a_paced_day_is_paced_again_as_it_was(market):
