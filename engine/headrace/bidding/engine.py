@@ -290,7 +290,7 @@ class BiddingEngine:
             request=requests.request,
             floor_cpm=requests.floor_cpm,
             first_price=requests.first_price[requests.request],
-            market_row=np.array([prices.row(key) for key in keys], np.int32),
+            market_row=prices.rows_of(keys),
             paced_cpm=np.empty((len(keys), self._config.max_tries), np.int64),
         )
 

@@ -29,7 +29,7 @@ from headrace.kernels.winrate import (
     add_evidence,
     fit_rows,
 )
-from headrace.types import Bool, Float64
+from headrace.types import Bool, Float64, Int32
 
 Key = tuple[str, str, str, int]
 """Exchange, currency, placement and floor band of an impression."""
@@ -66,6 +66,13 @@ class Prices:
 
     market: Market
     rows: Mapping[Path, int]
+
+    def rows_of(self, keys: Sequence[Key]) -> Int32:
+        """The rows of n impressions, (n,) int32; see `row`."""
+        rows = list(map(self.rows.get, keys))
+        if None in rows:
+            rows = [self.row(key) if row is None else row for key, row in zip(keys, rows, strict=True)]
+        return np.array(rows, np.int32)
 
     def row(self, key: Key) -> int:
         """The row of an impression, or of what it belongs to when it has none of its own; 0 is all together."""
@@ -139,8 +146,7 @@ class WinRates:
 
     def learn(self, told: Told) -> tuple[Float64, Bool]:
         """Take in n outcomes; returns the win rates that were predicted, (n,) float64, and who won, (n,) bool."""
-        find = self.prices.row
-        rows = np.array([find(key) for key in told.keys], np.int32)
+        rows = self.prices.rows_of(told.keys)
         self._ask(told.keys, rows.tolist())
         bids, amounts = np.array(told.bids, np.float64), np.array(told.amounts, np.float64)
         kinds = np.array(told.kinds, np.int8)
