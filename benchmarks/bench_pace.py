@@ -90,7 +90,9 @@ def make_pacer(n_lines: int, rng: np.random.Generator) -> Pacer:
     ledger: Any = OpenLedger()
     board = build_board(1, campaigns(n_lines), ledger, 10**8)
     edges = np.unique(np.geomspace(1e5, 1e9, 65).astype(np.int64))
-    model: Any = SimpleNamespace(market=make_market(edges, rng.random((1, 64))), profile=np.ones(168), exchanges={})
+    model: Any = SimpleNamespace(
+        market=make_market(edges, rng.random((1, 64))), profile=np.ones(168), exchanges={}, auctions=np.full(1, 100.0)
+    )
     pacer = Pacer(ledger, BiddingConfig(), board, model, threading.Lock())
     pacer.solve(NOON_MS)
     return pacer

@@ -28,7 +28,7 @@ from headrace.bidding.experience import (
     ratio,
 )
 from headrace.bidding.forecast import Forecast
-from headrace.bidding.goals import EVEN_OUT_MS, Goals, Market
+from headrace.bidding.goals import DAY_MS, EVEN_OUT_MS, Goals, Market
 from headrace.bidding.ledger import Ledger
 from headrace.bidding.plans import HORIZON_MS, Plans
 from headrace.bidding.progress import Progress
@@ -174,8 +174,7 @@ class Course:
         nodes = self.board.nodes
         days = [local_day(zone, now_ms) for zone in self.board.zones]
         starts, ends = (np.array([day[i] for day in days], np.int64) for i in range(2))
-        day = 86_400_000
-        self._lasts_ms = int(starts.max(initial=now_ms - day)), int(ends.min(initial=now_ms + day))
+        self._lasts_ms = int(starts.max(initial=now_ms - DAY_MS)), int(ends.min(initial=now_ms + DAY_MS))
         over = (self._day_ends_ms > 0) & (now_ms >= self._day_ends_ms)
         self.goals.new_day(over[: self.board.n_lines])
         self._day_ends_ms = ends[nodes.zone]
@@ -198,7 +197,8 @@ class Course:
         self.experience.add(elapsed, self._config.half_life_ms, seen.counts, real, mass)
         self.goals.add(elapsed, self._config.action_delay_ms, real)
         self.plans.pass_time(self._traffic, then_ms, now_ms)
-        self.promised.pass_time(self._traffic, then_ms, now_ms)
+        if len(self.goals.promised):
+            self.promised.pass_time(self._traffic, then_ms, now_ms)
 
     def _strange(self, error: float) -> Bool:
         """(N,) whose traffic of late lies outside what the longer memory foretold; that memory begins anew."""
@@ -234,6 +234,8 @@ class Course:
         before = self.plans.start_ms
         self.plans.renew(start, self._ends_ms, left, self._spent[1], edited | anew)
         self.drift.restart((self.plans.start_ms != before).any(axis=0) | edited.any(axis=0))
+        if not len(self.goals.promised):
+            return
         due, won = self.goals.left(), self.goals.won[1]
         edited = self.promised.edited(due, won) if self._edited else np.zeros_like(due, bool)
         self.promised.renew(start[:m], self._ends_ms[:, :m], due, won, edited | anew)
