@@ -323,7 +323,7 @@ def run(folder: Path, asked: argparse.Namespace) -> int:
     ]
     if shim:
         powerless = Forks({"LD_PRELOAD": str(shim)})
-        chains.append(PowerChain(folder / "power", lost, losses, powerless, seed))
+        chains.insert(0, PowerChain(folder / "power", lost, losses, powerless, seed))
     chains = [chain for chain in chains if asked.only in (None, chain.folder.name)]
     started = time.monotonic()
     for chain in chains:
