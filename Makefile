@@ -60,7 +60,7 @@ accuracy: setup
 
 # ten million operations on the ledger, a thousand kills: make crash OPERATIONS=1000000 KILLS=100 is a tenth of it
 crash: setup
-	HEADRACE_CRASH_RUNS=$$(( $(KILLS) / 10 )) $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py
+	HEADRACE_CRASH_RUNS=$$(( $(KILLS) / 10 )) $(BIN)/python -m pytest -q tests/e2e/test_ledger_crash.py tests/e2e/test_authority_crash.py
 	$(BIN)/python benchmarks/crash.py --operations $(OPERATIONS) --kills $(KILLS)
 
 soak: setup
