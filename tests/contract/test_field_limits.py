@@ -37,6 +37,7 @@ from headrace.v1 import (
 INVALID = 3
 # above the largest bound of a text, 4096 bytes, and of a list, 10000 elements
 TOO_LONG, TOO_MANY = "x" * 5000, 10_001
+STRATEGIES = Path(__file__).parents[2] / "examples" / "strategies"
 NOW_MS = time.time_ns() // 1_000_000
 
 RECOMMEND = recommender_pb2.RecommendRequest(user_id="u1", exclude_item_ids=["i1"], session_item_ids=["i1"])
@@ -50,6 +51,8 @@ BID = bidder_pb2.BidRequest(
 LINE = campaigns_pb2.LineItem(
     line_item_id="l1",
     item_ids=["i1"],
+    strategy="threshold",
+    strategy_parameters=[1.0],
     targeting=campaigns_pb2.Targeting(
         countries=["DE"],
         categories=["tea"],
@@ -144,7 +147,10 @@ def methods(tmp_path_factory: pytest.TempPathFactory, factories: ModuleType) -> 
     store = ArtifactStore(folder / "artifacts")
     factories.write_artifact(store, "v1")
     store.publish("v1")
-    flags = {"server": {"artifact": str(store.root), "data": str(folder / "data")}}
+    flags = {
+        "server": {"artifact": str(store.root), "data": str(folder / "data")},
+        "bidding": {"strategies": [f"{STRATEGIES / 'threshold.py'}:threshold"]},
+    }
     config = load_config(flags=flags, environment={})
     with contextlib.closing(Assembly(config)) as assembly:
         own = operations.methods(LiveSettings(config, lambda: config).reload)

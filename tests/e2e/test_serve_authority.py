@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace import Client
+from headrace.telemetry.metrics import FAMILIES
 from headrace.v1 import bidder_pb2, campaigns_pb2
 
 BUDGET_MICROS = 50_000_000
@@ -151,6 +152,9 @@ def test_servers_outlive_their_authority(start: Any, postgres: Any, tmp_path: Pa
         wait_until(lambda: bid(one.client, "b3").no_bid_reason == UNREACHABLE)
         page = read_metrics(tmp_path / "server.log")
         assert re.search(r"headrace_authority_reachable\S* 0", page)
+        for family in FAMILIES:
+            if family.exposed_name.startswith("headrace_authority_"):
+                assert f"# TYPE {family.exposed_name} " in page
         doctor = subprocess.run(
             [sys.executable, "-m", "headrace", "doctor", "--config", str(config)], capture_output=True, text=True
         )

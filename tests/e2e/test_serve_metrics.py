@@ -318,6 +318,8 @@ def test_documents_name_what_a_scrape_has(watched: Watched) -> None:
         re.sub(r"_(bucket|sum|count)$", "", name) if "_seconds" in name or "batch_calls" in name else name
         for name in re.findall(r"\b((?:headrace|process)_\w+)", " ".join([*expressions, alerts]))
     }
-    assert asked <= seen, asked - seen
+    # a server that leases from an authority shows more, by its own test (test_serve_authority)
+    elsewhere = {name for name in known if name.startswith("headrace_authority_")}
+    assert asked <= seen | elsewhere, asked - seen
     # every metric is on the dashboard, too
     assert known <= {name for expression in expressions for name in known if name in expression}

@@ -89,8 +89,9 @@ def test_damaged_bytes(request: Any, at: int, damage: bytes) -> None:
 
 @given(st.binary(max_size=200), st.sampled_from(sorted(TYPES)))
 def test_any_query_of_a_notice(query: bytes, path: str) -> None:
-    kind, token, price = read_notice(path, query)
+    kind, token, price, minimum = read_notice(path, query)
     assert kind == TYPES[path]
     assert isinstance(token, str)
     assert -1 <= price <= 10**16
+    assert -1 <= minimum <= 10**16
     exchange_of(query.decode("latin-1"))

@@ -24,7 +24,7 @@ UNITS = {"interactions": "users", "sessions": "lines", "sequences": "users", "ba
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take their time and are tested elsewhere."""
-    monkeypatch.setattr("headrace_training.report.can_write", lambda: False)
+    monkeypatch.setattr("headrace_training.report._can_write", lambda: False)
 
 
 def save(

@@ -52,6 +52,8 @@ def test_every_panel_has_a_unit_that_fits_its_metrics() -> None:
                 assert expression.endswith("* 1000"), title
             elif "_micros" in expression:
                 assert expression.endswith("/ 1e6"), title
+            elif re.match(r"sum by .*rate\(.* / sum by .*rate\(", expression):
+                assert unit in ("percentunit", "none"), title
             elif expression.startswith("sum by") and "rate(" in expression and "_sum" not in expression:
                 assert unit in ("reqps", "none"), title
             # a counter is looked at by its rate, never by itself

@@ -8,6 +8,7 @@ import re
 import zoneinfo
 from collections.abc import Iterable, Sequence
 
+from headrace.bidding.grammar import MAX_PARAMETERS
 from headrace.errors import InvalidRequestError
 from headrace.v1 import campaigns_pb2 as pb
 
@@ -116,6 +117,7 @@ def _check_line_item(line: pb.LineItem) -> None:
     for item_id in line.item_ids:
         check_text(f"{where}: item_ids", item_id, 256)
     _check_unique(f"{where}: item_ids", line.item_ids)
+    _check_count(f"{where}: strategy_parameters", line.strategy_parameters, 0, MAX_PARAMETERS)
     if line.strategy_parameters and not line.strategy:
         raise InvalidRequestError(f"{where}: strategy_parameters", len(line.strategy_parameters), "a strategy, too")
     _check_targeting(where, line.targeting)
