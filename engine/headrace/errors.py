@@ -128,6 +128,10 @@ class HolderRefusedError(LedgerError):
     """The authority refuses a holder: fenced, registered again elsewhere, or with books that do not fit."""
 
 
+class LostRenewalError(HolderRefusedError):
+    """The authority does not know of renewals that it answered: a standby that lagged behind, or a backup."""
+
+
 class UnavailableError(HeadraceError):
     """No server took the call; the same call may succeed later."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from headrace.authority import operators
-from headrace.authority.authority import Amounts, Authority, Claim, LostRenewalError, Report
+from headrace.authority.authority import Amounts, Authority, Claim, Report
 from headrace.authority.database import open_database
 from headrace.authority.grants import KEEP_ALL, NEED_MS, Change
 from headrace.authority.notices import Forwarded, drop_notices, send_notices, waiting_notices
@@ -27,6 +27,7 @@ from headrace.errors import (
     AuthorityUnreachableError,
     ConfigError,
     HolderRefusedError,
+    LostRenewalError,
     LedgerError,
     NotFoundError,
     PreconditionError,

@@ -15,7 +15,7 @@ from headrace.authority.tree import Key, Tree
 from headrace.bidding.budgets import audit
 from headrace.bidding.journal import get_meta, query_of, set_meta
 from headrace.bidding.sql import Sql
-from headrace.errors import ConfigError, HolderRefusedError
+from headrace.errors import ConfigError, HolderRefusedError, LostRenewalError
 
 T = TypeVar("T")
 
@@ -336,10 +336,6 @@ class _Stand(NamedTuple):
             needs=sorted({need.node for need in self.needs if need.holder != holder}),
             notices=self.notices,
         )
-
-
-class LostRenewalError(HolderRefusedError):
-    """The authority does not know of renewals that it answered: a standby that lagged behind, or a backup."""
 
 
 def authority_id(sql: Sql) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.authority import mirror, views
-from headrace.authority.authority import Amounts, Claim, LostRenewalError, Report, View
+from headrace.authority.authority import Amounts, Claim, Report, View
 from headrace.authority.grants import Change
 from headrace.authority.notices import Forwarded, drop_notices, send_notices, waiting_notices
 from headrace.authority.operators import edit
@@ -25,7 +25,7 @@ from headrace.authority.shares import Shares
 from headrace.bidding.books import Books
 from headrace.bidding.budgets import put_brake
 from headrace.counters import Histogram
-from headrace.errors import AuthorityUnreachableError, HeadraceError, HolderRefusedError
+from headrace.errors import AuthorityUnreachableError, HeadraceError, HolderRefusedError, LostRenewalError
 from headrace.events.store import Store
 from headrace.types import Bool, Int32, Int64
 
