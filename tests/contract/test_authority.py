@@ -27,8 +27,8 @@ from headrace.errors import (
     AuthorityUnreachableError,
     ConfigError,
     HolderRefusedError,
-    LostRenewalError,
     LedgerError,
+    LostRenewalError,
     NotFoundError,
     PreconditionError,
 )
