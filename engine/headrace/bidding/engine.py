@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from headrace.bidding.board import Board
 from headrace.bidding.counts import BidCounts
 from headrace.bidding.draft import Draft, undecided
 from headrace.bidding.exploration import explore
-from headrace.bidding.landscape import Open, warm_prices
+from headrace.bidding.landscape import warm_prices
 from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
 from headrace.bidding.pace import Pacer, warm_kernels
@@ -361,12 +362,9 @@ class BiddingEngine:
 
     def _follow(self, view: View, keys: Sequence[Key], auctions: Auctions, draft: Draft, span: Span) -> None:
         """Remember what was bid, to learn from what becomes of it."""
-        first = auctions.first_price.tolist()
-        placed = {
-            token: Open(keys[row], draft.bid_cpm[row], first[row], row in draft.given_up, span.last_ms)
-            for row, token in enumerate(draft.tokens)
-            if token is not None
-        }
+        explored = [row in draft.given_up for row in range(len(keys))]
+        rows = zip(keys, draft.bid_cpm, auctions.first_price.tolist(), explored, repeat(span.last_ms))
+        placed = {token: row for token, row in zip(draft.tokens, rows, strict=True) if token is not None}
         with self._lock:
             if view is self._view:
                 self.pacer.landscape.placed(placed)

@@ -6,7 +6,7 @@ tells the minimum to win; see `headrace.bidding.winrate`. What bids met with wai
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -54,6 +54,10 @@ class Open(NamedTuple):
     first_price: bool
     explored: bool
     placed_ms: int
+
+
+Row = tuple[Key, int, bool, bool, int]
+"""The same as `Open`, for keeping: a plain tuple costs less to make, and the search for garbage leaves it out."""
 
 
 class Outcome(NamedTuple):
@@ -104,7 +108,7 @@ class Landscape:
             if row and behind > 0.0:
                 self._rates.begin((name,), market.edges_cpm, market.win_rate[row], behind)
         self._rates.refresh()
-        self._open: OrderedDict[str, Open] = OrderedDict()
+        self._open: dict[str, Row] = {}  # in the order of the bids
         self._waiting: dict[str, Waiting] = {}
         self._n_waiting = 0
         self.exploration = Exploration()
@@ -134,7 +138,7 @@ class Landscape:
             self._costs_of = prices
         return self._costs
 
-    def placed(self, bids: Mapping[str, Open]) -> None:
+    def placed(self, bids: Mapping[str, Row]) -> None:
         """Remember bids by their tokens until their fate is known."""
         room = MAX_OPEN - len(self._open) - self._n_waiting
         self._open.update(bids if len(bids) <= room else dict(islice(bids.items(), max(room, 0))))
@@ -162,9 +166,10 @@ class Landscape:
         is a price of zero or above the bid.
         """
         for kind, token, price_cpm, minimum_cpm in zip(types, tokens, prices_cpm, minimums_cpm, strict=True):
-            bid = self._open.pop(token, None)
-            if bid is None:
+            row = self._open.pop(token, None)
+            if row is None:
                 continue
+            bid = Open._make(row)
             lost = kind == pb.NOTICE_TYPE_LOSS
             known = minimum_cpm if minimum_cpm is not None or bid.first_price or lost else price_cpm
             if known is None or known <= 0 or lost != (known > bid.bid_cpm):
@@ -203,14 +208,16 @@ class Landscape:
         self._rates.refresh()
 
     def _fall_silent(self, before_ms: int) -> list[Outcome]:
-        lost = []
-        for _ in range(min(FORGOTTEN_AT_ONCE, len(self._open))):
-            token, bid = next(iter(self._open.items()))
+        silent, lost = [], []
+        for token, row in islice(self._open.items(), FORGOTTEN_AT_ONCE):
+            bid = Open._make(row)
             if bid.placed_ms > before_ms:
                 break
-            del self._open[token]
+            silent.append(token)
             self._waiting.setdefault(bid.key[0], Waiting()).n_silent += 1
             lost.append(Outcome(bid, LOSS, bid.bid_cpm))
+        for token in silent:
+            del self._open[token]
         return lost
 
 

@@ -71,7 +71,8 @@ class Prices:
         """The rows of n impressions, (n,) int32; see `row`."""
         rows = list(map(self.rows.get, keys))
         if None in rows:
-            rows = [self.row(key) if row is None else row for key, row in zip(keys, rows, strict=True)]
+            other = {key: self.row(key) for key in set(keys)}  # impressions of a batch have few keys between them
+            rows = list(map(other.__getitem__, keys))
         return np.array(rows, np.int32)
 
     def row(self, key: Key) -> int:

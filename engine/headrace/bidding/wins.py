@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 
@@ -20,7 +19,8 @@ class Wins:
     """Fates of bids. Not thread-safe: the engine calls it under its lock."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+        # in the order of the bids, as dicts keep it; an OrderedDict costs thrice as much a bid
+        self._open: dict[str, tuple[int, int, int]] = {}
         self._won: dict[int, list[float]] = {}
         self._delays: list[int] = []
 
@@ -47,8 +47,8 @@ class Wins:
 
         line_of : account number to line item; wins of others are dropped.   win_share : (m,) of their bids that win.
         """
-        for _ in range(len(self._open) - MAX_OPEN):
-            _, (account, value, _) = self._open.popitem(last=False)
+        for token in list(islice(self._open, max(len(self._open) - MAX_OPEN, 0))):
+            account, value, _ = self._open.pop(token)
             share = float(win_share[line_of[account]]) if account in line_of else 0.0
             self._count(account, share, share * value)
         result = np.zeros((2, len(win_share)))
