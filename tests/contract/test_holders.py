@@ -623,6 +623,30 @@ def test_a_notice_of_a_holder_that_has_just_come_is_no_forgery(world: World) -> 
     assert one.tell(NoticeType.WIN, token[:-4] + "AAAA", 1) == NoticeOutcome.FORGED
 
 
+def test_a_notice_that_comes_while_keys_are_learned_is_not_taken_for_an_own_one(world: World) -> None:
+    """Whoever can verify a token knows whose it is, at each moment: else its lease would be missed, and fence."""
+    one, two = world.funded(1000, "one", "two")
+    (three,) = world.start("three")
+    three.bid(1)
+    world.seconds += 2
+    three.step()
+    token = three.bid(1)[0]
+    assert token is not None
+    outcomes: list[NoticeOutcome] = []
+    take_keys = one.ledger.take_keys
+
+    def taken(*keys: Any) -> None:
+        take_keys(*keys)
+        outcomes.append(one.tell(NoticeType.WIN, token, 1))  # as another thread may at this moment
+
+    one.ledger.take_keys = taken  # type: ignore[method-assign]
+    one.step()
+    assert outcomes == [NoticeOutcome.ACCEPTED]
+    assert not one.ledger.fenced
+    one.step()
+    assert [row.notices for row in operators.holders(two.authority) if row.name == "three"] == [1]
+
+
 def test_a_reservation_is_closed_where_it_was_made(world: World) -> None:
     one, two = world.funded(1000, "one", "two")
     token = one.win(100)

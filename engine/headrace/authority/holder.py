@@ -195,7 +195,7 @@ class Holder:
         known, _, _ = mirror.copied(self._store.read)
         if mirror.holds_money_of_its_own(self._store.read):
             raise HolderRefusedError(
-                "this data folder has a ledger of its own", hint="headrace authority import, or name an empty folder"
+                "this data folder has a ledger of its own", hint="name an empty folder, and fund what is left of its balance"
             )
         self._purse.give_back_all(books)
         self._ledger.flush()
@@ -222,10 +222,11 @@ class Holder:
             if not authority:
                 return  # not registered yet
             self._ledger.take_copy(lambda sql: mirror.copy(sql, authority, settings))
+            # before the secrets: a notice that another thread verifies with one must find whose it is
+            self.key_holders = {key: holder for key, holder, _ in settings.keys}
             own = [key for key, holder, _ in settings.keys if holder == self.name]
             if own:
                 self._ledger.take_keys({key: secret for key, _, secret in settings.keys}, max(own))
-            self.key_holders = {key: holder for key, holder, _ in settings.keys}
 
     def _send(self) -> None:
         """Tell the authority what this process alone knows: brakes, and notices of others' tokens."""
