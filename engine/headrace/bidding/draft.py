@@ -52,8 +52,8 @@ class Draft:
 
     def waiting(self, attempt: int) -> list[int]:
         """Impressions that have a candidate for this attempt and nothing reserved."""
-        if not attempt and not any(self.reasons):
-            return list(range(len(self.reasons)))
+        if not any(self.reasons):
+            return [] if attempt else list(range(len(self.reasons)))
         open_for = (BUDGET, BRAKE) if attempt else (BID,)
         ranked = self.ranked[:, attempt].tolist()
         return [row for row, reason in enumerate(self.reasons) if reason in open_for and ranked[row] >= 0]

@@ -136,7 +136,8 @@ def observe(seen: Seen, terms: Terms, curves: Curves, weight: float, tally: Tall
             if value + premium_cpm[line] < 1:
                 continue
             bid = min((value + premium_cpm[line]) * multiplier[line], float(max_bid_cpm[line]))
-            paced, place = value_place(bid), value_place(float(value))
+            place = value_place(float(value))
+            paced = place if bid == value else value_place(bid)  # a logarithm less where nothing is held back
             cost, left = _met(costs[row], paced), min(int(place), N_VALUE_BINS - 2)
             # shared by the bins on both sides, so that equal values are priced as what they are
             values[line, left] += weight * (left + 1 - place)
