@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 static const char *shadow;
+static pthread_mutex_t copying = PTHREAD_MUTEX_INITIALIZER; /* threads share the names of copies on their way */
 
 static void keep_name(const char *name, ino_t inode) {
     char content[64], scratch[PATH_MAX], target[PATH_MAX];
@@ -88,14 +90,20 @@ static void keep(int handle) {
     if (name != NULL) keep_name(name + 1, status.st_ino);
 }
 
+static void keep_alone(int handle) {
+    pthread_mutex_lock(&copying);
+    keep(handle);
+    pthread_mutex_unlock(&copying);
+}
+
 int fsync(int handle) {
     int result = (int)syscall(SYS_fsync, handle);
-    if (result == 0) keep(handle);
+    if (result == 0) keep_alone(handle);
     return result;
 }
 
 int fdatasync(int handle) {
     int result = (int)syscall(SYS_fdatasync, handle);
-    if (result == 0) keep(handle);
+    if (result == 0) keep_alone(handle);
     return result;
 }

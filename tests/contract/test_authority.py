@@ -7,6 +7,7 @@ import multiprocessing
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Rig:
     """A database's URL, a clock, and holders that speak as the ledgers would."""
 
     def __init__(self, url: str) -> None:
-        self.config = AuthorityConfig(url=url, name="test")
+        self.config = AuthorityConfig(url=url, name="test", timeout_ms=60_000)
         self.now_ms = NOW
         self.opened: list[Authority] = []
 
@@ -102,12 +103,11 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         url = f"sqlite:///{tmp_path}/authority.db"
     else:
         url = request.getfixturevalue("postgres").new_database()
-    rig = Rig(url)
-    yield rig
-    for authority in rig.opened:
-        operators.check_books(authority)
-        break
-    rig.close()
+    with closing(Rig(url)) as rig:
+        yield rig
+        for authority in rig.opened:
+            operators.check_books(authority)
+            break
 
 
 def number(authority: Authority, account_id: str) -> int:
@@ -352,10 +352,11 @@ def test_a_cut_below_what_is_allotted_binds_at_once(rig: Rig) -> None:
     assert operators.over_limits(authority) == []
 
 
-def test_a_refund_waits_for_what_holders_give_back(rig: Rig) -> None:
+def test_a_refund_waits_for_what_holders_give_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = rig.funded(1000)
     one, x = rig.holder(authority, "one"), number(authority, "a/c/x")
     one.ask(x, 900)
+    monkeypatch.setattr(operators, "REFUND_PATIENCE_S", 120.0)
     refunding = threading.Thread(target=operators.fund, args=(rig.open(), "back", "a", -600, "USD", "ann"))
     refunding.start()
     root = number(authority, "a")
@@ -457,8 +458,7 @@ def test_threads_allot_what_there_is_and_no_more(rig: Rig) -> None:
     got: list[int] = []
 
     def spend(name: str) -> None:
-        mine = rig.open()
-        speaker = Speaker(mine, name)
+        speaker = Speaker(rig.open(), name)
         empty = 0
         for turn in itertools.count():
             granted = speaker.ask((x, y)[turn % 2], 7, 500)
@@ -477,7 +477,7 @@ def test_threads_allot_what_there_is_and_no_more(rig: Rig) -> None:
 
 
 def _spend_alone(url: str, name: str, leaf: str, queue: Any) -> None:
-    authority = Authority(AuthorityConfig(url=url, timeout_ms=20_000))
+    authority = Authority(AuthorityConfig(url=url, timeout_ms=60_000))
     speaker = Speaker(authority, name)
     account = number(authority, leaf)
     while speaker.ask(account, 1, 900):
@@ -502,14 +502,14 @@ def test_processes_make_the_tables_and_allot_what_there_is(rig: Rig) -> None:
     ]
     for process in spending:
         process.start()
-    assert sum(queue.get(timeout=60) for _ in spending) == 50_000
+    assert sum(queue.get(timeout=240) for _ in spending) == 50_000
     for process in spending:
         process.join()
     assert total(authority, "a") == 50_000
 
 
 def _make_tables(url: str) -> None:
-    authority = Authority(AuthorityConfig(url=url, timeout_ms=20_000))
+    authority = Authority(AuthorityConfig(url=url, timeout_ms=60_000))
     operators.fund(authority, "deposit", "a", 50_000, "USD", "ann")
     authority.close()
 
@@ -594,26 +594,29 @@ def test_a_job_that_fails_leaves_nothing(rig: Rig) -> None:
 
 
 def test_a_server_that_crashes_keeps_what_it_answered(postgres: Any) -> None:
-    rig = Rig(postgres.new_database())
-    authority = rig.funded(1000)
-    one, x = rig.holder(authority, "one"), number(authority, "a/c/x")
-    one.ask(x, 100)
-    postgres.crash()
-    with pytest.raises(AuthorityUnreachableError):
+    with closing(Rig(postgres.new_database())) as rig:
+        authority = rig.funded(1000)
+        one, x = rig.holder(authority, "one"), number(authority, "a/c/x")
         one.ask(x, 100)
-    with pytest.raises(AuthorityUnreachableError):
-        authority.look("one")
-    postgres.start()
-    assert one.ask(x, 100) >= 100
-    assert total(authority, "a") == one.has[x, TODAY]
-    operators.check_books(authority)
-    rig.close()
+        postgres.crash()
+        try:
+            with pytest.raises(AuthorityUnreachableError):
+                one.ask(x, 100)
+            with pytest.raises(AuthorityUnreachableError):
+                authority.look("one")
+        finally:
+            postgres.start()
+        assert one.ask(x, 100) >= 100
+        assert total(authority, "a") == one.has[x, TODAY]
+        operators.check_books(authority)
 
 
 def test_a_sqlite_file_that_is_none_is_unreachable(tmp_path: Path) -> None:
     (tmp_path / "junk.db").write_bytes(b"no database at all" * 100)
-    authority = Authority(AuthorityConfig(url=f"sqlite:///{tmp_path}/junk.db"))
-    with pytest.raises(AuthorityUnreachableError, match="cannot be used"):
+    with (
+        closing(Authority(AuthorityConfig(url=f"sqlite:///{tmp_path}/junk.db"))) as authority,
+        pytest.raises(AuthorityUnreachableError, match="cannot be used"),
+    ):
         authority.look("one")
 
 

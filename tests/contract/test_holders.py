@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Process:
 
     def __init__(self, world: World, name: str, away: bool = False) -> None:
         self.world, self.name = world, name
-        self.authority = Authority(AuthorityConfig(url=world.url, name=name), clock_ms=lambda: world.now_ms)
+        self.authority = world.authority(name)
         self.gate = self.authority.database = Gate(self.authority.database)
         self.gate.away = away
         folder = world.folder / name
@@ -71,6 +71,7 @@ class Process:
             folder, self.store, clock_ms=lambda: world.now_ms, authority=self.authority, config=config
         )
         self.ledger.holder._seconds = lambda: world.seconds
+        world.opened.append(self)
         assert self.ledger.try_acquire()
 
     def step(self) -> None:
@@ -115,6 +116,7 @@ class World:
         self.folder, self.url = folder, url
         self.now_ms, self.seconds = NOW, 0.0
         self.processes: dict[str, Process] = {}
+        self.opened: list[Process] = []
 
     def start(self, *names: str) -> list[Process]:
         for name in names:
@@ -143,15 +145,18 @@ class World:
 
     def check(self) -> None:
         """Everything balances, in each ledger and at the authority, and no ledger has more than it was allotted."""
-        authority = Authority(AuthorityConfig(url=self.url), clock_ms=lambda: self.now_ms)
-        operators.check_books(authority)
-        assert operators.over_limits(authority) == []
+        with closing(self.authority()) as authority:
+            operators.check_books(authority)
+            assert operators.over_limits(authority) == []
         for process in self.processes.values():
             process.ledger.check_invariant()
             rows = process.ledger.books.native.leaf_days().reshape(-1, 3).tolist()
             allotted = self.allotted(process)
             assert all(micros <= allotted.get((leaf, day), 0) for leaf, day, micros in rows)
-        authority.close()
+
+    def authority(self, name: str = "") -> Authority:
+        config = AuthorityConfig(url=self.url, name=name, timeout_ms=60_000)
+        return Authority(config, clock_ms=lambda: self.now_ms)
 
     def allotted(self, process: Process) -> dict[tuple[int, int], int]:
         """What the authority has allotted to a process, by line item and day."""
@@ -163,6 +168,7 @@ class World:
         for process in self.processes.values():
             process.gate.away = process.gate.loses = False
             process.ledger.close()
+        for process in self.opened:  # closing again is of no matter
             process.store.close()
             process.authority.close()
 
@@ -173,9 +179,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         url = f"sqlite:///{tmp_path}/authority.db"
     else:
         url = request.getfixturevalue("postgres").new_database()
-    world = World(tmp_path, url)
-    yield world
-    world.close()
+    with closing(World(tmp_path, url)) as world:
+        yield world
 
 
 # -- money
@@ -244,7 +249,6 @@ def test_a_drained_process_leaves_only_what_is_reserved(world: World) -> None:
     ]
     two.win(900)
     world.check()
-    process.authority.close()
 
 
 def test_a_lost_machine_is_fenced_written_off_and_found_again(world: World) -> None:
@@ -298,13 +302,12 @@ def test_a_restored_folder_gives_nothing_back_before_it_is_reconciled(world: Wor
 def test_a_copied_folder_stops_the_first_one_for_good(world: World) -> None:
     one, _ = world.funded(1000, "one", "two")
     one.win(100)
-    other = Authority(AuthorityConfig(url=world.url), clock_ms=lambda: world.now_ms)
-    other.register(one.ledger.holder.name, "", 10**9, [])
+    with closing(world.authority()) as other:
+        other.register(one.ledger.holder.name, "", 10**9, [])
     world.step()
     world.step()
     assert "registered again" in one.ledger.holder.refused
     assert one.bid(1) == [None]
-    other.close()
 
 
 def test_an_hour_without_the_authority(world: World) -> None:

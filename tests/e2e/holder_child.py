@@ -38,7 +38,9 @@ class Life:
         self.tokens = os.open(folder / "tokens", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.store = Store(folder / "store.db")
         config = LedgerConfig(snapshot_records=300, billing_window_ms=900 * 86_400_000)
-        authority = Authority(AuthorityConfig(url=url, name=folder.name, poll_ms=20, slice_max_micros=4000))
+        authority = Authority(
+            AuthorityConfig(url=url, name=folder.name, timeout_ms=60_000, poll_ms=20, slice_max_micros=4000)
+        )
         self.ledger = HeldLedger(folder, self.store, clock_ms=self.now_ms, authority=authority, config=config)
         assert self.ledger.try_acquire()
         self.ledger.holder.start()
