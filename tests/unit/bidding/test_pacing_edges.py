@@ -76,18 +76,18 @@ def test_a_million_auctions_a_second_are_solved_by_count_and_paced(even, make):
 
 
 def test_a_clock_set_forward_spends_no_more_than_the_plan(even, make):
-    bid_for(even, make.noon_ms, 600)
+    bid_for(even, make.noon_ms, 600, every_ms=2_000)
     before = sound(even)
     after_ms = make.noon_ms + 6 * HOUR_MS
-    spent, n_bids = bid_for(even, after_ms, 300)
+    spent, n_bids = bid_for(even, after_ms, 300, every_ms=2_000)
     assert n_bids > 0
     assert sound(even) < 3 * before
     assert spent <= 3 * DAILY.daily_micros * 300 / (6 * 3600)
 
 
 def test_a_clock_set_back_is_followed(even, make):
-    bid_for(even, make.noon_ms + 8 * HOUR_MS, 300)
-    _, n_bids = bid_for(even, make.noon_ms, 600)
+    bid_for(even, make.noon_ms + 8 * HOUR_MS, 300, every_ms=2_000)
+    _, n_bids = bid_for(even, make.noon_ms, 600, every_ms=2_000)
     assert n_bids > 0
     planned = even.engine.planned_micros("spring")
     assert 0 < planned < DAILY.daily_micros
