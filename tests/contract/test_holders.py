@@ -642,7 +642,7 @@ def test_a_notice_that_comes_while_keys_are_learned_is_not_taken_for_an_own_one(
         take_keys(*keys)
         outcomes.append(one.tell(NoticeType.WIN, token, 1))  # as another thread may at this moment
 
-    one.ledger.take_keys = taken  # type: ignore[method-assign]
+    one.ledger.take_keys = taken  # type: ignore[method-assign, assignment]
     one.step()
     assert outcomes == [NoticeOutcome.ACCEPTED]
     assert not one.ledger.fenced

@@ -195,7 +195,7 @@ class Holder:
         known, _, _ = mirror.copied(self._store.read)
         if mirror.holds_money_of_its_own(self._store.read):
             raise HolderRefusedError(
-                "this data folder has a ledger of its own", hint="name an empty folder, and fund what is left of its balance"
+                "this data folder has a ledger of its own", hint="name an empty folder, and fund what is left"
             )
         self._purse.give_back_all(books)
         self._ledger.flush()
