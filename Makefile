@@ -57,6 +57,7 @@ accuracy: setup
 	$(BIN)/python benchmarks/bench_baskets.py
 	$(BIN)/python benchmarks/bench_offpolicy.py
 	$(BIN)/python benchmarks/bench_replay.py
+	$(BIN)/python benchmarks/bench_price.py --seeds 3
 
 # ten million operations on the ledger, a thousand kills: make crash OPERATIONS=1000000 KILLS=100 is a tenth of it
 crash: setup
@@ -75,6 +76,9 @@ bench: setup
 	$(BIN)/python benchmarks/bench_search.py --most 1000000
 	$(BIN)/python benchmarks/bench_ledger.py
 	$(BIN)/python benchmarks/bench_bid.py
+	$(BIN)/python benchmarks/bench_strategy.py
+	$(BIN)/python benchmarks/bench_pace.py
+	$(BIN)/python benchmarks/bench_authority.py
 	$(BIN)/python benchmarks/bench_records.py
 
 # the whole service, asked from another core: 20 minutes

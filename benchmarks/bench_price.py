@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import sys
 import time
 from pathlib import Path
@@ -263,7 +264,10 @@ def shading_seconds(values, curve):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder that holds ipinyou-train-bid")
+    told = os.environ.get("HEADRACE_DATA")
+    parser.add_argument(
+        "--data", type=Path, default=told and Path(told), help="folder that holds ipinyou-train-bid; HEADRACE_DATA"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--auctions", type=int, default=50_000)
     options = parser.parse_args()
