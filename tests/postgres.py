@@ -36,12 +36,14 @@ class Server:
     """
 
     def __init__(self, programs: Path, fsync: bool = False) -> None:
-        self._programs, self._fsync = programs, "on" if fsync else "off"
+        self._fsync = "on" if fsync else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="pg"))
         self._as: dict[str, Any] = {"cwd": "/", "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}}
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)
+            programs = _copied(programs, self.folder)
             self._as |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        self._programs = programs
         made = [programs / "initdb", "-D", self.folder / "data", "-U", "postgres", "--auth=trust", "-E", "utf8"]
         subprocess.run([*made, "--no-sync", "--locale=C"], check=True, capture_output=True, **self._as)
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,3 +89,13 @@ class Server:
     def stop(self) -> None:
         self._end(signal.SIGQUIT)
         shutil.rmtree(self.folder)
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """The programs in a folder that others than root reach; they may be installed where only root does."""
+    package = programs.parents[1]
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        if part.exists():
+            shutil.copytree(part, folder / "programs" / part.name, symlinks=True)
+    (folder / "programs").chmod(0o755)
+    return folder / "programs" / programs.relative_to(package.parent)
