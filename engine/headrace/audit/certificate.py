@@ -233,12 +233,12 @@ def text_of(certificate: Certificate) -> str:
 
 
 def _lines(entry: Entry) -> Iterable[str]:
-    limit = "no limit of its own" if entry.limit_micros < 0 else f"of {entry.limit_micros}"
+    limit = ", no limit of its own" if entry.limit_micros < 0 else f" of {entry.limit_micros}"
     yield (
         f"{entry.account_id} ({entry.currency}, {entry.mode}): over: {entry.over_micros} micros; "
         f"late: {entry.late_bills} bills, {entry.late_micros} micros; stranded: {entry.stranded_micros} micros; "
         f"disputed: {entry.disputed_micros} micros; reserved: {entry.reserved_micros} micros; "
-        f"spent: {entry.spent_micros} {limit}"
+        f"spent: {entry.spent_micros}{limit}"
     )
     if entry.mode == EXPIRE:
         bound = entry.bound

@@ -146,7 +146,8 @@ def load_strategy(spec: str) -> Strategy:
         content = Path(path).read_bytes()
         source = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StrategyError(f"{path} cannot be read: {error}") from None
+        said = error.strerror if isinstance(error, OSError) else error
+        raise StrategyError(f"{path} cannot be read: {said}") from None
     if len(content) > MAX_BYTES:
         raise StrategyError(path, f"{len(content)} bytes", f"at most {MAX_BYTES}")
     return _compiled(parse_strategy(source, name, path), path, hashlib.sha256(content).hexdigest()[:16])

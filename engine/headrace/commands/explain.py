@@ -49,7 +49,8 @@ def _lines(answer: ExplainBidResponse) -> Iterator[str]:
     else:
         yield f"no bid: {pb.NoBidReason.Name(answer.no_bid_reason).removeprefix('NO_BID_REASON_')}"
     if answer.notice:
-        yield f"told: {pb.NoticeType.Name(answer.notice).removeprefix('NOTICE_TYPE_')}, {answer.price_cpm_micros} paid"
+        paid = f", {answer.price_cpm_micros} paid" if answer.price_cpm_micros else ""
+        yield f"told: {pb.NoticeType.Name(answer.notice).removeprefix('NOTICE_TYPE_')}{paid}"
     how = pb.PriceSource.Name(answer.price_source).removeprefix("PRICE_SOURCE_").lower()
     yield f"would have won at {answer.would_have_won_at_cpm_micros} ({how.replace('_', ' ')})"
     yield f"artifact {answer.artifact_version}, events up to {answer.event_sequence}, floor {answer.floor_cpm_micros}"
@@ -65,7 +66,10 @@ def _candidate(candidate: CandidateExplanation) -> str:
     reason = pb.CandidateReason.Name(candidate.reason).removeprefix("CANDIDATE_REASON_")
     said = f"  {candidate.campaign_id}/{candidate.line_item_id}: {reason}"
     if candidate.value_cpm_micros:
-        said += f", value {candidate.value_cpm_micros} x {candidate.multiplier:.4g} = {candidate.paced_cpm_micros}"
+        worth = str(candidate.value_cpm_micros)
+        if candidate.premium_cpm_micros:
+            worth = f"({worth} + premium {candidate.premium_cpm_micros})"
+        said += f", value {worth} x {candidate.multiplier:.4g} = {candidate.paced_cpm_micros}"
     if candidate.bid_cpm_micros:
         said += f", priced {candidate.bid_cpm_micros} (shade {candidate.shade:.3f})"
     return said + (f"; needed {candidate.needed}" if candidate.needed else "")
