@@ -150,6 +150,9 @@ def test_a_bill_in_another_currency_and_one_at_a_frozen_rate(desk: Any) -> None:
     plain = desk.reserve(1_000)[0]
     path = bill_file(desk, [(converted[0], 4_000, "EUR"), (plain, 1_000, "EUR")], "token,price_cpm_micros,currency")
     assert classes(held_against(desk, path)[0]) == {"equal": 1, "other_currency": 1}
+    currency = desk.ledger.currency("adv")
+    path = bill_file(desk, [(converted[0], 2_000, currency)], "token,price_cpm_micros,currency")
+    assert classes(held_against(desk, path)[0])["other_currency"] == 1  # converted already: not once more
 
 
 def test_a_bid_of_another_process_is_left_to_its_own_folder(desk: Any) -> None:

@@ -129,7 +129,7 @@ class Reconciler:
             return MALFORMED
         if self._hash and bid.exchange != self._hash:
             return OTHER_EXCHANGE
-        if currency and bid.rate in (0, SAME_CURRENCY) and currency != bid.currency:
+        if currency and (currency == bid.currency) != (bid.rate in (0, SAME_CURRENCY)):
             return OTHER_CURRENCY
         if self._mark(bid.lease, bid.serial):
             return DUPLICATE
