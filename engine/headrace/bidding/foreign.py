@@ -91,8 +91,10 @@ def _pairs(amounts: Int64, rates: Int64) -> list[tuple[int, int]]:
 
 def _answered(decisions: Decisions, rates: Int64, take_back: Callable[[Sequence[str | None]], None]) -> Decisions:
     """The decisions in the requests' currencies; a bid that is nothing there is none."""
-    bids = [amount * SAME_CURRENCY // rate for amount, rate in _pairs(decisions.bid_cpm, rates)]
-    values = [amount * SAME_CURRENCY // rate for amount, rate in _pairs(decisions.value_cpm, rates)]
+    bids, values = (
+        [min(amount * SAME_CURRENCY // rate, MAX_CPM_MICROS) for amount, rate in _pairs(amounts, rates)]
+        for amounts in (decisions.bid_cpm, decisions.value_cpm)
+    )
     reasons, tokens, lines = decisions.reasons.copy(), list(decisions.tokens), decisions.lines.copy()
     for row in [row for row, token in enumerate(tokens) if token is not None and bids[row] == 0]:
         take_back([tokens[row]])

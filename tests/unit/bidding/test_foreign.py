@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.foreign import bid_abroad
 from headrace.bidding.ledger import Ledger
+from headrace.bidding.notices import MAX_CPM_MICROS
 from headrace.bidding.rates import Rates, read_rates
 from headrace.bidding.tokens import TokenKeys
 from headrace.errors import ConfigError
@@ -70,6 +75,21 @@ def test_the_floor_is_in_the_requests_currency(abroad):
     most = abroad.bid_one(currency="EUR").bid_cpm_micros
     assert abroad.bid_one(currency="EUR", floor_cpm_micros=most).bid_cpm_micros >= most
     assert not abroad.bid_one(currency="EUR", floor_cpm_micros=most * 200).token
+
+
+def test_a_currency_worth_next_to_nothing_holds_no_money(abroad, tmp_path, make):
+    abroad.engine.rates = Rates(rates_file(tmp_path, make.noon_ms, 'XAAUSD = "0.000001"'), 24 * HOUR)
+    value = 10**13  # in that currency, above what 64 bits hold
+    abroad.engine.bid = lambda requests: bid_abroad(
+        requests,
+        requests.words,
+        abroad.engine._view.board,
+        abroad.engine.rates,
+        lambda inside: replace(BiddingEngine.bid(abroad.engine, inside), value_cpm=np.array([value], np.int64)),
+        abroad.engine.take_back,
+    )
+    bid = abroad.bid_one(currency="XAA")
+    assert 0 < bid.bid_cpm_micros <= MAX_CPM_MICROS
 
 
 def test_batches_of_several_currencies(abroad, make):
