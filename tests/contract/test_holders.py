@@ -13,12 +13,19 @@ import pytest
 from headrace.authority import operators
 from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger
+from headrace.authority.opening import open_ledger
 from headrace.authority.schema import HolderState
 from headrace.authority.settings import AuthorityConfig
 from headrace.bidding.budgets import put_fence
 from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType, Reason
 from headrace.bidding.recovery import load_view
-from headrace.errors import AuthorityUnreachableError, LedgerNotOwnerError, NotFoundError, PreconditionError
+from headrace.errors import (
+    AuthorityUnreachableError,
+    ConfigError,
+    LedgerNotOwnerError,
+    NotFoundError,
+    PreconditionError,
+)
 from headrace.events.store import Store
 
 NOW = 1_800_000_000_000
@@ -421,6 +428,26 @@ def test_an_authority_that_lost_its_last_minutes_is_registered_with_again(world:
     world.check()
 
 
+def test_limits_of_a_restored_authority_bind_though_their_version_was_seen_before(world: World) -> None:
+    one, two = world.funded(1000, "one", "two", lifetime_micros=1000)
+    world.step()
+
+    def restore(sql: Any) -> None:
+        sql.execute("UPDATE ledger_accounts SET lifetime_micros = 100 WHERE account_id = 'a/c/x'")
+        sql.execute("UPDATE authority_holders SET epoch = 0, number = 0")
+
+    one.authority.database.write(restore)
+    for _ in range(3):
+        world.step()
+    one.win(40)
+    two.win(40)
+    for process in (one, two):
+        assert process.bid(30) == [None]
+        world.step()
+        assert process.bid(30) == [None]
+    assert operators.over_limits(one.authority) == []
+
+
 # -- days
 
 
@@ -685,6 +712,15 @@ def test_a_folder_with_money_of_its_own_is_refused(world: World) -> None:
     assert "of its own" in own.ledger.holder.refused
     with pytest.raises(NotFoundError):
         own.ledger.account_number("a/c/x")
+
+
+def test_a_folder_of_an_authority_does_not_bid_without_it(world: World) -> None:
+    (one,) = world.funded(1000, "one")
+    one.die()
+    store = Store(world.folder / "one" / "store.db")
+    asked = {"clock_ms": lambda: NOW, "ledger": LedgerConfig(), "authority": AuthorityConfig()}
+    with closing(store), pytest.raises(ConfigError, match="authority"):  # it would spend the whole copied balance
+        open_ledger(world.folder / "one", store, **asked)
 
 
 def test_parts_follow_traffic(world: World) -> None:

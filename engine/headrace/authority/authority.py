@@ -136,6 +136,7 @@ class Authority:
                     "this data folder", known_authority, f"one of the authority {authority}", "check authority.url"
                 )
             last = self._check_entry(sql, holder, sequence)
+            self._tree = Tree()  # a restored authority may use a settings version a second time
             self._tree.refresh(query)
             self._make_key(sql, holder, now_ms)
             epoch = last + 1

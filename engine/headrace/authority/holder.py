@@ -206,18 +206,22 @@ class Holder:
             _log.error("this ledger had committed %d micros more than allotted", registration.brought_in_micros)
         self.epoch, self._number, self._pending = registration.epoch, 0, None
         self._authority_id = registration.authority_id
-        self.copy_settings()
+        self.copy_settings(anew=True)
         self._told.clear()
         self._purse.adopt(books, registration.allotments)
         self._contact_s = began_s
         self._registered = books
         self._ledger.reconsider()
 
-    def copy_settings(self) -> None:
-        """Copy what operators set since the last time. Raises AuthorityUnreachableError."""
+    def copy_settings(self, anew: bool = False) -> None:
+        """Copy what operators set since the last time. Raises AuthorityUnreachableError.
+
+        anew : all there is, whatever was copied before.
+        """
         with self._lock:
             authority, version, sequence = mirror.copied(self._store.read)
-            settings = views.settings_since(self._authority, version, sequence)
+            since = (0, 0) if anew else (version, sequence)
+            settings = views.settings_since(self._authority, *since)
             authority = authority or self._authority_id
             if not authority:
                 return  # not registered yet

@@ -33,9 +33,14 @@ def copied(query: Query) -> tuple[str, int, int]:
     return get_meta(query, "authority_id"), int(get_meta(query, "authority_version", "0")), int(sequence)
 
 
+def belongs(query: Query) -> bool:
+    """Whether the store is a copy of an authority's."""
+    return bool(get_meta(query, "authority_id"))
+
+
 def holds_money_of_its_own(query: Query) -> bool:
     """Whether the store has accounts that are no copy of an authority's."""
-    return not get_meta(query, "authority_id") and bool(query("SELECT 1 FROM ledger_accounts LIMIT 1", ()))
+    return not belongs(query) and bool(query("SELECT 1 FROM ledger_accounts LIMIT 1", ()))
 
 
 def key_holders(query: Query) -> dict[int, str]:

@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from headrace.authority import mirror
 from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger, Settled
 from headrace.authority.settings import AuthorityConfig
 from headrace.bidding.ledger import Ledger, LedgerConfig
+from headrace.errors import ConfigError
 from headrace.events.store import Store
 
 
@@ -20,7 +22,11 @@ def open_ledger(
 ) -> Ledger:
     """The ledger of a data folder, not acquired yet; it closes what it opened. Raises ConfigError, StoreError."""
     if not authority.url:
-        return Ledger(data, store, clock_ms=clock_ms, config=ledger)
+        alone = Ledger(data, store, clock_ms=clock_ms, config=ledger)
+        if mirror.belongs(store.read):  # its accounts are copies of whole budgets that others spend, too
+            hint = "set authority.url as it was, or begin with an empty folder"
+            raise ConfigError(f"the ledger in {data} spends what an authority allots to it", hint=hint)
+        return alone
     name = authority.name or f"{socket.gethostname()}:{data.resolve()}"
     with ExitStack() as undo:
         opened = Authority(replace(authority, name=name))
