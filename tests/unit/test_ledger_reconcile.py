@@ -121,6 +121,15 @@ def test_a_complete_file_releases_what_was_stranded(desk: Any) -> None:
     assert held_against(desk, path, span=span, complete=True)[1] == []
 
 
+def test_a_complete_file_releases_nothing_that_it_names_without_a_price_of_ours(desk: Any) -> None:
+    tokens = desk.reserve(5_000, 6_000, 7_000)
+    rows = [(tokens[0], "nan", desk.now, ""), (tokens[1], 6_000, desk.now, "EUR"), (tokens[2], 10**13, desk.now, "")]
+    path = bill_file(desk, rows, "token,price_cpm_micros,time_ms,currency")
+    result, claims = held_against(desk, path, complete=True)
+    assert "unclaimed" not in classes(result)
+    assert claims == []
+
+
 def test_known_singly_again_after_a_kill_and_a_restart(desk: Any) -> None:
     tokens = desk.reserve(*[5_000] * 3)
     for drain in (False, True):

@@ -19,6 +19,9 @@ from headrace.bidding.tokens import SAME_CURRENCY, TokenKeys, bodies_of, exchang
 
 SAMPLES = 20
 
+NAMED, CLAIMED = 1, 2
+"""A row has a bid's token; and a price of ours."""
+
 EQUAL = "equal"
 LATE = "late"
 UNVERIFIABLE = "unverifiable"
@@ -125,13 +128,15 @@ class Reconciler:
         """Why a row is no bill of ours; empty when it is one."""
         if outcome == 5:
             return FORGED
+        if bid.lease and (not self._hash or bid.exchange == self._hash):
+            self._mark(bid.lease, bid.serial, NAMED)
         if outcome or price < 0:
             return MALFORMED
         if self._hash and bid.exchange != self._hash:
             return OTHER_EXCHANGE
         if currency and (currency == bid.currency) != (bid.rate in (0, SAME_CURRENCY)):
             return OTHER_CURRENCY
-        if self._mark(bid.lease, bid.serial):
+        if self._mark(bid.lease, bid.serial, CLAIMED):
             return DUPLICATE
         return ""
 
@@ -145,13 +150,14 @@ class Reconciler:
             return RELEASED
         return UNBILLED if price <= bid.cpm else ABOVE
 
-    def _mark(self, lease: int, serial: int) -> bool:
-        """Note that the file names a bid; whether it did before."""
+    def _mark(self, lease: int, serial: int, how: int) -> bool:
+        """Note that the file names or claims a bid; whether it did so before."""
         seen = self._seen.setdefault(lease, bytearray())
         if serial >= len(seen):
             seen.extend(bytes(serial + 1 - len(seen)))
-        before, seen[serial] = seen[serial], 1
-        return bool(before)
+        before = seen[serial]
+        seen[serial] = before | how
+        return bool(before & how)
 
     def _count(self, rows: BillRows, at: int, kind: str, price: int) -> None:
         result, moment = self.result, rows.times_ms[at]
