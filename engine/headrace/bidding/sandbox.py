@@ -53,6 +53,8 @@ class Sandbox:
         self._row_of = {each.name: row for row, each in enumerate(self._strategies)}
         n = len(self._strategies)
         self._minute = 0
+        # requests may stray so far from the server's clock; only a clock that was set back goes beyond
+        self._stray_minutes = 1 + -(-(config.max_ahead_ms + config.max_behind_ms) // MINUTE_MS)
         self._counts = np.zeros((n, 3), np.int64)
         self._counts_of_minute = np.zeros((n, 3), np.int64)
         self._bid_cpm = np.zeros(n, np.int64)
@@ -90,7 +92,7 @@ class Sandbox:
         if not self._strategies:
             return self.rules
         minute = now_ms // MINUTE_MS
-        if minute > self._minute or minute < self._minute - 1:  # a clock that was set back must not hold for ever
+        if minute > self._minute or minute < self._minute - self._stray_minutes:
             self._minute = minute
             self._counts_of_minute[:] = 0
             self._bid_cpm_of_minute[:] = 0

@@ -153,6 +153,16 @@ def test_a_clock_set_back_does_not_hold_a_strategy_for_ever(run):
     assert path.bid_one().token
 
 
+def test_requests_times_that_stray_lift_no_limit_on_spend(run):
+    path = run("return 1000 * 1000", strategy_max_micros_per_minute=5_000)
+    now_ms = path.now_ms
+    bids = []
+    for stray in (0, -4, 4, -4, 4, -4, 4, -4):
+        path.now_ms = now_ms + stray * MINUTE_MS
+        bids += [path.bid_one() for _ in range(6)]
+    assert sum(bool(bid.token) for bid in bids) <= 10  # of this minute and of the latest one
+
+
 def test_no_limit_on_spend_where_none_is_set(run):
     path = run("return ask.highest_cpm", strategy_max_micros_per_minute=0)
     assert all(path.bid_one().token for _ in range(20))
