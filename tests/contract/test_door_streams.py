@@ -136,8 +136,11 @@ def test_cancellation_drops_what_waits_and_the_worker_hears_of_the_rest(open_doo
     wait_until(lambda: rig.door.stats()["waiting"] == 0)
     rig.free.set()
     assert rig.call(b"after").result() == b"after"
-    assert rig.seen() == [b"1", b"after"]
-    assert rig.dropped == [b"1"]
+    taken, after = rig.seen()
+    # a stream's messages have one deadline and no promised order: whichever was first, the other two were dropped
+    assert taken in (b"1", b"2", b"3")
+    assert after == b"after"
+    assert rig.dropped == [taken]
     stats = rig.door.stats()
     assert (stats["cancelled_waiting"], stats["dropped_replies"]) == (2, 1)
     wait_until(lambda: rig.door.stats()["in_flight"] == 0)
