@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import scipy.sparse as sp
 from headrace.errors import DataError
 from headrace.types import Int32, Int64
 from headrace_training.datasets import Encoder
-from headrace_training.tables import open_bytes
+from headrace_training.tables import read_words
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _spread(starts: Int64, lengths: Int64) -> Int64:
 def read_sessions(path: Path) -> Sequences:
     """A session a line, ``item item …``; DataError for a file without items, or one that is no text."""
     encoder, rows = Encoder(), _Rows()
-    for _, names in _lines(path):
+    for _, names in read_words(path):
         rows.add(encoder.encode(names).tolist())
     return rows.sequences(encoder.ids, path, "a line is one session: 'item item …'")
 
@@ -122,7 +121,7 @@ def read_people(path: Path) -> tuple[list[str], Sequences]:
     Returns user ids and rows in order of first appearance, people without items left out. DataError as above.
     """
     encoder, people = Encoder(), dict[str, list[int]]()
-    for _, (user, *names) in _lines(path):
+    for _, (user, *names) in read_words(path):
         people.setdefault(user, []).extend(encoder.encode(names).tolist())
     rows = _Rows()
     found = {user: items for user, items in people.items() if items}
@@ -139,7 +138,7 @@ def read_questions(path: Path, item_ids: list[str]) -> Questions:
     index = {name: place for place, name in enumerate(item_ids)}
     rows, targets, texts = _Rows(), array("i"), list[str]()
     unseen, skipped = set[str](), 0
-    for number, names in _lines(path):
+    for number, names in read_words(path):
         if names.count("|") != 1 or names[-2:-1] != ["|"]:
             got = " ".join(names)
             raise DataError(f"{path}, line {number}", got=got, expected="'item item … | item'", hint="correct the line")
@@ -172,20 +171,3 @@ class _Rows:
         if not self.items:
             raise DataError(f"{path} holds no items", hint=hint)
         return self.finished(item_ids)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and words of each line that is not blank; bytes split at ASCII blanks only, an id may hold any other."""
-    number = 0
-    with open_bytes(path) as handle:
-        try:
-            for number, line in enumerate(handle, 1):
-                names = [name.decode() for name in line.split()]
-                if names:
-                    yield number, names
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}, line {number}: {error}", hint="save the file as UTF-8") from error
-        except (OSError, EOFError) as error:
-            raise DataError(
-                f"{path}, after line {number}: {error}", hint="the file is damaged; get it again"
-            ) from error

@@ -52,6 +52,26 @@ def open_bytes(path: Path) -> IO[bytes]:
     return handle
 
 
+def read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and words of each line that is not blank; bytes split at ASCII blanks only, an id may hold any other.
+
+    ``.gz`` is unpacked. Raises DataError naming file and line.
+    """
+    number = 0
+    with open_bytes(path) as handle:
+        try:
+            for number, line in enumerate(handle, 1):
+                words = [word.decode() for word in line.split()]
+                if words:
+                    yield number, words
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}: {error}", hint="save the file as UTF-8") from error
+        except (OSError, EOFError) as error:
+            raise DataError(
+                f"{path}, after line {number}: {error}", hint="the file is damaged; get it again"
+            ) from error
+
+
 @dataclass
 class Table:
     """One file's rows in batches; row numbers are those of the file, the first row after the header being 1.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from headrace.errors import DataError
 from headrace.types import Float64, Int8, Int32
-from headrace_training.tables import open_bytes
+from headrace_training.tables import read_words
 
 LINE = "click market_price predicted_value [exchange]"
 MAX_PRICE = 2**31 - 1
@@ -52,7 +52,7 @@ def read_log(path: Path, exchanges: Sequence[str] = ()) -> AuctionLog:
     """
     clicks, prices, values, exchange = array("b"), array("i"), array("d"), array("i")
     places = {name: place for place, name in enumerate(exchanges)}
-    for number, words in _lines(path):
+    for number, words in read_words(path):
         where = f"{path}, line {number}"
         if len(words) not in (3, 4):
             raise DataError(f"{where}: words", got=len(words), expected=f"'{LINE}'")
@@ -69,23 +69,6 @@ def read_log(path: Path, exchanges: Sequence[str] = ()) -> AuctionLog:
         np.array(exchange, dtype=np.int32),
         tuple(places),
     )
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and words of each line that is not blank."""
-    number = 0
-    with open_bytes(path) as handle:
-        try:
-            for number, line in enumerate(handle, 1):
-                words = [word.decode() for word in line.split()]
-                if words:
-                    yield number, words
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}, line {number}: {error}", hint="save the file as UTF-8") from error
-        except (OSError, EOFError) as error:
-            raise DataError(
-                f"{path}, after line {number}: {error}", hint="the file is damaged; get it again"
-            ) from error
 
 
 def _click(word: str, where: str) -> int:
