@@ -25,9 +25,9 @@ from headrace.authority.authority import Authority, Claim, Report
 from headrace.authority.grants import KEEP_ALL, Change
 from headrace.authority.held import HeldLedger
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.budgets import put_account
-from headrace.bidding.ledger import Ledger
 from headrace.events.store import Store
+from headrace.ledger.budgets import put_account
+from headrace.ledger.ledger import Ledger
 
 NOW = 1_800_000_000_000
 DAY = NOW // 86_400_000

@@ -31,7 +31,6 @@ import numpy as np
 
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.ledger import Ledger
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel, resolve_items
 from headrace.bidding.settings import BiddingConfig
@@ -40,6 +39,7 @@ from headrace.events.log import EventLog
 from headrace.events.store import Store
 from headrace.front import Call
 from headrace.kernels.predict import Candidates
+from headrace.ledger.ledger import Ledger
 from headrace.recommend.model import Model
 from headrace.reference.predict import best_promoted
 from headrace.service import bidder

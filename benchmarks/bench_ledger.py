@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from headrace import _native
-from headrace.bidding.journal import RECORD
-from headrace.bidding.ledger import Ledger, LedgerConfig
-from headrace.bidding.recovery import load_view
-from headrace.bidding.tokens import TokenKeys, bodies_of
 from headrace.events.store import Store
+from headrace.ledger.journal import RECORD
+from headrace.ledger.ledger import Ledger, LedgerConfig
+from headrace.ledger.recovery import load_view
+from headrace.ledger.tokens import TokenKeys, bodies_of
 from headrace.reference.ledger import ReferenceLedger, Token
 
 NOW = 1_800_000_000_000

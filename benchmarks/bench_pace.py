@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from headrace.bidding.board import build_board
-from headrace.bidding.pace import Pacer
-from headrace.bidding.price import make_market
+from headrace.bidding.pacing.pace import Pacer
+from headrace.bidding.pricing.price import make_market
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.validation import checked_campaign
 from headrace.kernels import pace

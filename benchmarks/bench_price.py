@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 
-from headrace.bidding.landscape import Landscape, Open
-from headrace.bidding.price import make_market
-from headrace.bidding.winrate import EDGES_CPM, Told, WinRates
+from headrace.bidding.pricing.landscape import Landscape, Open
+from headrace.bidding.pricing.price import make_market
+from headrace.bidding.pricing.winrate import EDGES_CPM, Told, WinRates
 from headrace.kernels.drift import OUTCOMES_PER_FALSE_ALARM
 from headrace.kernels.price import shade
 from headrace.kernels.winrate import LOSS, WIN

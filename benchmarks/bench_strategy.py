@@ -20,7 +20,7 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from headrace.bidding.strategy import Strategy, load_strategy
+from headrace.bidding.strategies.strategy import Strategy, load_strategy
 from headrace.kernels import price
 
 CANDIDATES, TRIES = 64, 4

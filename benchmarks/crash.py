@@ -34,8 +34,8 @@ from headrace.audit.auditor import audit, balances, compare_stated
 from headrace.audit.certificate import certify
 from headrace.audit.stated import stated_by_engine
 from headrace.audit.trail import open_store
-from headrace.bidding.tokens import TOKEN_LENGTH
 from headrace.events.store import DATABASE
+from headrace.ledger.tokens import TOKEN_LENGTH
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("crash_worker.py")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from headrace.bidding.tokens import BODY, TOKEN_BYTES, TOKEN_LENGTH
+from headrace.ledger.tokens import BODY, TOKEN_BYTES, TOKEN_LENGTH
 
 WIN, BILLING, LOSS = 1, 2, 3
 WIN_SHARE, UNTOLD_SHARE, LATE_SHARE = 0.45, 0.03, 0.02

@@ -24,11 +24,11 @@ from crash_market import LOSS, Bids, notices_of, read_bids
 from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.budgets import LedgerMode
-from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
-from headrace.bidding.tokens import TOKEN_LENGTH
 from headrace.errors import AuthorityUnreachableError, PreconditionError
 from headrace.events.store import DATABASE, Store
+from headrace.ledger.budgets import LedgerMode
+from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
+from headrace.ledger.tokens import TOKEN_LENGTH
 
 START_MS = 1_800_000_000_000
 DAY_MS = 86_400_000

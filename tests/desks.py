@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.bidding.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome, Reason
 from headrace.events.store import Store
+from headrace.ledger.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome, Reason
 
 NOW = 1_800_000_000_000
 LINE = "adv/camp/line"

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headrace.bidding.strategy import Ask, strategy
+    from headrace.bidding.strategies.strategy import Ask, strategy
     from headrace.client import AsyncClient, Client, Connection
 
 __version__ = version("headrace")
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(headrace.client, name)
     if name in ("Ask", "strategy"):
-        import headrace.bidding.strategy
+        import headrace.bidding.strategies.strategy
 
-        return getattr(headrace.bidding.strategy, name)
+        return getattr(headrace.bidding.strategies.strategy, name)
     raise AttributeError(f"module 'headrace' has no attribute {name!r}")

@@ -21,11 +21,11 @@ import msgspec
 from msgspec import Meta
 
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.recovery import LedgerConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.decisions.settings import DecisionsConfig
 from headrace.errors import ConfigError
 from headrace.front.settings import DoorConfig, HttpConfig, TlsConfig
+from headrace.ledger.recovery import LedgerConfig
 from headrace.service.settings import AdmissionConfig, SecurityConfig, TelemetryConfig
 
 ENVIRONMENT_PREFIX = "HEADRACE"

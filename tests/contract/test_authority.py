@@ -22,8 +22,6 @@ from headrace.authority.notices import Forwarded, drop_notices, send_notices, wa
 from headrace.authority.schema import LIFE, HolderState
 from headrace.authority.settings import AuthorityConfig
 from headrace.authority.views import books_since, settings_since, totals_since
-from headrace.bidding.budgets import find_account, put_account, put_brake, put_fence
-from headrace.bidding.journal import query_of
 from headrace.errors import (
     AuthorityUnreachableError,
     ConfigError,
@@ -33,6 +31,8 @@ from headrace.errors import (
     NotFoundError,
     PreconditionError,
 )
+from headrace.ledger.budgets import find_account, put_account, put_brake, put_fence
+from headrace.ledger.journal import query_of
 
 NOW = 1_800_000_000_000
 TODAY = 20_833

@@ -16,9 +16,6 @@ from headrace.authority.held import HeldLedger
 from headrace.authority.opening import open_ledger
 from headrace.authority.schema import HolderState
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.budgets import put_fence
-from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType, Reason
-from headrace.bidding.recovery import load_view
 from headrace.errors import (
     AuthorityUnreachableError,
     ConfigError,
@@ -27,6 +24,9 @@ from headrace.errors import (
     PreconditionError,
 )
 from headrace.events.store import Store
+from headrace.ledger.budgets import put_fence
+from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType, Reason
+from headrace.ledger.recovery import load_view
 
 NOW = 1_800_000_000_000
 HOUR_MS = 3_600_000

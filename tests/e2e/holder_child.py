@@ -20,9 +20,9 @@ import numpy as np
 from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.ledger import LedgerConfig
 from headrace.errors import HeadraceError
 from headrace.events.store import Store
+from headrace.ledger.ledger import LedgerConfig
 
 START_MS = 1_800_000_000_000
 SPEED = 20_000

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.bidding.ledger import Ledger, LedgerConfig, Reason
-from headrace.bidding.tokens import TokenKeys
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger, LedgerConfig, Reason
+from headrace.ledger.tokens import TokenKeys
 
 NOW = 1_800_000_000_000
 LEAVES = ("a/c/x", "a/c/y")

@@ -24,9 +24,9 @@ from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger
 from headrace.authority.schema import LIFE
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.budgets import put_account
-from headrace.bidding.ledger import LedgerConfig
 from headrace.events.store import Store
+from headrace.ledger.budgets import put_account
+from headrace.ledger.ledger import LedgerConfig
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("holder_child.py")

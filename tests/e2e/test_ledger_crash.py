@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Ledger, NoticeOutcome, NoticeType, Reason
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger, NoticeOutcome, NoticeType, Reason
 
 ROOT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("ledger_child.py")

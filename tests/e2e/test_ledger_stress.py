@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType
 from headrace.errors import LedgerError, OverloadedError, PreconditionError, StoreError
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType
 
 ROUNDS = int(os.environ.get("HEADRACE_STRESS_ROUNDS", "150"))
 LINES = ["acme/c/x", "acme/c/y", "acme/d/z"]

@@ -15,11 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from headrace.audit.auditor import audit, balances, compare_stated
 from headrace.audit.stated import stated_by_engine
 from headrace.audit.trail import open_store
-from headrace.bidding.budgets import LedgerMode
-from headrace.bidding.ledger import Ledger, LedgerConfig, Reason
-from headrace.bidding.tokens import TokenKeys
 from headrace.errors import PreconditionError
 from headrace.events.store import Store
+from headrace.ledger.budgets import LedgerMode
+from headrace.ledger.ledger import Ledger, LedgerConfig, Reason
+from headrace.ledger.tokens import TokenKeys
 from headrace.reference.ledger import FORGED, REFUSED, ReferenceLedger, Token
 
 FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None

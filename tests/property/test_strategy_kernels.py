@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import Ask
-from headrace.bidding.strategy import load_strategy
+from headrace.bidding.strategies.strategy import load_strategy
 from headrace.kernels import price
 from headrace.reference import price as plain_price
 

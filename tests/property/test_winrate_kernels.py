@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.bidding.winrate import EDGES_CPM
+from headrace.bidding.pricing.winrate import EDGES_CPM
 from headrace.kernels import drift, explore, price, winrate
 from headrace.reference import price as plain_price
 from headrace.reference import winrate as plain

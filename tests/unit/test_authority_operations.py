@@ -11,9 +11,9 @@ from headrace.authority import operators
 from headrace.authority.authority import Authority, Claim, Report
 from headrace.authority.grants import KEEP_ALL, Change
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.budgets import put_account
 from headrace.cli import app
 from headrace.errors import ConfigError, NotFoundError, PreconditionError
+from headrace.ledger.budgets import put_account
 from headrace.operations.authority import authority as examine
 from headrace.operations.finding import Level
 

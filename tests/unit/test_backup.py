@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Ledger, NoticeOutcome, NoticeType, Reason
 from headrace.errors import AlreadyExistsError, DataError, NotFoundError, PreconditionError, StoreError
 from headrace.events.log import EventLog, NewEvent
 from headrace.events.migrations import LATEST
 from headrace.events.store import DATABASE, Store
+from headrace.ledger.ledger import Ledger, NoticeOutcome, NoticeType, Reason
 from headrace.operations.backup import back_up, back_up_and_keep, verify
 from headrace.operations.restore import SEQUENCE_GAP, restore
 

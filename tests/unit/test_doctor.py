@@ -19,12 +19,12 @@ from packaging.requirements import Requirement
 
 from headrace import cli
 from headrace.artifacts import ArtifactStore
-from headrace.bidding.tokens import TokenKeys
 from headrace.config import load_config
 from headrace.errors import HeadraceError, PermissionDeniedError, UnauthenticatedError, UnavailableError
 from headrace.events.migrations import LATEST
 from headrace.events.store import DATABASE, Store
 from headrace.front.settings import TlsConfig
+from headrace.ledger.tokens import TokenKeys
 from headrace.operations import disk, machine, network
 from headrace.operations.doctor import examine, json_of, text_of
 from headrace.operations.finding import Finding, Level

@@ -17,10 +17,10 @@ from headrace.audit.layout import ceil_micros
 from headrace.audit.merge import merge
 from headrace.audit.stated import stated_by_engine
 from headrace.audit.trail import ExportTrail, open_reservations, open_store
-from headrace.bidding.budgets import LedgerMode
-from headrace.bidding.ledger import LedgerConfig
 from headrace.cli import app
 from headrace.errors import DataError, NotFoundError
+from headrace.ledger.budgets import LedgerMode
+from headrace.ledger.ledger import LedgerConfig
 
 WIN, BILL, LOSS = 1, 2, 3
 DAY = 86_400_000

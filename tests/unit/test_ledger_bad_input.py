@@ -11,8 +11,8 @@ import pytest
 
 from headrace.audit.auditor import audit
 from headrace.audit.trail import open_store
-from headrace.bidding.ledger import NoticeOutcome, Reason
 from headrace.errors import InvalidRequestError
+from headrace.ledger.ledger import NoticeOutcome, Reason
 
 WIN, BILL, LOSS = 1, 2, 3
 HOUR, DAY = 3_600_000, 86_400_000

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from headrace.bidding.ledger import Ledger, LedgerConfig, Reason
 from headrace.errors import InvalidRequestError, NotFoundError
+from headrace.ledger.ledger import Ledger, LedgerConfig, Reason
 
 WIN, BILL, LOSS = 1, 2, 3
 

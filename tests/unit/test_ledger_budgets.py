@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import NoticeOutcome, Reason
 from headrace.errors import InvalidRequestError, PreconditionError, StoreError
+from headrace.ledger.ledger import NoticeOutcome, Reason
 
 NOW = 1_800_000_000_000
 WIN, BILL, LOSS = 1, 2, 3

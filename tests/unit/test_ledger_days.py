@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace.bidding.days import local_day, time_zone
 from headrace.errors import InvalidRequestError
+from headrace.ledger.days import local_day, time_zone
 
 
 def ms(text: str) -> int:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.bidding.budgets import LedgerMode
-from headrace.bidding.ledger import Ledger, NoticeOutcome, Reason
-from headrace.bidding.tokens import TOKEN_LENGTH, TokenKeys
 from headrace.errors import LedgerError, LedgerNotOwnerError
+from headrace.ledger.budgets import LedgerMode
+from headrace.ledger.ledger import Ledger, NoticeOutcome, Reason
+from headrace.ledger.tokens import TOKEN_LENGTH, TokenKeys
 
 NOW = 1_800_000_000_000
 WIN, BILL, LOSS = 1, 2, 3

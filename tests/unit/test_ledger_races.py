@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
 from headrace.errors import HeadraceError, InvalidRequestError, PreconditionError, StoreError
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000
@@ -286,7 +286,7 @@ def test_names_of_exchanges_do_not_pile_up(desk: Desk) -> None:
 
 
 def test_a_key_added_beside_is_known_at_its_first_notice(desk: Desk) -> None:
-    from headrace.bidding.tokens import TokenKeys
+    from headrace.ledger.tokens import TokenKeys
 
     beside = desk.open()
     TokenKeys(desk.folder / "ledger.keys").rotate()

@@ -18,11 +18,11 @@ from headrace.audit.bills import read_bills
 from headrace.audit.reconcile import Claim
 from headrace.audit.settle import ServerSettler, StoreSettler, carry_out
 from headrace.audit.span import Span, hold_against
-from headrace.bidding.budgets import LedgerMode
-from headrace.bidding.journal import set_meta
-from headrace.bidding.ledger import NoticeOutcome
 from headrace.cli import app
 from headrace.errors import DataError, InvalidRequestError
+from headrace.ledger.budgets import LedgerMode
+from headrace.ledger.journal import set_meta
+from headrace.ledger.ledger import NoticeOutcome
 from headrace.v1 import bidder_pb2, campaigns_pb2
 
 WIN, BILL, LOSS = 1, 2, 3

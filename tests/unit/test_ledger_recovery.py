@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
-from headrace.bidding.tokens import TokenKeys
 from headrace.errors import LedgerError, NotFoundError, StoreFullError
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
+from headrace.ledger.tokens import TokenKeys
 
 WIN, BILL, LOSS = 1, 2, 3
 DAY = 86_400_000
@@ -117,7 +117,7 @@ def test_no_room_for_the_reservation_file(desk: Any, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("headrace.bidding.ledger_core.attach", full)
+    monkeypatch.setattr("headrace.ledger.core.attach", full)
     desk.restart(drain=False)
     assert desk.try_reserve(1_000)[1] == [Reason.JOURNAL_UNAVAILABLE]
     monkeypatch.undo()

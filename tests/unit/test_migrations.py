@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from headrace.bidding.ledger import Ledger
 from headrace.errors import ConfigError, NotFoundError, PreconditionError, StoreError
 from headrace.events import migrations
 from headrace.events.log import EventLog
 from headrace.events.migrations import LATEST, version_of
 from headrace.events.store import DATABASE, Store
+from headrace.ledger.ledger import Ledger
 from headrace.locks import OwnerLock
 from headrace.operations.schema import move, plan
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import scipy.special
 
-from headrace.bidding.winrate import EDGES_CPM
+from headrace.bidding.pricing.winrate import EDGES_CPM
 from headrace.errors import DataError
 from headrace.kernels.winrate import (
     LOSS,

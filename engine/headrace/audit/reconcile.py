@@ -14,8 +14,8 @@ from headrace.audit.bills import BillRows
 from headrace.audit.layout import State, ceil_micros
 from headrace.audit.prices import Billed
 from headrace.audit.recount import LeaseBook
-from headrace.bidding.notices import NoticeType, read_notices
-from headrace.bidding.tokens import SAME_CURRENCY, TokenKeys, bodies_of, exchange_hash, exchange_tag
+from headrace.ledger.notices import NoticeType, read_notices
+from headrace.ledger.tokens import SAME_CURRENCY, TokenKeys, bodies_of, exchange_hash, exchange_tag
 
 SAMPLES = 20
 

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from headrace.audit.reconcile import RELEASED, Claim
-from headrace.bidding.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType
 from headrace.client import Client
 from headrace.errors import LedgerNotOwnerError
 from headrace.events.store import DATABASE, Store
+from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeType
 from headrace.v1 import bidder_pb2
 
 AT_ONCE = 500

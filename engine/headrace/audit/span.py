@@ -14,9 +14,9 @@ from headrace.audit.reconcile import UNCLAIMED, Claim, Reconciler, Reconciliatio
 from headrace.audit.times import time_ms
 from headrace.audit.trail import open_reservations, open_store
 from headrace.authority.mirror import key_holders
-from headrace.bidding.tokens import TokenKeys
 from headrace.errors import DataError, InvalidRequestError
 from headrace.events.store import DATABASE
+from headrace.ledger.tokens import TokenKeys
 
 KEYS = "ledger.keys"
 

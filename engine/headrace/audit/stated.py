@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headrace.audit.recount import Amounts
 from headrace.audit.trail import StoreTrail
-from headrace.bidding.recovery import LedgerConfig, load_view
+from headrace.ledger.recovery import LedgerConfig, load_view
 
 
 def stated_by_engine(trail: StoreTrail, now_ms: int) -> dict[int, Amounts]:

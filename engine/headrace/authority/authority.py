@@ -12,10 +12,10 @@ from headrace.authority.grants import Change, Grants, Need, Slices, needs_at
 from headrace.authority.schema import FIRST_KEY, SCHEMA_VERSION, HolderState
 from headrace.authority.settings import AuthorityConfig
 from headrace.authority.tree import Key, Tree
-from headrace.bidding.budgets import audit
-from headrace.bidding.journal import get_meta, query_of, set_meta
-from headrace.bidding.sql import Sql
 from headrace.errors import ConfigError, HolderRefusedError, LostRenewalError
+from headrace.ledger.budgets import audit
+from headrace.ledger.journal import get_meta, query_of, set_meta
+from headrace.ledger.sql import Sql
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Claim(NamedTuple):
 
 
 class Amounts(NamedTuple):
-    """One line item's amounts of one holder in all, micros; see `headrace.bidding.ledger.AccountState`."""
+    """One line item's amounts of one holder in all, micros; see `headrace.ledger.ledger.AccountState`."""
 
     account: int
     billed: int

@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.sql import Sql
 from headrace.errors import ConfigError
+from headrace.ledger.sql import Sql
 
 T = TypeVar("T")
 

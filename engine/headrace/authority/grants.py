@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from headrace.authority.schema import LIFE
 from headrace.authority.tree import Key, Tree
-from headrace.bidding.sql import Sql
 from headrace.errors import HolderRefusedError
+from headrace.ledger.sql import Sql
 
 KEEP_ALL = -1
 NEED_MS = 2000

@@ -14,16 +14,16 @@ from headrace.authority.authority import Authority
 from headrace.authority.holder import Holder
 from headrace.authority.mirror import create_tables
 from headrace.authority.notices import Forwarded
-from headrace.bidding.books import AccountState, Books
-from headrace.bidding.budgets import SettingsPatch, check_entry, put_account, put_brake, put_fence
-from headrace.bidding.journal import Extra, last_sequence
-from headrace.bidding.ledger import Ledger
-from headrace.bidding.notices import NoticeBatch, NoticeOutcome, NoticeType, read_notices
-from headrace.bidding.recovery import LedgerConfig
-from headrace.bidding.reservations import Reason, Reservations
-from headrace.bidding.sql import Sql
 from headrace.errors import AuthorityUnreachableError, LedgerNotOwnerError
 from headrace.events.store import Store
+from headrace.ledger.books import AccountState, Books
+from headrace.ledger.budgets import SettingsPatch, check_entry, put_account, put_brake, put_fence
+from headrace.ledger.journal import Extra, last_sequence
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.notices import NoticeBatch, NoticeOutcome, NoticeType, read_notices
+from headrace.ledger.recovery import LedgerConfig
+from headrace.ledger.reservations import Reason, Reservations
+from headrace.ledger.sql import Sql
 from headrace.types import Bool, Int8, Int32, Int64
 
 BUDGET = int(Reason.BUDGET)  # an enum member costs 6 us in a comparison with an array

@@ -22,11 +22,11 @@ from headrace.authority.operators import edit
 from headrace.authority.purse import Purse
 from headrace.authority.schema import HolderState
 from headrace.authority.shares import Shares
-from headrace.bidding.books import Books
-from headrace.bidding.budgets import put_brake
 from headrace.counters import Histogram
 from headrace.errors import AuthorityUnreachableError, HeadraceError, HolderRefusedError, LostRenewalError
 from headrace.events.store import Store
+from headrace.ledger.books import Books
+from headrace.ledger.budgets import put_brake
 from headrace.types import Bool, Int32, Int64
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import json
 from dataclasses import replace
 
 from headrace.authority.views import Settings
-from headrace.bidding.budgets import next_version, write_account
 from headrace.bidding.campaigns import create_tables as create_campaigns
 from headrace.bidding.campaigns import put_campaign
-from headrace.bidding.journal import Query, get_meta, query_of, set_meta
-from headrace.bidding.sql import Sql
+from headrace.ledger.budgets import next_version, write_account
+from headrace.ledger.journal import Query, get_meta, query_of, set_meta
+from headrace.ledger.sql import Sql
 
 OUTBOX = """CREATE TABLE IF NOT EXISTS authority_outbox(
     notice_id INTEGER PRIMARY KEY AUTOINCREMENT, holder TEXT NOT NULL, notice_type INTEGER NOT NULL,

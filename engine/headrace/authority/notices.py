@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from headrace.authority.authority import Authority
-from headrace.bidding.sql import Sql
+from headrace.ledger.sql import Sql
 
 
 class Forwarded(NamedTuple):

@@ -12,9 +12,9 @@ from headrace.authority import mirror
 from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger, Settled
 from headrace.authority.settings import AuthorityConfig
-from headrace.bidding.ledger import Ledger, LedgerConfig
 from headrace.errors import ConfigError
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger, LedgerConfig
 
 
 def open_ledger(

@@ -10,10 +10,10 @@ from headrace.authority.authority import Authority
 from headrace.authority.grants import NEED_MS, Grants, put_needs
 from headrace.authority.schema import LIFE, HolderState
 from headrace.authority.tree import Tree
-from headrace.bidding.budgets import AccountRow, audit, balance_of, put_account, put_fund
-from headrace.bidding.journal import get_meta, query_of, set_meta
-from headrace.bidding.sql import Sql
 from headrace.errors import LedgerError, NotFoundError, PreconditionError
+from headrace.ledger.budgets import AccountRow, audit, balance_of, put_account, put_fund
+from headrace.ledger.journal import get_meta, query_of, set_meta
+from headrace.ledger.sql import Sql
 
 REFUND_PATIENCE_S = 3.0
 REFUND_STEP_S = 0.05
@@ -167,7 +167,7 @@ def _book(
 
 
 def edit(authority: Authority, job: Callable[[Sql], object]) -> None:
-    """Run edits of `headrace.bidding.budgets` on the authority's tables, all of them or none."""
+    """Run edits of `headrace.ledger.budgets` on the authority's tables, all of them or none."""
     authority.database.write(job)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.authority.schema import IMMUTABLE, TABLES
-from headrace.bidding.sql import Rows, Sql
 from headrace.errors import AuthorityUnreachableError, ConfigError
+from headrace.ledger.sql import Rows, Sql
 
 if TYPE_CHECKING:
     import psycopg

@@ -10,7 +10,7 @@ import numpy as np
 from headrace.authority.grants import KEEP_ALL, Change
 from headrace.authority.shares import Shares
 from headrace.authority.tree import Key
-from headrace.bidding.books import Books
+from headrace.ledger.books import Books
 from headrace.types import Int32, Int64
 
 WISH = 16

@@ -1,7 +1,7 @@
 """The authority's tables, the same in SQLite and in PostgreSQL.
 
 ledger_accounts, ledger_funds, ledger_brakes, ledger_audit, ledger_meta
-    as in a process's own store (headrace.bidding.journal): what operators set, of which every holder keeps a copy under
+    as in a process's own store (headrace.ledger.journal): what operators set, of which every holder keeps a copy under
     the same account numbers. ledger_meta also has ``authority_id`` (random, made once) and ``schema``.
 campaigns, campaign_edits
     as in a process's own store (headrace.bidding.campaigns).

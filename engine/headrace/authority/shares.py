@@ -11,9 +11,9 @@ from headrace.authority.authority import Amounts
 from headrace.authority.schema import LIFE
 from headrace.authority.tree import UNBOUNDED
 from headrace.authority.views import Total
-from headrace.bidding.books import Books
-from headrace.bidding.budgets import AccountRow
-from headrace.bidding.days import local_day
+from headrace.ledger.books import Books
+from headrace.ledger.budgets import AccountRow
+from headrace.ledger.days import local_day
 from headrace.types import Bool, Int32, Int64
 
 MOST_DAYS = 64
@@ -101,7 +101,7 @@ class Shares:
         return found
 
     def day(self, account: int, now_ms: int) -> tuple[int, int, int]:
-        """An account's budget day at a moment, and its bounds, as of `headrace.bidding.days.local_day`."""
+        """An account's budget day at a moment, and its bounds, as of `headrace.ledger.days.local_day`."""
         zone = int(self._zone[account])
         found = self._days.get(zone)
         if found is None or not found[1] <= now_ms < found[2]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from headrace.authority.schema import IMMUTABLE, SERIAL_OF, TABLES
-from headrace.bidding.sql import Sql
 from headrace.errors import AuthorityUnreachableError
+from headrace.ledger.sql import Sql
 
 T = TypeVar("T")
 

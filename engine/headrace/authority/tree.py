@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from headrace.authority.schema import LIFE
-from headrace.bidding.budgets import accounts_since, balance_of, settings_version
-from headrace.bidding.journal import Query
+from headrace.ledger.budgets import accounts_since, balance_of, settings_version
+from headrace.ledger.journal import Query
 
 UNBOUNDED = (1 << 63) - 1
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from headrace.authority.authority import Amounts, Authority
-from headrace.bidding.budgets import AccountRow, accounts_since, balance_of, settings_version
-from headrace.bidding.journal import get_meta, query_of
-from headrace.bidding.sql import Sql
+from headrace.ledger.budgets import AccountRow, accounts_since, balance_of, settings_version
+from headrace.ledger.journal import get_meta, query_of
+from headrace.ledger.sql import Sql
 
 
 class Settings(NamedTuple):

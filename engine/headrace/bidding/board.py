@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from headrace._native import BidBoard
-from headrace.bidding.ledger import Ledger
 from headrace.bidding.validation import ALL_WEEK, week_bits
 from headrace.ids import UInt64
 from headrace.kernels.match import N_DIMENSIONS
+from headrace.ledger.ledger import Ledger
 from headrace.types import Bool, Float64, Int32, Int64
 from headrace.v1 import campaigns_pb2 as pb
 

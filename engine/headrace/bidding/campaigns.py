@@ -7,10 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from headrace.bidding.board import NO_LIMIT, Board, build_board, campaign_account, limit_of, line_account
-from headrace.bidding.budgets import LedgerMode, SettingsPatch
-from headrace.bidding.ledger import Ledger
-from headrace.bidding.sql import Sql
-from headrace.bidding.strategy import Strategy
+from headrace.bidding.strategies.strategy import Strategy
 from headrace.bidding.validation import MAX_MICROS, check_node_id, check_text, checked_campaign, checked_currency
 from headrace.errors import (
     AlreadyExistsError,
@@ -20,6 +17,9 @@ from headrace.errors import (
     PreconditionError,
 )
 from headrace.events.store import Store
+from headrace.ledger.budgets import LedgerMode, SettingsPatch
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.sql import Sql
 from headrace.v1 import campaigns_pb2 as pb
 
 SCHEMA = """

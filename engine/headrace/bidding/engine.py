@@ -13,12 +13,13 @@ import numpy as np
 from headrace.bidding.board import Board
 from headrace.bidding.counts import BidCounts
 from headrace.bidding.draft import Draft, undecided
-from headrace.bidding.exploration import explore
-from headrace.bidding.landscape import warm_prices
-from headrace.bidding.ledger import Ledger, Reason
 from headrace.bidding.match import Matches, ask, match
-from headrace.bidding.pace import Pacer, warm_kernels
+from headrace.bidding.pacing.pace import Pacer, warm_kernels
+from headrace.bidding.pacing.solution import Report
 from headrace.bidding.predict import BidModel, Offerer, PersonReader, Predictor, lay_out, resolve_items
+from headrace.bidding.pricing.exploration import explore
+from headrace.bidding.pricing.landscape import warm_prices
+from headrace.bidding.pricing.winrate import Key, Prices, floor_band
 from headrace.bidding.requests import (
     AUTHORITY_UNREACHABLE,
     BID,
@@ -34,18 +35,17 @@ from headrace.bidding.requests import (
     Decisions,
     PlainWords,
 )
-from headrace.bidding.sandbox import Sandbox, StrategyState
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.solution import Report
 from headrace.bidding.span import Span
-from headrace.bidding.strategy import Strategy
+from headrace.bidding.strategies.sandbox import Sandbox, StrategyState
+from headrace.bidding.strategies.strategy import Strategy
 from headrace.bidding.view import View
-from headrace.bidding.winrate import Key, Prices, floor_band
 from headrace.decisions.batch import Decided, NoRecorder, Recorder
 from headrace.kernels.match import Asked, Targets
 from headrace.kernels.pace import Seen
 from headrace.kernels.predict import Candidates, Persons
 from headrace.kernels.price import Auctions, Market, Offers, Strategies, Terms, price_auctions, value_offers
+from headrace.ledger.ledger import Ledger, Reason
 from headrace.types import Float64, Int32, UInt64
 
 _REASONS = {

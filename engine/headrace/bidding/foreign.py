@@ -13,10 +13,10 @@ import numpy as np
 
 from headrace.bidding.board import Board
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.notices import MAX_CPM_MICROS
-from headrace.bidding.rates import Rates
 from headrace.bidding.requests import CURRENCY, BidRequests, Decisions, Words
-from headrace.bidding.tokens import SAME_CURRENCY, rates_of
+from headrace.ledger.notices import MAX_CPM_MICROS
+from headrace.ledger.rates import Rates
+from headrace.ledger.tokens import SAME_CURRENCY, rates_of
 from headrace.types import Int32, Int64
 
 

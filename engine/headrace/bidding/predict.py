@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from headrace.artifacts import Artifact
-from headrace.bidding.price import make_market
+from headrace.bidding.pricing.price import make_market
 from headrace.kernels.history import Merged
 from headrace.kernels.predict import Candidates, Model, Persons, Table, best_promoted, item_frequencies
 from headrace.kernels.price import Market, Offers

@@ -8,7 +8,7 @@ import re
 import zoneinfo
 from collections.abc import Iterable, Sequence
 
-from headrace.bidding.grammar import MAX_PARAMETERS
+from headrace.bidding.strategies.grammar import MAX_PARAMETERS
 from headrace.errors import InvalidRequestError
 from headrace.v1 import campaigns_pb2 as pb
 

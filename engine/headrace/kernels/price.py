@@ -66,7 +66,7 @@ class Strategies(NamedTuple):
     """The s user-written strategies, and which of m line items they price.
 
     address : (s,) int64. Machine code with the C signature (ask, parameters, edges, win_rate: double *, n_edges) ->
-        double; see `headrace.bidding.strategy`.   shades : (s,) bool. It reads the shaded bid.
+        double; see `headrace.bidding.strategies.strategy`.   shades : (s,) bool. It reads the shaded bid.
     row : (m,) int32. The line item's strategy, or BUILT_IN or STOPPED; empty where all are built in.
     parameters : (m, 8) float64.
     max_bid_cpm : highest bid of any.   max_over_value : highest bid as a multiple of the impression's value.

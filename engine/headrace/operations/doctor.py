@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from headrace import kernels
-from headrace.bidding.tokens import TokenKeys
 from headrace.compiled import kept
 from headrace.config import Config, each_tenant
 from headrace.errors import HeadraceError
+from headrace.ledger.tokens import TokenKeys
 from headrace.operations import disk, machine, network
 from headrace.operations.authority import authority
 from headrace.operations.finding import Finding, Level, fail, ok

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from headrace.bidding.strategy import load_strategy
+from headrace.bidding.strategies.strategy import load_strategy
 from headrace.errors import StrategyError
 from headrace.operations.finding import Finding, fail, ok, warn
 

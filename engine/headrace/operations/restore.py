@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headrace.bidding.budgets import put_fence
-from headrace.bidding.journal import create_tables, set_meta
 from headrace.errors import AlreadyExistsError
 from headrace.events.migrations import bring_up_to_date
 from headrace.events.store import DATABASE, translate
+from headrace.ledger.budgets import put_fence
+from headrace.ledger.journal import create_tables, set_meta
 from headrace.operations.backup import BackupManifest, verify
 from headrace.operations.folders import PRIVATE, new_folder, stopped, sync_file
 

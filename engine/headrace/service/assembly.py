@@ -12,13 +12,12 @@ from pathlib import Path
 
 from headrace.artifacts import Artifact, open_artifact
 from headrace.authority.opening import in_step, open_ledger
-from headrace.bidding import progress
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.foreign import ForeignEngine
+from headrace.bidding.pacing import progress
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
-from headrace.bidding.rates import Rates
-from headrace.bidding.strategy import load_strategies
+from headrace.bidding.strategies.strategy import load_strategies
 from headrace.clock import Clock, RequestClock, SystemClock
 from headrace.config import Config, ServerConfig
 from headrace.decisions.erasure import Erasures
@@ -27,6 +26,7 @@ from headrace.decisions.segments import FOLDER
 from headrace.errors import ConfigError
 from headrace.events.log import EventLog
 from headrace.events.store import DATABASE, Store
+from headrace.ledger.rates import Rates
 from headrace.operations.live import LiveSettings
 from headrace.recommend.model import Model
 from headrace.recommend.recommender import Recommender

@@ -13,12 +13,12 @@ from google.protobuf.message import Message
 from headrace._native import BidCalls, NoticeCalls, bid_tokens
 from headrace.bidding.board import Board
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.ledger import Ledger, NoticeOutcome
 from headrace.bidding.requests import INSUFFICIENT_TIME, BidRequests, Decisions
 from headrace.bidding.settings import BiddingConfig
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.front import Call
+from headrace.ledger.ledger import Ledger, NoticeOutcome
 from headrace.service.method import Method
 from headrace.service.status import code_of
 from headrace.types import Float64, Int8, Int32, Int64

@@ -9,15 +9,15 @@ from google.protobuf.message import Message
 
 from headrace.bidding.board import Board, campaign_account, line_account
 from headrace.bidding.campaigns import CampaignStore
-from headrace.bidding.course import NANOS_PER_MICRO
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.ledger import AccountState, Ledger
-from headrace.bidding.notices import MAX_CPM_MICROS
-from headrace.bidding.solution import Report
+from headrace.bidding.pacing.course import NANOS_PER_MICRO
+from headrace.bidding.pacing.solution import Report
 from headrace.bidding.validation import check_node_id, check_text
 from headrace.errors import HeadraceError, InvalidRequestError
 from headrace.front import Call
 from headrace.kernels.price import Terms
+from headrace.ledger.ledger import AccountState, Ledger
+from headrace.ledger.notices import MAX_CPM_MICROS
 from headrace.service.method import Method
 from headrace.v1 import bidder_pb2
 from headrace.v1 import campaigns_pb2 as pb

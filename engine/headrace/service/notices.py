@@ -8,11 +8,11 @@ from urllib.parse import parse_qs
 
 import numpy as np
 
-from headrace.bidding.notices import NoticeOutcome, NoticeType
 from headrace.bidding.validation import MAX_MICROS
 from headrace.errors import HeadraceError, InvalidRequestError, PermissionDeniedError, PreconditionError
 from headrace.front import Call, Reply
 from headrace.front.routes import Route
+from headrace.ledger.notices import NoticeOutcome, NoticeType
 from headrace.service.bidder import BidderService
 from headrace.service.method import Method
 from headrace.service.prices import price_micros

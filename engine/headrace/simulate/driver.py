@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from headrace._native import hash_texts
-from headrace.bidding.ledger import AccountState, LedgerConfig, NoticeOutcome, NoticeType
 from headrace.bidding.requests import BidRequests, Decisions, PlainWords
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.tokens import TokenKeys
+from headrace.ledger.ledger import AccountState, LedgerConfig, NoticeOutcome, NoticeType
+from headrace.ledger.tokens import TokenKeys
 from headrace.simulate.loading import Plan
 from headrace.simulate.market import DAY_MS, MINUTE_MS, Auctions, draw_auctions, names_of, profile
 from headrace.simulate.people import Visitors, bid_model

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from headrace.bidding.traffic import HOURS_PER_WEEK
+from headrace.bidding.pacing.traffic import HOURS_PER_WEEK
 from headrace.bidding.validation import week_bits
 from headrace.simulate.loading import Plan
 from headrace.simulate.market import HOUR_MS, MONDAY_MS, Auctions

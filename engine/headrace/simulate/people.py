@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headrace.bidding.pacing.traffic import HOURS_PER_WEEK
 from headrace.bidding.predict import BidModel, Strangers
-from headrace.bidding.price import make_market
-from headrace.bidding.traffic import HOURS_PER_WEEK
+from headrace.bidding.pricing.price import make_market
 from headrace.kernels.predict import Model, Persons
 from headrace.kernels.price import Market
 from headrace.simulate.loading import Plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.bidding.ledger import NoticeType
+from headrace.ledger.ledger import NoticeType
 from headrace.simulate.loading import Plan
 from headrace.simulate.market import FATES, Auctions, stream
 from headrace.types import Float32, Int8, Int64

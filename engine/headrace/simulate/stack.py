@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.bidding import progress
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome
+from headrace.bidding.pacing import progress
 from headrace.bidding.predict import BidModel
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.strategy import load_strategies
+from headrace.bidding.strategies.strategy import load_strategies
 from headrace.events.store import DATABASE, Store
+from headrace.ledger.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome
 from headrace.simulate.loading import Plan
 from headrace.simulate.people import Visitors
 from headrace.simulate.post import Mail

@@ -10,9 +10,9 @@ from headrace.artifacts import Artifact
 from headrace.authority.held import HeldLedger
 from headrace.authority.holder import Holder
 from headrace.bidding.engine import BiddingEngine
-from headrace.bidding.ledger import AccountState, Ledger, NoticeOutcome
 from headrace.decisions.recorder import DecisionRecorder
 from headrace.events.log import EventLog
+from headrace.ledger.ledger import AccountState, Ledger, NoticeOutcome
 from headrace.recommend.recommender import Recommender
 from headrace.telemetry.page import Family, Page
 from headrace.v1 import bidder_pb2, recommender_pb2

@@ -10,12 +10,12 @@ import pytest
 
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.foreign import ForeignEngine
-from headrace.bidding.ledger import Reason
 from headrace.bidding.predict import BidModel, Strangers
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import PreconditionError
 from headrace.events.store import Store
 from headrace.front import Call
+from headrace.ledger.ledger import Reason
 from headrace.service.bidder import BidderService, Kind
 from headrace.service.campaigns import CampaignsService
 from headrace.v1 import bidder_pb2, campaigns_pb2

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Ledger
 from headrace.bidding.predict import BidModel
-from headrace.bidding.price import make_market
+from headrace.bidding.pricing.price import make_market
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
 

@@ -10,12 +10,12 @@ import time
 import grpc
 import pytest
 
-from headrace.bidding.ledger import Ledger
 from headrace.clock import RequestClock
 from headrace.errors import HeadraceError, InvalidRequestError, OverloadedError, StoreFullError
 from headrace.events.store import Store
 from headrace.front import Call, make_door
 from headrace.front.settings import DoorConfig
+from headrace.ledger.ledger import Ledger
 from headrace.service.admission import AdmitAll
 from headrace.service.bidder import BidderService, _in_band
 from headrace.service.dispatch import Dispatcher, Gates

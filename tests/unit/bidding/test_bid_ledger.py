@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from headrace.bidding.campaigns import CampaignStore
-from headrace.bidding.ledger import Ledger
 from headrace.clock import RequestClock
 from headrace.errors import InvalidRequestError
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger
 from headrace.service.bidder import BidderService, Kind
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
@@ -56,7 +56,7 @@ def test_a_won_and_billed_impression_reaches_the_books_once(real):
     real.ledger.check_invariant()
 
 
-@pytest.mark.parametrize("failing", ["headrace.bidding.campaigns._insert", "headrace.bidding.ledger.put_account"])
+@pytest.mark.parametrize("failing", ["headrace.bidding.campaigns._insert", "headrace.ledger.ledger.put_account"])
 def test_an_edit_that_fails_half_way_leaves_limits_and_document_as_they_were(real, make, monkeypatch, failing):
     real.create(limits=campaigns_pb2.Limits(lifetime_micros=5_000_000))
     module, _, name = failing.rpartition(".")
@@ -348,7 +348,7 @@ def test_an_expired_flight_and_a_budget_of_zero_take_no_money(real, make):
 
 def test_every_reason_of_the_ledger_has_one_of_the_contract():
     from headrace.bidding.engine import _REASONS
-    from headrace.bidding.ledger import Reason
+    from headrace.ledger.ledger import Reason
 
     assert len(_REASONS) == len(Reason)
     assert set(_REASONS.values()) <= set(pb.NoBidReason.values())

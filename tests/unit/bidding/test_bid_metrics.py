@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import AccountState
 from headrace.bidding.requests import BELOW_FLOOR, NO_MATCH
+from headrace.ledger.ledger import AccountState
 from headrace.telemetry import shop
 from headrace.telemetry.page import Page
 from headrace.v1 import campaigns_pb2

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Reason
 from headrace.bidding.predict import Strangers
 from headrace.errors import InvalidRequestError
+from headrace.ledger.ledger import Reason
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
 

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Reason
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.prices import price_at
 from headrace.decisions.reading import KEEP_MS, read_recording
@@ -15,6 +14,7 @@ from headrace.decisions.recorder import DecisionRecorder
 from headrace.decisions.segments import segment_paths
 from headrace.decisions.settings import DecisionsConfig
 from headrace.errors import DataError, InvalidRequestError, NotFoundError
+from headrace.ledger.ledger import Reason
 from headrace.service.explain import ExplainService
 from headrace.v1 import bidder_pb2 as pb
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.exploration import Exploration
-from headrace.bidding.landscape import SILENCE_MS
+from headrace.bidding.pricing.exploration import Exploration
+from headrace.bidding.pricing.landscape import SILENCE_MS
 from headrace.bidding.settings import BiddingConfig
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.reading import read_recording

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.forecast import HOUR_MS, Forecast
-from headrace.bidding.traffic import MONDAY_MS
+from headrace.bidding.pacing.forecast import HOUR_MS, Forecast
+from headrace.bidding.pacing.traffic import MONDAY_MS
 
 WEEK = 168
 DAYTIME = np.array([1.0 + 0.8 * np.sin(2 * np.pi * (hour % 24 - 9) / 24) for hour in range(WEEK)])

@@ -13,12 +13,12 @@ import pytest
 
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.foreign import bid_abroad
-from headrace.bidding.ledger import Ledger
-from headrace.bidding.notices import MAX_CPM_MICROS
-from headrace.bidding.rates import Rates, read_rates
-from headrace.bidding.tokens import TokenKeys
 from headrace.errors import ConfigError
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.notices import MAX_CPM_MICROS
+from headrace.ledger.rates import Rates, read_rates
+from headrace.ledger.tokens import TokenKeys
 from headrace.v1 import bidder_pb2 as pb
 
 HOUR = 3_600_000

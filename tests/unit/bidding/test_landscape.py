@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.landscape import FORGOTTEN_AT_ONCE, MAX_OPEN, SILENCE_MS, VALUES_CPM, Landscape, Open
-from headrace.bidding.price import make_market
-from headrace.bidding.winrate import EDGES_CPM, floor_band
+from headrace.bidding.pricing.landscape import FORGOTTEN_AT_ONCE, MAX_OPEN, SILENCE_MS, VALUES_CPM, Landscape, Open
+from headrace.bidding.pricing.price import make_market
+from headrace.bidding.pricing.winrate import EDGES_CPM, floor_band
 from headrace.errors import ArtifactCorruptError
 from headrace.kernels.price import shade, win_rate_at
 from headrace.v1 import bidder_pb2 as pb

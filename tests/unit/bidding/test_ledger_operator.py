@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.bidding.ledger import Ledger
-from headrace.bidding.tokens import TokenKeys
 from headrace.errors import InvalidRequestError, LedgerNotOwnerError, NotFoundError
 from headrace.events.store import Store
+from headrace.ledger.ledger import Ledger
+from headrace.ledger.tokens import TokenKeys
 from headrace.v1 import bidder_pb2, campaigns_pb2
 
 ACCEPTED = bidder_pb2.NOTICE_OUTCOME_ACCEPTED

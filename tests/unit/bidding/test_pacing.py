@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from headrace.bidding.ledger import Ledger
+from headrace.bidding.pacing.traffic import Traffic, local_day, smooth_profile
 from headrace.bidding.predict import Strangers
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.traffic import Traffic, local_day, smooth_profile
 from headrace.bidding.validation import ALL_WEEK, week_bits
 from headrace.events.store import Store
 from headrace.kernels.predict import Persons
+from headrace.ledger.ledger import Ledger
 from headrace.v1 import bidder_pb2, campaigns_pb2
 
 HOUR_MS = 3_600_000

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from headrace.bidding import progress
-from headrace.bidding.goals import PRIOR_ACTIONS
+from headrace.bidding.pacing import progress
+from headrace.bidding.pacing.goals import PRIOR_ACTIONS
 from headrace.events.store import Store
 from headrace.v1 import bidder_pb2
 from headrace.v1 import campaigns_pb2 as pb

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace.bidding.sandbox import WRONG_ANSWERS
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.strategy import load_strategies
+from headrace.bidding.strategies.sandbox import WRONG_ANSWERS
+from headrace.bidding.strategies.strategy import load_strategies
 from headrace.errors import InvalidRequestError
 from headrace.v1 import bidder_pb2 as pb
 

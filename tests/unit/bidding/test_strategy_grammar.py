@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from headrace import Ask, strategy
-from headrace.bidding.strategy import load_strategies, load_strategy
+from headrace.bidding.strategies.strategy import load_strategies, load_strategy
 from headrace.errors import ConfigError, InvalidRequestError, StrategyError
 
 

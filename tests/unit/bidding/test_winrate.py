@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.winrate import KEPT_AUCTIONS, LEAST_ASKED, REMEMBERED_AUCTIONS, Told, WinRates
+from headrace.bidding.pricing.winrate import KEPT_AUCTIONS, LEAST_ASKED, REMEMBERED_AUCTIONS, Told, WinRates
 from headrace.kernels.drift import OUTCOMES_PER_FALSE_ALARM
 from headrace.kernels.price import shade, win_rate_at
 from headrace.kernels.winrate import LOSS, PRICE, WIN

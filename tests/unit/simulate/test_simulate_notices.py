@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.bidding.ledger import NoticeType
+from headrace.ledger.ledger import NoticeType
 from headrace.simulate.market import draw_auctions
 from headrace.simulate.post import PostOffice
 

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from headrace.bidding.board import limit_of
-from headrace.bidding.ledger import Reason
-from headrace.bidding.traffic import local_day
+from headrace.bidding.pacing.traffic import local_day
+from headrace.ledger.ledger import Reason
 from headrace.types import Int8, Int32, Int64
 
 NANOS_PER_MICRO = 1000
@@ -74,7 +74,7 @@ class Purse:
     def reserve(
         self, accounts: Int32, amounts_cpm: Int64, exchanges: Sequence[str], now_ms: int
     ) -> tuple[list[str | None], Int8]:
-        """See `headrace.bidding.ledger.Ledger.reserve`."""
+        """See `headrace.ledger.ledger.Ledger.reserve`."""
         tokens: list[str | None] = []
         reasons = np.zeros(len(accounts), np.int8)
         for place, (account, cpm) in enumerate(zip(accounts.tolist(), amounts_cpm.tolist(), strict=True)):
@@ -95,21 +95,21 @@ class Purse:
         self._add(account, price_cpm - cpm)
 
     def release_reservations(self, tokens: Sequence[str]) -> None:
-        """See `headrace.bidding.ledger.Ledger.release_reservations`."""
+        """See `headrace.ledger.ledger.Ledger.release_reservations`."""
         for token in tokens:
             self.settle(token, 0)
 
     def spendable(self, accounts: Int32, now_ms: int | None = None) -> Int64:
-        """See `headrace.bidding.ledger.Ledger.spendable`."""
+        """See `headrace.ledger.ledger.Ledger.spendable`."""
         rooms = [min(node.room() for node in self._path(account, now_ms or 0)) for account in accounts.tolist()]
         return np.array(rooms, np.int64) // NANOS_PER_MICRO
 
     def spent(self, accounts: Int32) -> Int64:
-        """See `headrace.bidding.ledger.Ledger.spent`."""
+        """See `headrace.ledger.ledger.Ledger.spent`."""
         return np.array([self._nodes[account].spent for account in accounts.tolist()], np.int64) // NANOS_PER_MICRO
 
     def spent_today(self, accounts: Int32, now_ms: int) -> Int64:
-        """See `headrace.bidding.ledger.Ledger.spent_today`."""
+        """See `headrace.ledger.ledger.Ledger.spent_today`."""
         spent = [self._path(account, now_ms)[0].today for account in accounts.tolist()]
         return np.array(spent, np.int64) // NANOS_PER_MICRO
 

@@ -11,7 +11,7 @@ from headrace.bidding.board import Board, build_board
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.predict import BidModel, Strangers
 from headrace.bidding.requests import BidRequests
-from headrace.bidding.strategy import load_strategies
+from headrace.bidding.strategies.strategy import load_strategies
 from headrace.decisions.catalog import RecordedBoard, RecordedModel
 from headrace.decisions.reading import each_candidate
 from headrace.kernels.predict import Candidates, Model, Persons, Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.bidding.strategy import load_strategy
+from headrace.bidding.strategies.strategy import load_strategy
 from headrace.errors import ConfigError
 from headrace_training.replay.strategies.base import Start, Strategy
 from headrace_training.replay.strategies.constant import constant

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from headrace.bidding.grammar import FIELDS
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.strategy import Strategy as Compiled
+from headrace.bidding.strategies.grammar import FIELDS
+from headrace.bidding.strategies.strategy import Strategy as Compiled
 from headrace.kernels.price import call_strategy
 from headrace_training.replay.info import MAX_BID
 from headrace_training.replay.strategies.base import NO_BID, Start, Strategy

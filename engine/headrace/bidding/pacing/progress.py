@@ -19,7 +19,7 @@ class Progress(NamedTuple):
     """Of one line item; money in nanos.
 
     day_end_ms : end of the local day that ``won_today`` counts.   won_today, won : impressions.
-    worth, spent, lately, own_credit, campaign_credit : see `headrace.bidding.goals.Goals`.
+    worth, spent, lately, own_credit, campaign_credit : see `headrace.bidding.pacing.goals.Goals`.
     """
 
     campaign_id: str

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, TypedDict
 
-from headrace.bidding.days import time_zone
-from headrace.bidding.journal import Query, get_meta, query_of, set_meta
-from headrace.bidding.sql import Sql
 from headrace.errors import InvalidRequestError, NotFoundError, PreconditionError
+from headrace.ledger.days import time_zone
+from headrace.ledger.journal import Query, get_meta, query_of, set_meta
+from headrace.ledger.sql import Sql
 
 MAX_MICROS = 10**17
 """Largest single amount and balance: a hundred thousand million currency units; sums of many stay inside int64."""

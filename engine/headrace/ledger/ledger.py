@@ -9,8 +9,11 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from headrace.bidding.books import AccountState, Books
-from headrace.bidding.budgets import (
+from headrace.counters import Counts
+from headrace.errors import InvalidRequestError, LedgerError, NotFoundError, PreconditionError
+from headrace.events.store import Store
+from headrace.ledger.books import AccountState, Books
+from headrace.ledger.budgets import (
     SettingsPatch,
     audit,
     balance_of,
@@ -20,9 +23,9 @@ from headrace.bidding.budgets import (
     put_brake,
     put_fund,
 )
-from headrace.bidding.journal import query_of
-from headrace.bidding.ledger_core import VIEW_MS, LedgerCore
-from headrace.bidding.notices import (
+from headrace.ledger.core import VIEW_MS, LedgerCore
+from headrace.ledger.journal import query_of
+from headrace.ledger.notices import (
     MAX_CPM_MICROS,
     NoticeOutcome,
     NoticeType,
@@ -31,13 +34,10 @@ from headrace.bidding.notices import (
     read_notices,
     whole,
 )
-from headrace.bidding.recovery import LedgerConfig
-from headrace.bidding.reservations import Reason, Reservations
-from headrace.bidding.sql import Sql
-from headrace.bidding.tokens import BODY, SAME_CURRENCY
-from headrace.counters import Counts
-from headrace.errors import InvalidRequestError, LedgerError, NotFoundError, PreconditionError
-from headrace.events.store import Store
+from headrace.ledger.recovery import LedgerConfig
+from headrace.ledger.reservations import Reason, Reservations
+from headrace.ledger.sql import Sql
+from headrace.ledger.tokens import BODY, SAME_CURRENCY
 from headrace.types import Int8, Int32, Int64
 
 __all__ = ["AccountState", "Ledger", "LedgerConfig", "NoticeOutcome", "NoticeType", "Reason", "Reservations"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.bidding.traffic import HOURS_PER_WEEK, MONDAY_MS, smooth_profile
+from headrace.bidding.pacing.traffic import HOURS_PER_WEEK, MONDAY_MS, smooth_profile
 from headrace.types import Float64
 
 HOUR_MS = 3_600_000

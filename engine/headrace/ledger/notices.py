@@ -12,9 +12,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from headrace.bidding.sql import Sql
-from headrace.bidding.tokens import SAME_CURRENCY, Bodies, TokenKeys, exchange_tag
 from headrace.errors import InvalidRequestError
+from headrace.ledger.sql import Sql
+from headrace.ledger.tokens import SAME_CURRENCY, Bodies, TokenKeys, exchange_tag
 from headrace.types import Bool, Int8, Int64, UInt16
 
 MAX_CPM_MICROS = 10**15

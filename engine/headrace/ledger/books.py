@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from headrace import _native
-from headrace.bidding.budgets import AccountRow, accounts_since, balance_of, settings_version
-from headrace.bidding.days import local_day, time_zone
-from headrace.bidding.journal import Query, get_meta
-from headrace.bidding.tokens import exchange_hash, exchange_tag
+from headrace.ledger.budgets import AccountRow, accounts_since, balance_of, settings_version
+from headrace.ledger.days import local_day, time_zone
+from headrace.ledger.journal import Query, get_meta
+from headrace.ledger.tokens import exchange_hash, exchange_tag
 from headrace.types import Int32, Int64
 
 MAX_HASHES = 4096

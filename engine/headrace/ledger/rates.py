@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headrace.bidding.notices import MAX_RATE_MICROS
-from headrace.bidding.tokens import SAME_CURRENCY
 from headrace.errors import ConfigError
+from headrace.ledger.notices import MAX_RATE_MICROS
+from headrace.ledger.tokens import SAME_CURRENCY
 
 LOOK_EVERY_MS = 1_000
 WARN_EVERY_MS = 60_000

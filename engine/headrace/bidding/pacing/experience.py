@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.bidding.traffic import WEEK_MS
+from headrace.bidding.pacing.traffic import WEEK_MS
 from headrace.types import Bool, Float64, Int64
 
 SHORT_MS = 120_000

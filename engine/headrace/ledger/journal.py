@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.bidding.sql import Sql
 from headrace.errors import LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
+from headrace.ledger.sql import Sql
 
 Query = Callable[[str, tuple[object, ...]], list[tuple[Any, ...]]]
 """Runs a query and returns all its rows."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from headrace.bidding.board import Board
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.strategy import Strategy
+from headrace.bidding.strategies.strategy import Strategy
 from headrace.kernels.price import BUILT_IN, N_ASKED, N_PARAMETERS, STOPPED, Strategies
 from headrace.types import Int32
 

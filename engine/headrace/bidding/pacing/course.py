@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from headrace.bidding.board import FOREVER_MS, NO_LIMIT, Board
-from headrace.bidding.drift import Drift, Interval
-from headrace.bidding.experience import (
+from headrace.bidding.pacing.drift import Drift, Interval
+from headrace.bidding.pacing.experience import (
     COST,
     COST_BID,
     DUE_COST,
@@ -27,14 +27,13 @@ from headrace.bidding.experience import (
     moved,
     ratio,
 )
-from headrace.bidding.forecast import Forecast
-from headrace.bidding.goals import DAY_MS, EVEN_OUT_MS, Goals, Market
-from headrace.bidding.ledger import Ledger
-from headrace.bidding.plans import HORIZON_MS, Plans
-from headrace.bidding.progress import Progress
+from headrace.bidding.pacing.forecast import Forecast
+from headrace.bidding.pacing.goals import DAY_MS, EVEN_OUT_MS, Goals, Market
+from headrace.bidding.pacing.plans import HORIZON_MS, Plans
+from headrace.bidding.pacing.progress import Progress
+from headrace.bidding.pacing.solution import Report, Since, empty_tally
+from headrace.bidding.pacing.traffic import Traffic, local_day
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.solution import Report, Since, empty_tally
-from headrace.bidding.traffic import Traffic, local_day
 from headrace.kernels.goals import Wishes
 from headrace.kernels.pace import (
     N_STEPS,
@@ -47,6 +46,7 @@ from headrace.kernels.pace import (
     value_place,
 )
 from headrace.kernels.price import Terms
+from headrace.ledger.ledger import Ledger
 from headrace.types import Bool, Float64, Int64
 
 NANOS_PER_MICRO = 1000

@@ -1,7 +1,7 @@
 """What impressions cost lately: the artifact's landscape, moved by the fate of our own bids.
 
 A loss says only that the price was above the bid, and a win at first price only that it was not, unless the exchange
-tells the minimum to win; see `headrace.bidding.winrate`. What bids met with waits for the next refresh.
+tells the minimum to win; see `headrace.bidding.pricing.winrate`. What bids met with waits for the next refresh.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.bidding.exploration import Exploration
-from headrace.bidding.winrate import Key, Prices, Told, WinRates
+from headrace.bidding.pricing.exploration import Exploration
+from headrace.bidding.pricing.winrate import Key, Prices, Told, WinRates
 from headrace.kernels.pace import FIRST_OCTAVE, N_VALUE_BINS, STEPS_PER_OCTAVE
 from headrace.kernels.price import Market, expected_costs, shade, win_rate_at
 from headrace.kernels.winrate import LOSS, PRICE, WIN

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.bidding.board import Aims, Board
-from headrace.bidding.experience import moved
+from headrace.bidding.pacing.experience import moved
 from headrace.kernels.goals import Earnings, Wishes, earning_steps, promise_premiums
 from headrace.kernels.pace import TOP_STEPS
 from headrace.types import Bool, Float64, Int64

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.bidding.experience import SHORT_MS, moved
+from headrace.bidding.pacing.experience import SHORT_MS, moved
 from headrace.kernels.pace import N_STEPS, STEPS_PER_OCTAVE
 from headrace.types import Bool, Float64, Int64
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.bidding.experience import N_SEEN
+from headrace.bidding.pacing.experience import N_SEEN
 from headrace.kernels.pace import N_VALUE_BINS, Tally
 from headrace.types import Bool, Float64
 

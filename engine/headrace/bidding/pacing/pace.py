@@ -3,7 +3,7 @@
 Expected spend as a function of the multiplier is tabulated from the price landscape and the recent values of a line
 item, and corrected, within bounds, by what bids really cost. Nothing is integrated, so nothing winds up; after a cut
 or a pause the next solution starts from what is left. While the forecast does not hold, budgets are steered by dual
-updates instead (see `headrace.bidding.drift`). Time is the requests' own, so a replay paces the same.
+updates instead (see `headrace.bidding.pacing.drift`). Time is the requests' own, so a replay paces the same.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from headrace.bidding.board import Board
-from headrace.bidding.course import Course
-from headrace.bidding.forecast import Forecast
-from headrace.bidding.landscape import Landscape
-from headrace.bidding.ledger import Ledger
+from headrace.bidding.pacing.course import Course
+from headrace.bidding.pacing.forecast import Forecast
+from headrace.bidding.pacing.progress import Progress
+from headrace.bidding.pacing.solution import Report, Since
+from headrace.bidding.pacing.wins import Wins
 from headrace.bidding.predict import BidModel
-from headrace.bidding.progress import Progress
+from headrace.bidding.pricing.landscape import Landscape
 from headrace.bidding.settings import BiddingConfig
-from headrace.bidding.solution import Report, Since
-from headrace.bidding.wins import Wins
 from headrace.kernels.goals import Earnings, Wishes, earning_steps, promise_premiums
 from headrace.kernels.pace import (
     N_STEPS,
@@ -42,6 +41,7 @@ from headrace.kernels.pace import (
     win_curve,
 )
 from headrace.kernels.price import Terms
+from headrace.ledger.ledger import Ledger
 from headrace.types import Float64, Int32, Int64
 
 MOST_WEIGHT = 2.0**40

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.bidding.experience import moved
-from headrace.bidding.traffic import WEEK_MS, Traffic
+from headrace.bidding.pacing.experience import moved
+from headrace.bidding.pacing.traffic import WEEK_MS, Traffic
 from headrace.types import Bool, Float64, Int32, Int64
 
 MOVED = 0.01

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from headrace.bidding.books import Books
-from headrace.bidding.budgets import put_brake, put_fence
-from headrace.bidding.journal import Extra, Journal, Query, archived_lease, create_tables
-from headrace.bidding.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices, tags_of
-from headrace.bidding.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
-from headrace.bidding.reservations import Reason, Reservations
-from headrace.bidding.sql import Sql
 from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, StoreError
 from headrace.events.store import Store
+from headrace.ledger.books import Books
+from headrace.ledger.budgets import put_brake, put_fence
+from headrace.ledger.journal import Extra, Journal, Query, archived_lease, create_tables
+from headrace.ledger.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices, tags_of
+from headrace.ledger.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
+from headrace.ledger.reservations import Reason, Reservations
+from headrace.ledger.sql import Sql
 from headrace.locks import OwnerLock
 from headrace.types import Int8, Int32, Int64
 

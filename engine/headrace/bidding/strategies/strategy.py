@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from headrace.bidding.grammar import FIELDS, MATH, MAX_PARAMETERS, Parsed, parse_strategy
+from headrace.bidding.strategies.grammar import FIELDS, MATH, MAX_PARAMETERS, Parsed, parse_strategy
 from headrace.errors import InvalidRequestError, StrategyError
 from headrace.types import Float64
 

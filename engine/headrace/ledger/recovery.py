@@ -12,9 +12,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from headrace import _native
-from headrace.bidding.books import Books
-from headrace.bidding.budgets import put_fence
-from headrace.bidding.journal import (
+from headrace.errors import LedgerError
+from headrace.events.store import Store
+from headrace.ledger.books import Books
+from headrace.ledger.budgets import put_fence
+from headrace.ledger.journal import (
     Query,
     add_records,
     get_meta,
@@ -24,9 +26,7 @@ from headrace.bidding.journal import (
     saved_records,
     set_meta,
 )
-from headrace.bidding.tokens import TokenKeys
-from headrace.errors import LedgerError
-from headrace.events.store import Store
+from headrace.ledger.tokens import TokenKeys
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

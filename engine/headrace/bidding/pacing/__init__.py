@@ -1,0 +1,1 @@
+"""How fast line items spend: the solver, the forecast, goals, plans, and dual updates where the forecast fails."""

@@ -1,0 +1,1 @@
+"""The money ledger: accounts and budgets, tokens, the journal, and the way back after a crash."""
