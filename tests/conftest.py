@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,6 +72,17 @@ def postgres() -> Iterator[Any]:
 def desks() -> ModuleType:
     """The module tests/desks.py."""
     return _module("desks")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """Bidding processes over one authority of either kind, see tests/worlds.py."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/authority.db"
+    else:
+        url = request.getfixturevalue("postgres").new_database()
+    with closing(_module("worlds").World(tmp_path, url)) as made:
+        yield made
 
 
 @pytest.fixture
