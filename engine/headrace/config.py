@@ -8,7 +8,6 @@ is an error that names the nearest known one. A tenant is a section of its own, 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import tomllib
@@ -23,7 +22,7 @@ from msgspec import Meta
 from headrace.authority.settings import AuthorityConfig
 from headrace.bidding.settings import BiddingConfig
 from headrace.decisions.settings import DecisionsConfig
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, nearest
 from headrace.front.settings import DoorConfig, HttpConfig, TlsConfig
 from headrace.ledger.recovery import LedgerConfig
 from headrace.service.settings import AdmissionConfig, SecurityConfig, TelemetryConfig
@@ -256,10 +255,7 @@ def _entries(section: str, values: object, source: str) -> Iterator[tuple[str, s
 
 
 def _unknown(kind: str, name: str, known: list[str], source: str, prefix: str = "") -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=2)
-    names = [prefix + key for key in near or known]
-    hint = f"did you mean {' or '.join(names)}?" if near else f"known: {', '.join(names)}"
-    return ConfigError(f"unknown {kind} {prefix}{name} in {source}", hint=hint)
+    return ConfigError(f"unknown {kind} {prefix}{name} in {source}", hint=nearest(name, known, prefix))
 
 
 def _checked(section: str, key: str, value: object, source: str, strict: bool) -> object:

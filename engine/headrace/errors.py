@@ -30,6 +30,12 @@ HeadraceError
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
+_NAMED = 20
+"""Names that a hint lists at most."""
+
 
 class HeadraceError(Exception):
     """The root of all errors raised on purpose.
@@ -49,6 +55,16 @@ class HeadraceError(Exception):
         if hint:
             text += f"; {hint}"
         super().__init__(text)
+
+
+def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
+    """The hint for a name that nobody knows: those that come near it, else those known; ``prefix`` before each."""
+    near = difflib.get_close_matches(name, known, n=2)
+    names = [prefix + each for each in near or sorted(known)[:_NAMED]]
+    if near:
+        return f"did you mean {' or '.join(names)}?"
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return f"known: {', '.join(names) or 'none'}{more}"
 
 
 def _short(value: object, limit: int = 80) -> str:

@@ -73,7 +73,7 @@ def recorded(
         minimum_cpm=(price if told else np.full(n, -1)).astype(np.int64),
     )
     model = RecordedModel("v1", market, {}, np.ones(168) / 168)
-    return Recording(auctions, candidates, np.zeros(0, np.int32), outcomes, [board], [model], [""], 0)
+    return Recording(auctions, candidates, np.zeros(0, np.int32), outcomes, [board], [model], [""], [])
 
 
 @pytest.fixture

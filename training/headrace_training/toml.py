@@ -13,15 +13,15 @@ from headrace.errors import ConfigError
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def read_toml(path: Path | None) -> dict[str, Any]:
-    """What a TOML file says, nothing without one; ConfigError when it cannot be read."""
+def read_toml(path: Path | None, guide: str = "docs/training.md") -> dict[str, Any]:
+    """What a TOML file says, nothing without one; ConfigError, which names the guide, when it cannot be read."""
     if path is None:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path} cannot be read: {reason}", hint="see docs/training.md for an example") from error
+        raise ConfigError(f"{path} cannot be read: {reason}", hint=f"see {guide} for an example") from error
 
 
 def convert(path: Path | None, values: dict[str, Any], flags: dict[str, Any], kind: type[S]) -> S:

@@ -72,7 +72,7 @@ class Recording:
     auctions : (n,) AUCTION, ``board``, ``model``, ``exchange`` and ``placement`` numbered throughout,
         ``candidate_start`` and ``term_start`` into the next two.
     candidates : CANDIDATE.   terms : int32.   outcomes : of the auctions.
-    n_torn : segments whose end was cut off or damaged.
+    torn : names of the segments whose end was cut off or damaged.
     """
 
     auctions: Rows
@@ -82,7 +82,7 @@ class Recording:
     boards: list[RecordedBoard]
     models: list[RecordedModel]
     words: list[str]
-    n_torn: int
+    torn: list[str]
 
 
 def find_segments(folder: Path) -> list[Path]:
@@ -112,19 +112,21 @@ def read_recording(folder: Path, since_ms: int = 0) -> Recording:
     whole = Shelf()
     blocks: list[Block] = []
     outcomes: list[Rows] = []
-    n_torn = 0
+    torn: list[str] = []
     for path in find_segments(folder):
         found, told = _read_segment(path, whole, since_ms)
         blocks += found
         outcomes += told
-        n_torn += path.exists() and torn_bytes(path) > 0
+        if path.exists() and torn_bytes(path) > 0:
+            torn.append(path.name)
     if not blocks:
-        raise DataError(f"{folder} holds no auction" + (" since then" if since_ms else ""))
+        hint = f"damaged: {', '.join(torn)}" if torn else ""
+        raise DataError(f"{folder} holds no auction" + (" since then" if since_ms else ""), hint=hint)
     auctions, candidates, terms = _joined(blocks)
     order = np.argsort(auctions["time_ms"], kind="stable")
     auctions = auctions[order]
     joined = join(auctions, np.concatenate([np.zeros(0, OUTCOME), *outcomes]))
-    return Recording(auctions, candidates, terms, joined, whole.boards, whole.models, whole.words, n_torn)
+    return Recording(auctions, candidates, terms, joined, whole.boards, whole.models, whole.words, torn)
 
 
 def join(auctions: Rows, told: Rows) -> Outcomes:

@@ -201,7 +201,7 @@ def test_a_torn_end_is_dropped_wherever_it_is(written, tmp_path):
     assert (sizes[0], sizes[-1]) == (0, 5)
     written.write_bytes(whole[:-1])
     recording = read_recording(tmp_path)
-    assert (len(recording.auctions), recording.n_torn) == (1, 1)
+    assert (len(recording.auctions), recording.torn) == (1, [written.name])
 
 
 def test_a_damaged_byte_ends_the_segment_there(written, tmp_path):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.reading import read_recording
 from headrace.decisions.recorder import DecisionRecorder
+from headrace.decisions.segments import segment_paths
 from headrace.decisions.settings import DecisionsConfig
 from headrace.errors import ConfigError, DataError
 from headrace.kernels.price import Offers
@@ -202,6 +203,24 @@ def test_a_wrong_file_of_parameters_names_what_is_wrong(tmp_path, text):
         read_parameters(tmp_path / "wrong.toml")
 
 
+UNKNOWN = {
+    "[campaigns.sprnig]\npaused = true": r"campaigns: got 'sprnig'.*did you mean spring\?",
+    '[line_items."spring/lines"]\nmultiplier = 0.5': r"line_items: got 'spring/lines'.*did you mean spring/line\?",
+    '[line_items."line"]\nmultiplier = 0.5': r"line_items: got 'line'.*(did you mean|known:) spring/line",
+    "[campaigns.autumn]\npaused = true": r"campaigns: got 'autumn'.*known: spring$",
+}
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
+def test_a_name_that_is_not_recorded_is_refused_in_either_file(market, tmp_path, text):
+    folder = market(n=1)
+    (tmp_path / "wrong.toml").write_text(text)
+    (tmp_path / "all.toml").write_text('[campaigns."*"]\npaused = true\n[line_items."*"]\nmultiplier = 1.0')
+    for files in (("wrong.toml",), ("all.toml", "wrong.toml")):
+        with pytest.raises(ConfigError, match=rf"wrong\.toml: {UNKNOWN[text]}"):
+            compare(folder, *(tmp_path / file for file in files), draws=1)
+
+
 def test_wrong_options_and_records_are_refused(tmp_path):
     (tmp_path / "same.toml").write_text("")
     with pytest.raises(DataError, match="no decision records"):
@@ -218,6 +237,19 @@ def test_the_command_prints_one_object_or_a_table(market, tmp_path):
     shown = CliRunner().invoke(app, [*options, "--json"])
     assert json.loads(shown.stdout)["difference"]["wins"]["estimate"] < 0
     assert "spend_micros" in CliRunner().invoke(app, options).stdout
+
+
+@pytest.mark.parametrize("command", ["rerun", "regret"])
+def test_damaged_files_are_named_in_the_text_as_in_the_object(market, tmp_path, command):
+    folder = market(n=12)
+    (segment,) = segment_paths(folder)
+    with segment.open("ab") as file:
+        file.write(b"torn")
+    (tmp_path / "same.toml").write_text("")
+    options = [command, "--records", str(folder), "--draws", "1"]
+    options += ["--parameters", str(tmp_path / "same.toml")] if command == "rerun" else []
+    assert json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)["torn_files"] == [segment.name]
+    assert CliRunner().invoke(app, options).stdout.splitlines()[0].endswith(segment.name)
 
 
 def test_a_purse_keeps_every_limit_and_begins_each_day_anew(make):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -21,6 +21,12 @@ def put(report: Mapping[str, Any], as_json: bool) -> None:
                 print("\n".join(f"  {_text(row)}" for row in rows))
         else:
             print(f"{name:<{width}}  {_text(value)}")
+
+
+def damage(report: Mapping[str, Any]) -> Iterator[str]:
+    """A line that names the damaged files of decision records, where there are any."""
+    if names := report["torn_files"]:
+        yield f"damaged, read up to the damage and no further: {', '.join(names)}"
 
 
 def _holds_rows(value: Any) -> bool:

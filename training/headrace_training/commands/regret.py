@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace_training.commands.output import put
+from headrace_training.commands.output import damage, put
 from headrace_training.regret.report import line, measure, write_report
 from headrace_training.rerun.traffic import moment
 
@@ -28,6 +28,8 @@ def regret(
     if json:
         put(found, True)
         return
+    for each in damage(found):
+        print(each)
     for day in found["days"]:
         print(f"{day['campaign_id']} {day['day']}: {line(day)}")
     for each in found["campaigns"]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace_training.commands.output import put
+from headrace_training.commands.output import damage, put
 from headrace_training.rerun.compare import MEASURES, compare
 from headrace_training.rerun.traffic import moment
 
@@ -37,6 +37,7 @@ def rerun(
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from damage(found)
     known = found["known_price_share"]
     yield f"{found['auctions']} auctions in {found['blocks']} {found['block']}s; {known:.1%} of the prices are known"
     yield f"{found['currency']:<14}{'recorded':>16}{'base':>16}{'changed':>16}{'difference':>16}   95 % interval"

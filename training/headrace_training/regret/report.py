@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.decisions.reading import read_recording
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, nearest
 from headrace.page import Section, missing, write_page
 from headrace.plots import bars, curves
 from headrace.types import Float64
@@ -39,12 +39,13 @@ def measure(folder: Path, *, campaign: str = "", since_ms: int = 0, draws: int =
     recording = read_recording(folder, since_ms)
     known = {each.campaign_id for board in recording.boards for each in board.campaigns}
     if campaign and campaign not in known:
-        raise ConfigError("--campaign", campaign, "one that is recorded", f"known: {', '.join(sorted(known)[:20])}")
+        raise ConfigError("--campaign", campaign, "one that is recorded", nearest(campaign, known))
     days = [_day(chances, draws, seed) for chances in track(chances_of(recording, campaign), "campaign days")]
     return {
         "draws": draws,
         "seed": seed,
-        "torn_segments": recording.n_torn,
+        "torn_segments": len(recording.torn),
+        "torn_files": recording.torn,
         "days": [day for day, _ in days],
         "campaigns": _campaigns(days),
     }

@@ -14,7 +14,7 @@ from headrace.types import Bool, Float64, Int32, Int64
 from headrace_training.intervals import N_RESAMPLES, bootstrap_means, interval
 from headrace_training.options import check_seed
 from headrace_training.progress import track
-from headrace_training.rerun.parameters import read_parameters
+from headrace_training.rerun.parameters import check_names, read_parameters
 from headrace_training.rerun.run import Played, Rerun
 from headrace_training.rerun.traffic import Traffic, traffic_of
 
@@ -77,6 +77,9 @@ def compare(
         raise ConfigError("--draws", draws, f"a whole number from 1 to {MAX_DRAWS}")
     changed, base = read_parameters(parameters), read_parameters(against)
     recording = read_recording(folder, since_ms)
+    campaigns = [campaign for board in recording.boards for campaign in board.campaigns]
+    check_names(parameters, changed, campaigns)
+    check_names(against, base, campaigns)
     counted = Counted.of(recording, currency)
     rng = np.random.default_rng(seed)
     traffic = traffic_of(recording, rng)
@@ -90,7 +93,8 @@ def compare(
     return {
         "auctions": len(traffic.rows),
         "known_price_share": float(traffic.prices.known.mean()),
-        "torn_segments": recording.n_torn,
+        "torn_segments": len(recording.torn),
+        "torn_files": recording.torn,
         "currency": counted.currency,
         "blocks": int(blocks.max()) + 1,
         "block": block,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.bidding.settings import BiddingConfig
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, nearest
 from headrace.v1 import campaigns_pb2 as pb
 from headrace_training.toml import read_toml
 
@@ -90,7 +90,7 @@ def read_parameters(path: Path | None) -> Parameters:
     Raises ConfigError naming the key that is unknown or whose value is wrong.
     """
     try:
-        parameters = msgspec.convert(read_toml(path), Parameters)
+        parameters = msgspec.convert(read_toml(path, "docs/explain.md"), Parameters)
         for kind, changes, known in (
             ("campaigns", parameters.campaigns, OF_CAMPAIGNS),
             ("line_items", parameters.line_items, OF_LINE_ITEMS),
@@ -99,13 +99,26 @@ def read_parameters(path: Path | None) -> Parameters:
                 for key in msgspec.structs.asdict(change):
                     if key not in known and getattr(change, key) is not None:
                         raise ConfigError(f"{path}: {kind}.{name}", key, ", ".join(sorted(known)))
-        unknown = parameters.bidding.keys() - {entry.name for entry in dataclasses.fields(BiddingConfig)}
-        if unknown:
-            raise ConfigError(f"{path}: bidding", min(unknown), "a key of the section [bidding]", "see docs/serving.md")
+        settings = [entry.name for entry in dataclasses.fields(BiddingConfig)]
+        for name in sorted(parameters.bidding.keys() - set(settings)):
+            raise ConfigError(f"{path}: bidding", name, "a key of the section [bidding]", nearest(name, settings))
         parameters.config(1)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}", hint="see docs/explain.md for an example") from error
     return parameters
+
+
+def check_names(path: Path | None, parameters: Parameters, campaigns: Sequence[pb.Campaign]) -> None:
+    """Raise ConfigError for a change of a campaign or line item that is none of these; "*" is always one."""
+    names = {each.campaign_id for each in campaigns}
+    lines = {f"{each.campaign_id}/{line.line_item_id}" for each in campaigns for line in each.line_items}
+    for kind, changes, known in (
+        ("campaigns", parameters.campaigns, names),
+        ("line_items", parameters.line_items, lines),
+    ):
+        for name in changes:
+            if name != "*" and name not in known:
+                raise ConfigError(f"{path}: {kind}", name, "a name that is recorded, or *", nearest(name, known))
 
 
 def _set_limits(limits: pb.Limits, change: Change) -> None:
