@@ -43,6 +43,7 @@ def recorded(
     rates: np.ndarray | None = None,
     reason: np.ndarray | None = None,
     told: bool = True,
+    premium: int = 0,
 ) -> Recording:
     """A day of one campaign with one line item; who bids as much as the price wins."""
     n = len(value)
@@ -56,7 +57,7 @@ def recorded(
     auctions["line"] = np.where(bid > 0, 0, -1)
     auctions["reason"] = np.where(bid > 0, 0, pb.NO_BID_REASON_PACED) if reason is None else reason
     candidates = np.zeros(n, CANDIDATE)
-    candidates["value_cpm"] = value
+    candidates["value_cpm"], candidates["premium_cpm"] = value, premium
     spent = np.concatenate([[0.0], np.cumsum(np.where(won, paid, 0))[:-1]])
     candidates["affordable_cpm"] = 10**18 if daily_micros is None else daily_micros * 1000 - spent
     line = campaigns_pb2.LineItem(line_item_id="line")
@@ -141,7 +142,7 @@ def test_the_best_within_the_budget_is_the_fractional_knapsack(
     budget = int(share * price[value >= price].sum() / 1000)
     (chances,) = chances_of(recorded(value, price, np.zeros(3_000), daily_micros=budget))
     ladder = climb(chances, price)
-    assert ladder.rungs[4] == pytest.approx(knapsack(value, price, budget), rel=1e-6)
+    assert ladder.rungs[5] == pytest.approx(knapsack(value, price, budget), rel=1e-6)
 
 
 def test_only_shading_was_wrong(day: tuple[np.ndarray, np.ndarray]) -> None:
@@ -185,6 +186,23 @@ def test_a_small_budget_is_budget(day: tuple[np.ndarray, np.ndarray]) -> None:
     parts = parts_of(recorded(value, price, bid, daily_micros=int(price[bid >= price].sum() / 1000)))
     assert parts["budget"] > 0.5
     assert only(parts, "budget")
+
+
+def test_a_promise_of_impressions_is_promises_and_no_value(day: tuple[np.ndarray, np.ndarray]) -> None:
+    value, price = day
+    bid = value + 3_000_000
+    recording = recorded(value, price, bid, premium=3_000_000)
+    (chances,) = chances_of(recording)
+    ladder = climb(chances, price)
+    won = bid >= price
+    assert ladder.value == pytest.approx(value[won].sum() / 1000)
+    assert ladder.actual == pytest.approx((value - price)[won].sum() / 1000)
+    parts = parts_of(recording)
+    assert parts["promises"] == pytest.approx(
+        np.maximum(price - value, 0)[won].sum() / np.maximum(value - price, 0).sum()
+    )
+    assert parts["promises"] > 0.1
+    assert only(parts, "promises")
 
 
 @given(

@@ -19,6 +19,7 @@ from headrace.kernels.price import Offers
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
 from headrace_training.cli import app
+from headrace_training.regret.report import measure
 from headrace_training.rerun.compare import compare
 from headrace_training.rerun.parameters import read_parameters
 from headrace_training.rerun.prices import prices_of
@@ -170,6 +171,21 @@ def test_a_no_bid_stands_for_as_many_as_it_was_drawn_from(market):
     traffic = traffic_of(recording, np.random.default_rng(0))
     assert len(traffic.rows) == recording.auctions["weight"].sum()
     assert (np.diff(traffic.time_ms) >= 0).all()
+
+
+def test_value_is_the_same_in_a_rerun_the_records_and_the_regret_meter_where_a_premium_is_bid(market, tmp_path):
+    promise = campaigns_pb2.Guarantee(daily_impressions=200, penalty_cpm_micros=20_000_000)
+    line = campaigns_pb2.LineItem(
+        line_item_id="line", item_ids=["i0"], action_worth_micros=10_000_000, guarantee=promise
+    )
+    folder = market(lines=[line])
+    assert read_recording(folder).candidates["premium_cpm"].max() > 0
+    (tmp_path / "same.toml").write_text("")
+    found, (met,) = compare(folder, tmp_path / "same.toml", draws=1), measure(folder)["campaigns"]
+    assert met["value_micros"] == pytest.approx(found["recorded"]["value_micros"])
+    assert met["spend_micros"] == pytest.approx(found["recorded"]["spend_micros"])
+    probable = sum(row["value_micros"] for row in (found["base"], found["changed"])) / 2
+    assert probable == pytest.approx(met["value_micros"], rel=0.1)
 
 
 def test_prices_lie_where_the_notices_leave_them(market):

@@ -34,8 +34,8 @@ _QUARTER_MS = 900_000
 class Chances:
     """Auctions of one campaign and local day in which it was a candidate and no other campaign of ours was bid for.
 
-    value, cap, floor, paid : (n,) float64, CPM micros: value with premium of its best line item, that one's highest
-        bid, and what a win cost, NaN where it is not known.
+    value, pull, cap, floor, paid : (n,) float64, CPM micros: value of its best line item; the same with the premium of
+        a promise, which bids are made of; that one's highest bid; and what a win cost, NaN where it is not known.
     weight : (n,) float64, auctions that it stands for.   line : (n,) int64 of the line item.
     first, won, stopped : (n,) bool.   prices : of the auctions.
     budget : micros that might have been spent, infinite without a limit.   line_budgets : by number of line item.
@@ -45,6 +45,7 @@ class Chances:
     day: str
     currency: str
     value: Float64
+    pull: Float64
     cap: Float64
     floor: Float64
     paid: Float64
@@ -93,12 +94,17 @@ def _days(recording: Recording, prices: Prices, name: str, owner: Int64, candida
 
 
 def _best(recording: Recording, owner: Int64, candidates: Any, first_of: Int64) -> Int64:
-    """Of each auction the candidate that was bid for, else the one with the highest value."""
+    """Of each auction the candidate that was bid for, else the one with the highest value and premium."""
     auctions = recording.auctions[owner]
-    value = (candidates["value_cpm"] + candidates["premium_cpm"]).astype(np.float64)
-    value[auctions["line"] == candidates["line"]] = np.inf
-    order = np.lexsort((np.arange(len(owner)), -value, owner))
+    pull = _pull(candidates)
+    pull[auctions["line"] == candidates["line"]] = np.inf
+    order = np.lexsort((np.arange(len(owner)), -pull, owner))
     result: Int64 = order[first_of]
+    return result
+
+
+def _pull(candidates: Any) -> Float64:
+    result: Float64 = (candidates["value_cpm"] + candidates["premium_cpm"]).astype(np.float64)
     return result
 
 
@@ -121,7 +127,8 @@ def _chances(
         campaign_id=campaign.campaign_id,
         day=day,
         currency=campaign.currency,
-        value=(best["value_cpm"] + best["premium_cpm"]).astype(np.float64),
+        value=best["value_cpm"].astype(np.float64),
+        pull=_pull(best),
         cap=caps,
         floor=auctions["floor_cpm"].astype(np.float64),
         paid=paid,

@@ -1,7 +1,8 @@
 """The ladder from what was gained to the best in hindsight, rung by rung.
 
-Gain is value less spend. The rungs take back one limit after another; each is what the largest constant multiplier that
-keeps the day's budget would have gained with the limits that are left:
+Gain is value less spend; the premium that a promise of impressions adds to bids is no value. The rungs take back one
+limit after another; each is what the largest constant multiplier that keeps the day's budget would have gained with the
+limits that are left:
 
 0. actual: what was gained.
 1. pacing: bids are priced as they were, with the landscape of then, the highest bids and the budgets.
@@ -9,11 +10,12 @@ keeps the day's budget would have gained with the limits that are left:
 3. shading: in first-price auctions a win costs the price itself.
 4. caps: no highest bids and no limits of line items.
 5. stops: auctions count in which bidding was stopped or late.
-6. budget: everything worth its price is bought.
+6. promises: bids are made of value alone, without the premium of a promise.
+7. budget: everything worth its price is bought.
 
 A part is what its rung adds, never below zero, so that actual gain and parts add up to the last rung. In second-price
-auctions rungs 2 and 3 add nothing. The multiplier does not pass 1; where it meets the budget, the last auction is
-bought in part (the fractional knapsack by value over price).
+auctions rungs 2 and 3 add nothing, without a promise rung 6. The multiplier does not pass 1; where it meets the budget,
+the last auction is bought in part (the fractional knapsack by value over price).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from headrace.types import Bool, Float64
 from headrace_training.kernels.surplus import shade_values
 from headrace_training.regret.chances import Chances
 
-PARTS = ("pacing", "prediction", "shading", "caps", "stops", "budget")
+PARTS = ("pacing", "prediction", "shading", "caps", "stops", "promises", "budget")
 LEAST_PRICES = 50
 """Auctions from which a row of the market has a distribution of its own for the day; others share one."""
 _BISECTIONS = 40
@@ -39,9 +41,9 @@ Play = Callable[[Float64], tuple[Float64, Float64]]
 
 @dataclass(frozen=True)
 class Ladder:
-    """Gains, micros: ``actual``, and of the six rungs above it.
+    """Gains, micros: ``actual``, and of the seven rungs above it.
 
-    value, spend : of what was won.   value_within_budget : of the best within the budget, rung 5.
+    value, spend : of what was won.   value_within_budget : of the best within the budget, rung 6.
     """
 
     actual: float
@@ -52,7 +54,7 @@ class Ladder:
 
     @property
     def parts(self) -> Float64:
-        """What each rung adds, (6,), never negative."""
+        """What each rung adds, (7,), never negative."""
         parts: Float64 = np.diff(np.maximum.accumulate(np.concatenate([[self.actual], self.rungs])))
         return parts
 
@@ -64,13 +66,15 @@ def climb(chances: Chances, prices_cpm: Float64) -> Ladder:
     each = np.where(c.won, c.weight, 0.0) / 1000.0
     value, spend = float(c.value @ each), float(paid @ each)
     going, all_of_them = ~c.stopped, np.ones(len(c.value), np.bool_)
-    free = _perfect(c, prices_cpm, np.full(len(c.value), np.inf))
+    no_caps = np.full(len(c.value), np.inf)
+    free = _perfect(c, c.pull, prices_cpm, no_caps)
     plays = [
         (_shaded(c, prices_cpm, [rates for _, rates in c.prices.curves]), going, c.line_budgets),
         (_shaded(c, prices_cpm, _rates_of_day(c, prices_cpm)), going, c.line_budgets),
-        (_perfect(c, prices_cpm, c.cap), going, c.line_budgets),
+        (_perfect(c, c.pull, prices_cpm, c.cap), going, c.line_budgets),
         (free, going, {}),
         (free, all_of_them, {}),
+        (_perfect(c, c.value, prices_cpm, no_caps), all_of_them, {}),
     ]
     best = [_best_constant(c, play, mask, of_lines) for play, mask, of_lines in plays]
     everything = float(np.maximum(c.value - prices_cpm, 0.0) @ c.weight) / 1000.0
@@ -78,11 +82,11 @@ def climb(chances: Chances, prices_cpm: Float64) -> Ladder:
     return Ladder(value - spend, gains, value, spend, best[-1][1])
 
 
-def _perfect(c: Chances, prices_cpm: Float64, cap: Float64) -> Play:
-    """Who bids as much as the price pays the price."""
+def _perfect(c: Chances, worth_cpm: Float64, prices_cpm: Float64, cap: Float64) -> Play:
+    """Bids are made of a worth; who bids as much as the price pays the price."""
 
     def play(multiplier: Float64) -> tuple[Float64, Float64]:
-        won = (np.minimum(c.value * multiplier, cap) >= prices_cpm) * c.weight / 1000.0
+        won = (np.minimum(worth_cpm * multiplier, cap) >= prices_cpm) * c.weight / 1000.0
         return c.value * won, prices_cpm * won
 
     return play
@@ -93,7 +97,7 @@ def _shaded(c: Chances, prices_cpm: Float64, rates: Sequence[Float64]) -> Play:
     rows_of = [np.flatnonzero(c.first & (c.prices.group == number)) for number in range(len(rates))]
 
     def play(multiplier: Float64) -> tuple[Float64, Float64]:
-        bids = np.minimum(c.value * multiplier, c.cap)
+        bids = np.minimum(c.pull * multiplier, c.cap)
         for (edges, _), of_row, rows in zip(c.prices.curves, rates, rows_of, strict=True):
             if len(rows):
                 shaded = np.empty(len(rows))

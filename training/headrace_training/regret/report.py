@@ -22,7 +22,7 @@ from headrace_training.regret.ladder import PARTS, Ladder, climb
 MAX_DRAWS = 1000
 NOTE = (
     "Gain is value less spend. Of the best in hindsight so much was gained; the rest is what each limit took, found by "
-    "taking back one after another: pacing, the price landscape, shading, highest bids, stops, budget."
+    "taking back one after another: pacing, the price landscape, shading, highest bids, stops, promises, budget."
 )
 
 
@@ -84,7 +84,7 @@ def write_report(path: Path, found: dict[str, Any]) -> None:
 
 
 def _day(chances: Chances, draws: int, seed: int) -> tuple[dict[str, Any], Float64]:
-    """The report of one day, and its gains: actual, six parts, value and spend, value within the budget, (10,)."""
+    """The report of one day, and its gains: actual, seven parts, value and spend, value within the budget, (11,)."""
     rng = np.random.default_rng([seed, *chances.campaign_id.encode(), *chances.day.encode()])
     certain = bool(chances.prices.known.all())
     ladders = [climb(chances, chances.prices.draw(rng)) for _ in range(1 if certain else draws)]

@@ -40,7 +40,7 @@ class Played:
     """What became of n auctions.
 
     won : (n,) bool.   line : (n,) int32 of the board then, -1 without a bid.   bid_cpm : (n,) int64.
-    spend_micros, value_micros : (n,) float64; value is probability times worth as recorded.
+    spend_micros, value_micros : (n,) float64; value is probability times worth as recorded, without any premium.
     """
 
     won: Bool
