@@ -184,7 +184,7 @@ def test_the_report_has_these_fields_and_sums(run: Callable[..., tuple[int, str,
     assert code == 0
     found = json.loads(out)
     row = found["results"][0]
-    assert list(found) == ["strategy", "feedback", "auction", "seed", "episodes", "dropped", "results"]
+    assert list(found) == ["strategy", "feedback", "auction", "seed", "episodes", "dropped", "results", "warnings"]
     assert list(row)[:10] == [
         *("fraction", "bids", "impressions", "clicks", "cost", "budget"),
         *("value_won", "value_oracle", "share_of_oracle", "delivered"),

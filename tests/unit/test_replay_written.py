@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +89,28 @@ def test_files_that_hold_none(tmp_path: Path) -> None:
         make_strategy("mine", start())
 
 
-def test_the_command_plays_the_examples(tmp_path: Path) -> None:
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
     rng = np.random.default_rng(0)
     lines = [f"{int(rng.random() < 0.1)} {rng.integers(5, 80)} {0.01 * rng.random():.5f}" for _ in range(400)]
     for name in ("log", "history"):
         (tmp_path / name).write_text("\n".join(lines) + "\n")
-    arguments = ["replay", "--log", str(tmp_path / "log"), "--history", str(tmp_path / "history"), "--json"]
+    return ["replay", "--log", str(tmp_path / "log"), "--history", str(tmp_path / "history"), "--json"]
+
+
+def test_the_command_warns_of_answers_that_are_no_price(tmp_path: Path, arguments: list[str]) -> None:
+    spec = written(tmp_path, "return ask.shaded_cpm * (1 if ask.budget_left > 0.5 else math.sqrt(-1))")
+    ran = typer.testing.CliRunner().invoke(app, [*arguments, "--fractions", "0.25,0.5", "--strategy", spec])
+    (warning,) = json.loads(ran.stdout)["warnings"]
+    assert re.match(r"strategy mine: \d+ of \d+ answers were no price", warning)
+    assert f"warning: {warning}\n" in ran.stderr
+
+
+def test_the_command_plays_the_examples(arguments: list[str]) -> None:
     for name in ("threshold", "square_root"):
         spec = f"{EXAMPLES / name}.py:{name}"
         ran = typer.testing.CliRunner().invoke(app, [*arguments, "--fractions", "0.25", "--strategy", spec])
         assert ran.exit_code == 0, ran.output
         found = json.loads(ran.stdout)
-        assert found["strategy"] == spec
+        assert (found["strategy"], found["warnings"]) == (spec, [])
         assert 0.0 < found["results"][0]["share_of_oracle"] <= 1.0

@@ -40,6 +40,8 @@ def simulate(
     run = run_scenario(plan, bidding=settings.bidding, ledger=settings.ledger, progress=_progress)
     results = outcomes(run)
     summary = summarize(run, results)
+    for warning in summary["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
     if out is not None:
         from headrace.simulate.report import write_report
 

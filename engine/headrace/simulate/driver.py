@@ -45,7 +45,7 @@ class Record:
     planned, multiplier : (t, k); planned is NaN where there is no plan, both where nobody bid yet.
     billed : nanos that the exchanges' accepted bills add up to, by lease.   lease_account : its line item's number.
     outcomes : notices by outcome.   n_lost : notices that never came.   given_up : micros of surplus that the bids
-    drawn at random were expected to cost.
+    drawn at random were expected to cost.   warnings : of strategies that answered no price.
     """
 
     reason: Int8
@@ -61,6 +61,7 @@ class Record:
     outcomes: dict[str, int] = field(default_factory=dict)
     n_lost: int = 0
     given_up: int = 0
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def won(self) -> Bool:
@@ -152,6 +153,7 @@ class Driver:
         self.record.accounts = self.stack.accounts()
         self.record.n_lost = self._post.n_lost
         self.record.given_up = self.stack.given_up()
+        self.record.warnings = self.stack.warnings()
 
     def _batches(self, start: int, end: int) -> Iterator[slice]:
         """Requests that are decided together; none spans an edit or an outage's edge, whose time comes in between."""

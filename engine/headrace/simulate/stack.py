@@ -13,6 +13,7 @@ from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.pacing import progress
 from headrace.bidding.predict import BidModel
 from headrace.bidding.settings import BiddingConfig
+from headrace.bidding.strategies.sandbox import wrong_answers
 from headrace.bidding.strategies.strategy import load_strategies
 from headrace.events.store import DATABASE, Store
 from headrace.ledger.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome
@@ -49,6 +50,7 @@ class Stack:
         self._ledger = replace(ledger, max_bid_cpm_micros=ledger.max_bid_cpm_micros or bidding.max_bid_cpm_micros)
         self._strategies = load_strategies(bidding.strategies)
         self._given_up = 0
+        self._answers = np.zeros((len(self._strategies), 2), np.int64)
         self.open()
 
     def open(self) -> None:
@@ -91,6 +93,7 @@ class Stack:
         if self.ledger.owned:
             progress.save(self.store, self.engine.pacer.progress())
             self._given_up += _given_up(self.engine)
+            self._answers += _answers(self.engine)
         self.ledger.release()
         self.store.close()
 
@@ -120,6 +123,12 @@ class Stack:
         """Micros of expected surplus that bids drawn at random gave up, over all starts."""
         return self._given_up + _given_up(self.engine)
 
+    def warnings(self) -> list[str]:
+        """What strategies answered that was no price, over all starts."""
+        answers = self._answers + _answers(self.engine)
+        told = zip(self._strategies, answers.tolist(), strict=True)
+        return [line for name, (asked, wrong) in told for line in wrong_answers(name, asked, wrong)]
+
     def accounts(self) -> dict[str, AccountState]:
         """Every node of the money tree by its account id."""
         return {state.account_id: state for state in self.ledger.accounts()}
@@ -127,6 +136,11 @@ class Stack:
 
 def _given_up(engine: BiddingEngine) -> int:
     return sum(micros for _, micros in engine.counts.explored().values())
+
+
+def _answers(engine: BiddingEngine) -> Int64:
+    """How often each strategy was asked, and answered no price."""
+    return np.array([(state.asked, state.wrong) for state in engine.strategies()], np.int64).reshape(-1, 2)
 
 
 def _known(amounts: Int64) -> list[int | None]:

@@ -21,6 +21,7 @@ def summarize(run: Run, results: Sequence[Result]) -> dict[str, Any]:
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
+        "warnings": record.warnings,
         "start": scenario.start.isoformat(),
         "days": scenario.days,
         "auctions": len(record.line),

@@ -178,5 +178,24 @@ def test_a_strategy_of_ones_own_is_tried(tmp_path, monkeypatch, capsys, small):
     assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
     tried = json.loads(capsys.readouterr().out)
     assert 0 < tried["bids"] < tried["auctions"] / 2
+    assert tried["warnings"] == []
     assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--json") == 2
     assert "threshold" in capsys.readouterr().err
+
+
+def test_a_strategy_that_answers_no_price_is_warned_of_over_all_starts(tmp_path, monkeypatch, capsys, small):
+    values = copy.deepcopy(small.values)
+    values["traffic"]["requests_per_day"] = 500
+    values["outages"] = [{"at_hour": 1, "hours": 1, "kind": "server"}]
+    values["campaigns"][0]["line_items"][0]["strategy"] = "nothing"
+    (tmp_path / "mine.toml").write_text(toml(values))
+    (tmp_path / "rule.py").write_text("@strategy\ndef nothing(ask):\n    return math.sqrt(-1)\n")
+    (tmp_path / "serve.toml").write_text(f'[bidding]\nstrategies = ["{tmp_path}/rule.py:nothing"]\n')
+    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
+    out, error = capsys.readouterr()
+    tried = json.loads(out)
+    (warning,) = tried["warnings"]
+    asked = tried["auctions"] - tried["unanswered"]
+    assert warning.startswith(f"strategy nothing: {asked} of {asked} answers were no price")
+    assert f"warning: {warning}\n" in error
+    assert tried["bids"] == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.bidding.strategies.sandbox import wrong_answers
 from headrace.errors import ConfigError, DataError
 from headrace.types import Float64
 from headrace_training.intervals import bootstrap_means, interval
@@ -22,6 +23,7 @@ from headrace_training.replay.oracle import oracle_value
 from headrace_training.replay.play import Outcome, Rules, play
 from headrace_training.replay.strategies import DEFAULT, make_strategy
 from headrace_training.replay.strategies.base import Start, Strategy
+from headrace_training.replay.strategies.written import Written
 
 AUCTIONS = ("second", "first")
 FEEDBACKS = ("full", "censored")
@@ -109,7 +111,7 @@ def replay(
     dropped = len(log) % episode
     if dropped:
         say(f"warning: the last {dropped} auctions fill no episode and are left out")
-    results = []
+    results, written = [], []
     for fraction in options.fractions:
         rules = Rules(_budget(info, fraction, episode), episode, options.auction == "first", censored(options))
         strategy = make(options.strategy, _start(info, history, rules, len(log.exchanges), options.seed))
@@ -117,6 +119,10 @@ def replay(
             play(history, strategy, rules.of_length(min(episode, len(history))))
         results.append(_result(fraction, rules, play(log, strategy, rules), _oracle(log, rules), options.seed))
         say(f"budget {rules.budget} an episode: {results[-1]['share_of_oracle']:.4f} of the oracle's value")
+        written += [strategy] if isinstance(strategy, Written) else []
+    warnings = _warnings(written)
+    for warning in warnings:
+        say(f"warning: {warning}")
     return {
         "strategy": options.strategy,
         "feedback": options.feedback,
@@ -125,7 +131,14 @@ def replay(
         "episodes": len(log) // episode,
         "dropped": dropped,
         "results": results,
+        "warnings": warnings,
     }
+
+
+def _warnings(written: Sequence[Written]) -> list[str]:
+    """What a user's strategy answered that was no price, under all budgets."""
+    asked, wrong = sum(each.asked for each in written), sum(each.wrong for each in written)
+    return wrong_answers(written[0].name, asked, wrong) if written else []
 
 
 def censored(options: Options) -> bool:

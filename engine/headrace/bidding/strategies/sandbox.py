@@ -22,6 +22,13 @@ WRONG_SHARE = 0.01
 _log = logging.getLogger("headrace.bidding")
 
 
+def wrong_answers(name: str, asked: int, wrong: int) -> list[str]:
+    """What a trial warns of: answers of a strategy that were no price; nothing where all were."""
+    if not wrong:
+        return []
+    return [f"strategy {name}: {wrong} of {asked} answers were no price (not a number, infinite or below zero): no bid"]
+
+
 @dataclass(frozen=True, slots=True)
 class StrategyState:
     """What became of one strategy since the start.

@@ -24,9 +24,12 @@ class Written:
     impression worth the mean price known at the start, and the share of auctions that each bid would have won by then.
 
     written : with its defaults as parameters.   usual : hears of every auction, and of the bid made in it.
+
+    Attributes: ``name``; ``asked`` and ``wrong``, how often the function was asked and answered no price.
     """
 
     def __init__(self, written: Compiled, usual: Strategy, start: Start) -> None:
+        self.name, self.asked, self.wrong = written.name, 0, 0
         self._address = written.address
         self._usual = usual
         self._start = start
@@ -56,7 +59,11 @@ class Written:
         self._asked[0] = (worth, usual / worth, usual, usual, 0.0, highest, float(self._start.first_price), *shares)
         call_strategy(self._address, self._asked, self._parameters, self._edges, self._wins, self._answer)
         answer = float(self._answer[0])
-        return int(min(answer, highest) / MICROS) if 0.0 < answer < math.inf else NO_BID
+        self.asked += 1
+        if not 0.0 <= answer < math.inf:
+            self.wrong += 1
+            return NO_BID
+        return int(min(answer, highest) / MICROS) if answer > 0.0 else NO_BID
 
     def learn(self, bid: int, won: bool, price: int, click: int) -> None:
         """The other strategy learns."""
