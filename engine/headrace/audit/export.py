@@ -45,6 +45,7 @@ TABLES = {
     "ORDER BY account_number",
     "funds.parquet": "SELECT entry_id, account_number, amount_micros, time_ms FROM ledger_funds "
     "ORDER BY time_ms, entry_id",
+    "exchanges.parquet": "SELECT number, name FROM ledger_exchanges ORDER BY number",
     "audit.parquet": "SELECT audit_id, time_ms, who, action, subject, before, after, why FROM ledger_audit "
     "ORDER BY audit_id",
     "reconciliation.parquet": "SELECT lease_id, serial, notice_type, outcome, account_number, reserved_cpm_micros, "
@@ -53,7 +54,7 @@ TABLES = {
     "ORDER BY exchange, advertiser_id",
 }
 _TEXT = {"account_id", "currency", "time_zone", "entry_id", "who", "action", "subject", "before", "after"}
-_TEXT |= {"why", "token", "exchange", "advertiser_id", "reason"}
+_TEXT |= {"why", "token", "exchange", "advertiser_id", "reason", "name"}
 
 
 def export(trail: StoreTrail, folder: Path, since_ms: int = 0) -> dict[str, Any]:

@@ -41,10 +41,10 @@ class Billed:
         at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
         return np.where((self._sorted[at] == keys) & (keys >= 0), self._table["b"][at], -1)
 
-    def between(self, from_ms: int, until_ms: int, tag: int) -> Iterator[tuple[int, int, int]]:
-        """Lease, serial and price of what was billed in [from_ms, until_ms) by an exchange; tag 0: by any."""
-        times, tags = self._table["time_ms"], self._table["exchange"]
-        chosen = (times >= from_ms) & (times < until_ms) & ((tags == tag) | (tag == 0))
+    def between(self, from_ms: int, until_ms: int, exchange: int) -> Iterator[tuple[int, int, int]]:
+        """Lease, serial and price of what was billed in [from_ms, until_ms) by the exchange of a number; 0: by any."""
+        times, exchanges = self._table["time_ms"], self._table["exchange"]
+        chosen = (times >= from_ms) & (times < until_ms) & ((exchanges == exchange) | (exchange == 0))
         rows = self._table[chosen]
         yield from zip(rows["lease"].tolist(), rows["serial"].tolist(), rows["b"].tolist(), strict=True)
 

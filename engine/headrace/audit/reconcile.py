@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ from headrace.audit.bills import BillRows
 from headrace.audit.layout import State, ceil_micros
 from headrace.audit.prices import Billed
 from headrace.audit.recount import LeaseBook
+from headrace.ledger.exchanges import number_of
 from headrace.ledger.notices import NoticeType, read_notices
-from headrace.ledger.tokens import SAME_CURRENCY, TokenKeys, bodies_of, exchange_hash, exchange_tag
+from headrace.ledger.tokens import SAME_CURRENCY, TokenKeys, bodies_of, exchange_hash
 
 SAMPLES = 20
 
@@ -90,18 +91,24 @@ class Reconciler:
     """Holds bill rows against a recount.
 
     billed : prices of the bids that the journal says were billed.
-    exchange : whose bill it is; empty: of any.
+    exchange : whose bill it is; empty: of any.   numbers : by which the journal names exchanges.
     foreign : ids of the keys with which other processes sign.
     """
 
     def __init__(
-        self, found: Audit, billed: Billed, keys: TokenKeys, exchange: str = "", foreign: Set[int] = frozenset()
+        self,
+        found: Audit,
+        billed: Billed,
+        keys: TokenKeys,
+        exchange: str = "",
+        foreign: Set[int] = frozenset(),
+        numbers: Mapping[str, int] | None = None,
     ) -> None:
         self._leases = found.recount.leases
         self._billed = billed
         self._keys = keys
         self._hash = exchange_hash(exchange) if exchange else 0
-        self._tag = int(exchange_tag(np.array([self._hash], np.uint64))[0])
+        self._number = number_of(numbers or {}, exchange) if exchange else 0
         self._foreign = foreign
         self._seen: dict[int, bytearray] = {}
         self._accounts = {account.number: account for account in found.accounts}
@@ -169,7 +176,7 @@ class Reconciler:
 
     def only_ours(self, from_ms: int, until_ms: int) -> None:
         """Count what we billed in [from_ms, until_ms) and the file does not name."""
-        for lease, serial, price in self._billed.between(from_ms, until_ms, self._tag):
+        for lease, serial, price in self._billed.between(from_ms, until_ms, self._number):
             if not self._was_named(lease, serial):
                 self.result.count(NOT_IN_FILE, price, f"lease {lease}, bid {serial} at {price}")
 
@@ -180,7 +187,7 @@ class Reconciler:
         """
         for number, lease in self._leases.items():
             for serial, token in sorted(lease.held.items()):
-                if token.exchange != self._tag or not from_ms <= token.issued_ms < until_ms:
+                if token.exchange != self._number or not from_ms <= token.issued_ms < until_ms:
                     continue
                 if self._was_named(number, serial):
                     continue

@@ -16,6 +16,7 @@ from headrace.audit.trail import open_reservations, open_store
 from headrace.authority.mirror import key_holders
 from headrace.errors import DataError, InvalidRequestError
 from headrace.events.store import DATABASE
+from headrace.ledger.exchanges import read_numbers
 from headrace.ledger.tokens import TokenKeys
 
 KEYS = "ledger.keys"
@@ -47,10 +48,10 @@ def hold_against(
 
     Raises DataError for a journal that does not bear an audit, since nothing should be settled by it.
     """
-    found, billed, foreign = _read_ledger(data)
+    found, billed, foreign, numbers = _read_ledger(data)
     if not (data / KEYS).is_file():
         raise DataError(f"{data / KEYS} is not there", hint="without it no bid can be told from a forged one")
-    reconciler = Reconciler(found, billed, TokenKeys(data / KEYS), exchange, foreign)
+    reconciler = Reconciler(found, billed, TokenKeys(data / KEYS), exchange, foreign, numbers)
     known = read_tokens(tokens)
     claims = [claim for rows in read_bills(bills, known) for claim in reconciler.add(rows)]
     first, end = span.within(reconciler.result)
@@ -63,7 +64,7 @@ def hold_against(
     return reconciler.result, claims
 
 
-def _read_ledger(data: Path) -> tuple[Audit, Billed, set[int]]:
+def _read_ledger(data: Path) -> tuple[Audit, Billed, set[int], dict[str, int]]:
     with open_store(data / DATABASE) as trail:
         priced = PricedTrail(trail)
         found = audit(priced)
@@ -72,4 +73,4 @@ def _read_ledger(data: Path) -> tuple[Audit, Billed, set[int]]:
         found.recount.adopt(open_reservations(data / "ledger.reservations", trail.query) or [])
         own = f"{int(ledger_id_of(trail) or 0):016x}"
         foreign = {key for key, holder in key_holders(trail.query).items() if holder != own}
-        return found, priced.billed(), foreign
+        return found, priced.billed(), foreign, read_numbers(trail.query)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from headrace.audit.layout import Kind, Record
 from headrace.errors import DataError
+from headrace.events.migrations import check_version, version_of
 
 LATE_BILLS = "ledger_reconciliation WHERE notice_type = 2 AND outcome = 3"
 _HEADER = struct.Struct("<8sqQQQqq")
@@ -125,12 +126,16 @@ class StoreTrail:
 
 @contextmanager
 def open_store(path: Path) -> Iterator[StoreTrail]:
-    """Open a database for reading, beside the server that writes it. Raises DataError when it is none."""
+    """Open a database for reading, beside the server that writes it.
+
+    Raises DataError when it is none, StoreError when a later version of this program wrote it.
+    """
     if not path.is_file():
         raise DataError(f"{path} is not there", hint="--data names the data folder of a server")
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only = ON")
+        check_version(version_of(connection), path)
         yield StoreTrail(connection)
     except sqlite3.DatabaseError as error:
         raise DataError(f"{path} cannot be read: {error}", hint="restore it from a backup") from error

@@ -46,8 +46,15 @@ MIGRATIONS: tuple[Migration, ...] = (
         title="every change of the schema is recorded",
         up=(_CHANGES,),
         down=("DROP TABLE schema_changes",),
-        # the record of this very step goes with it
-        lost="SELECT count(*) FROM schema_changes WHERE version <> 2",
+        # the records of this very step and of those that are taken back before it go with it
+        lost="SELECT count(*) FROM schema_changes WHERE version NOT IN (2, 3)",
+    ),
+    Migration(
+        version=3,
+        title="exchanges have numbers of their own, and the journal says what binds each account",
+        up=("CREATE TABLE ledger_exchanges (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT",),
+        down=("DROP TABLE ledger_exchanges",),
+        lost="SELECT count(*) FROM ledger_exchanges",
     ),
 )
 

@@ -11,8 +11,9 @@ import numpy as np
 from headrace import _native
 from headrace.ledger.budgets import AccountRow, accounts_since, balance_of, settings_version
 from headrace.ledger.days import local_day, time_zone
+from headrace.ledger.exchanges import Exchanges
 from headrace.ledger.journal import Query, get_meta
-from headrace.ledger.tokens import exchange_hash, exchange_tag
+from headrace.ledger.tokens import exchange_hash
 from headrace.types import Int32, Int64
 
 MAX_HASHES = 4096
@@ -45,8 +46,9 @@ class Books:
     Not thread-safe for writing: callers hold one lock around `refresh` and `ensure_days`.
     """
 
-    def __init__(self, native: _native.Ledger) -> None:
+    def __init__(self, native: _native.Ledger, exchanges: Exchanges) -> None:
         self.native = native
+        self.exchanges = exchanges
         self.rows: dict[int, AccountRow] = {}
         self.numbers: dict[str, int] = {}
         self.balances: dict[int, int] = {}
@@ -57,7 +59,7 @@ class Books:
         self._version = 0
         self._zones: dict[str, int] = {"UTC": 0}
         self._zone_infos: list[ZoneInfo] = [time_zone("UTC")]
-        self._exchanges: dict[str, int] = {}
+        self._braked_numbers: dict[str, int] = {}
         self._hashes: dict[str, int] = {}
         self._codes: dict[str, int] = {}
         self._braked: set[tuple[str, str]] = set()
@@ -116,10 +118,10 @@ class Books:
     def exchange_code(self, name: str) -> int:
         """The dense number of an exchange that is or was braked."""
         self._codes.pop(name, None)
-        return self._exchanges.setdefault(name, len(self._exchanges) + 1)
+        return self._braked_numbers.setdefault(name, len(self._braked_numbers) + 1)
 
     def exchange_codes(self, names: Sequence[str]) -> Int32:
-        """What the native ledger is told of exchanges, (n,) int32: the tag of records, and below its 16 bits the number
+        """What the native ledger is told of exchanges, (n,) int32: the number of records, and below its 16 bits the one
         that a brake knows; 0 where never braked, since senders choose names."""
         codes = self._codes
         return np.array([codes.get(name) or self._code(name) for name in names], np.int32)
@@ -127,9 +129,13 @@ class Books:
     def _code(self, name: str) -> int:
         if len(self._codes) >= MAX_HASHES:
             self._codes.clear()
-        tag = int(exchange_tag(np.array([self.exchange_hash(name)], np.uint64))[0])
-        code = self._codes[name] = tag << 16 | self._exchanges.get(name, 0)
+        code = self._codes[name] = self.exchanges.numbers.get(name, 0) << 16 | self._braked_numbers.get(name, 0)
         return code
+
+    def know_exchanges(self, exchanges: Exchanges) -> None:
+        """Take over new numbers of exchanges."""
+        self.exchanges = exchanges
+        self._codes.clear()
 
     def exchange_hash(self, name: str) -> int:
         """The short hash of an exchange's name that tokens carry."""

@@ -15,8 +15,9 @@ from headrace.errors import HeadraceError, LedgerError, LedgerNotOwnerError, Sto
 from headrace.events.store import Store
 from headrace.ledger.books import Books
 from headrace.ledger.budgets import put_brake, put_fence
+from headrace.ledger.exchanges import Exchanges, number_exchanges
 from headrace.ledger.journal import Extra, Journal, Query, archived_lease, create_tables
-from headrace.ledger.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices, tags_of
+from headrace.ledger.notices import PENDING_AT_ONCE, NoticeBatch, keep_apart, needs_apart, read_notices
 from headrace.ledger.recovery import LedgerConfig, attach, ledger_id, load_view, open_keys, recover
 from headrace.ledger.reservations import Reason, Reservations
 from headrace.ledger.sql import Sql
@@ -260,8 +261,21 @@ class LedgerCore:
         return self._journal.submit(take, then)
 
     def exchange_codes(self, names: Sequence[str]) -> Int32:
-        """Dense numbers of exchanges' names for `take`, (n,) int32; they hold until the next brake or recovery."""
-        return self._books.exchange_codes(names)
+        """Dense numbers of exchanges' names for `take`, (n,) int32; they hold until the next brake or recovery.
+
+        The owner gives a name that it meets for the first time a number of its own, and waits for that commit.
+        """
+        books = self._books
+        if self._owned and not (books.exchanges.full or self._journal.broken):
+            new = set(names).difference(books.exchanges.numbers)
+            if new:
+                self._number(books, sorted(new))
+        return books.exchange_codes(names)
+
+    def _number(self, books: Books, names: Sequence[str]) -> None:
+        with suppress(HeadraceError):  # the next commit fails, too, and says so; until then the number is 0: not known
+            numbers = self._store.write(lambda connection: number_exchanges(connection, names))
+            books.know_exchanges(Exchanges(numbers))
 
     # -- settle
 
@@ -308,7 +322,7 @@ class LedgerCore:
                 np.ascontiguousarray(bodies["day"], np.int32),
                 np.ascontiguousarray(bodies["cpm"], np.int64),
                 batch.prices[rows],
-                tags_of(bodies),
+                books.exchanges.tags(bodies["exchange"]),
                 now_ms,
                 outcomes,
             )

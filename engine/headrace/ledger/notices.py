@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from headrace.errors import InvalidRequestError
 from headrace.ledger.sql import Sql
-from headrace.ledger.tokens import SAME_CURRENCY, Bodies, TokenKeys, exchange_tag
-from headrace.types import Bool, Int8, Int64, UInt16
+from headrace.ledger.tokens import SAME_CURRENCY, Bodies, TokenKeys
+from headrace.types import Bool, Int8, Int64
 
 MAX_CPM_MICROS = 10**15
 """Highest price that is read as a price: a thousand million currency units per thousand impressions."""
@@ -98,11 +98,6 @@ def read_notices(
     outcomes[(bodies["issued_ms"] < oldest_ms) | absurd | malformed] = NoticeOutcome.REFUSED
     outcomes[forged] = NoticeOutcome.FORGED
     return NoticeBatch(kinds, tokens, bodies, prices, outcomes, prices_cpm)
-
-
-def tags_of(bodies: Bodies) -> UInt16:
-    """What the journal says of each token's exchange."""
-    return exchange_tag(bodies["exchange"])
 
 
 def _account_prices(prices: Sequence[int | None] | Int64, bodies: Bodies) -> tuple[Int64, Bool]:

@@ -16,6 +16,7 @@ from headrace.errors import LedgerError
 from headrace.events.store import Store
 from headrace.ledger.books import Books
 from headrace.ledger.budgets import put_fence
+from headrace.ledger.exchanges import Exchanges, read_numbers
 from headrace.ledger.journal import (
     Query,
     add_records,
@@ -136,7 +137,7 @@ def _new_books(query: Query, config: LedgerConfig, now_ms: int) -> Books:
         config.max_micros_per_minute,
         config.expire_after_ms,
     )
-    books = Books(native)
+    books = Books(native, Exchanges(read_numbers(query)))
     books.refresh(query)
     books.ensure_days(now_ms)
     return books
