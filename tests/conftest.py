@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from headrace.authority import operators
 from headrace.events.log import EventLog
 from headrace.events.store import Store
 
@@ -77,12 +78,23 @@ def desks() -> ModuleType:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Bidding processes over one authority of either kind, see tests/worlds.py."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/authority.db"
-    else:
-        url = request.getfixturevalue("postgres").new_database()
-    with closing(_module("worlds").World(tmp_path, url)) as made:
+    with closing(_module("worlds").World(tmp_path, _authority_url(request, tmp_path))) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def rigs() -> ModuleType:
+    """The module tests/rigs.py."""
+    return _module("rigs")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, rigs: ModuleType) -> Iterator[Any]:
+    """An authority of either kind whose holders have no ledgers, see tests/rigs.py; its books balance in the end."""
+    with closing(rigs.Rig(_authority_url(request, tmp_path))) as made:
+        yield made
+        if made.opened:
+            operators.check_books(made.opened[0])
 
 
 @pytest.fixture
@@ -91,6 +103,13 @@ def desk(tmp_path: Path, desks: ModuleType) -> Iterator[Any]:
     made = desks.Desk(tmp_path).fill()
     yield made
     made.close()
+
+
+def _authority_url(request: pytest.FixtureRequest, folder: Path) -> str:
+    """Where an empty authority of the kind that a test asks for may be made."""
+    if request.param == "sqlite":
+        return f"sqlite:///{folder}/authority.db"
+    return str(request.getfixturevalue("postgres").new_database())
 
 
 def _module(name: str) -> ModuleType:
