@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,13 +24,18 @@ LEAVES = ("a/c/x", "a/c/y")
 
 
 class Gate:
-    """A database that can be out of reach, or whose answers get lost after the commit."""
+    """A database that can be out of reach, that hangs, or whose answers get lost after the commit."""
 
     def __init__(self, database: Any) -> None:
         self.database, self.away, self.loses = database, False, False
         self.around: Callable[[], Callable[[], None]] | None = None
+        self.hanging, self.answers = threading.Event(), threading.Event()
+        self.answers.set()
 
     def _run(self, call: Any, job: Any) -> Any:
+        if not self.answers.is_set():
+            self.hanging.set()
+            self.answers.wait()
         if self.away:
             raise AuthorityUnreachableError("the authority is away")
         result = call(job)
@@ -166,6 +172,7 @@ class World:
     def close(self) -> None:
         for process in self.processes.values():
             process.gate.away = process.gate.loses = False
+            process.gate.answers.set()
             process.ledger.close()
         for process in self.opened:  # closing again is of no matter
             process.store.close()

@@ -66,6 +66,23 @@ def test_a_clock_that_jumps_spends_nothing_twice(world: Any, jump_ms: int) -> No
     world.check()
 
 
+@pytest.mark.parametrize("limit", ["daily_micros", "lifetime_micros"])
+def test_a_day_that_is_over_does_not_cut_the_next_one(world: Any, limit: str) -> None:
+    """A limit below what was spent on another day takes nothing from this one, where it leaves room."""
+    (one,) = world.funded(100_000, "one", daily_micros=1000)
+    one.tell(NoticeType.BILLING, one.win(900), 900)
+    world.now_ms += DAY_MS
+    world.step()
+    one.win(10)
+    one.ledger.set_account("a/c/x", daily_micros=1000 if limit == "lifetime_micros" else 500)
+    if limit == "lifetime_micros":
+        one.ledger.set_account("a/c/x", lifetime_micros=1500)
+    for _ in range(3):
+        world.step()
+        assert one.bid(1)[0] is not None
+    assert one.ledger.holder.money()[1] > 0
+
+
 def test_parts_follow_traffic(world: Any) -> None:
     one, two = world.funded(1_000_000, "one", "two")
     for _ in range(20):

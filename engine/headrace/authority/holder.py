@@ -38,6 +38,9 @@ BEAT_S = 1.0
 GATHER_S = 0.01
 """Once money is needed, what else is needed within this time goes along."""
 
+KEYS_S = 0.25
+"""A notice whose key is not known waits so long for the keys that others may have made."""
+
 NOTICES_AT_ONCE = 1000
 RATE_HALF_LIFE_S = 30.0
 CALL_BOUNDS_S = (5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -77,6 +80,8 @@ class Holder:
         self._totals_version = self._read_s = -1.0
         self._told: dict[int, Amounts] = {}
         self._wake, self._over = threading.Event(), threading.Event()
+        self._stepped = threading.Condition()
+        self._n_begun = self._n_ended = 0
         self._thread: threading.Thread | None = None
         self._failing = False
 
@@ -94,40 +99,43 @@ class Holder:
 
     def left_elsewhere(self, accounts: Int32, now_ms: int) -> Bool:
         """Whether there was money left for line items that is not allotted to this holder, (n,) bool."""
-        with self._lock:
-            self._shares.follow(self._ledger.books)
-            return self._shares.left(now_ms)[accounts] > 0
+        return self._shares.left(self._ledger.books, accounts, now_ms) > 0
 
     def spendable(self, now_ms: int) -> Int64:
         """See `HeldLedger.spendable`; of every account by number."""
-        with self._lock:
-            books = self._ledger.books
-            self._shares.follow(books)
-            leaves = self._shares.leaves
-            rows = books.native.allotted_books(leaves, self._shares.days(leaves, now_ms)).reshape(-1, 4)
-            return self._shares.spendable(np.maximum(rows[:, 0] - rows[:, 2], 0), now_ms)
+        return self._shares.spendable(self._ledger.books, now_ms)
 
     def others(self) -> dict[int, list[int]]:
         """See `Shares.others`."""
-        with self._lock:
-            self._shares.follow(self._ledger.books)
-            return self._shares.others()
+        return self._shares.others(self._ledger.books)
 
     def money(self) -> tuple[int, int]:
         """Micros allotted to this holder and not used of it, over all line items and days that are not settled."""
-        with self._lock:
-            return self._purse.sums(self._ledger.books)
+        return self._purse.sums(self._ledger.books)
 
     def learn_keys(self) -> bool:
-        """Read other holders' keys anew, at most once a second; whether there are new ones."""
+        """Read other holders' keys anew, at most once a second; whether there are new ones.
+
+        A thread that keeps step is left to do it, and not waited for any longer than an authority takes that answers.
+        """
         if self._seconds() - self._keys_s < 1.0:
             return False
         self._keys_s, before = self._seconds(), self.key_holders
-        try:
-            self.copy_settings()
-        except AuthorityUnreachableError as error:
-            _log.warning("keys of other holders cannot be read: %s", error)
+        if self._thread is not None and self._ledger.owned:
+            self._wait_for_step()
+        else:
+            try:
+                self.copy_settings()
+            except AuthorityUnreachableError as error:
+                _log.warning("keys of other holders cannot be read: %s", error)
         return self.key_holders != before
+
+    def _wait_for_step(self) -> None:
+        """Let the thread take a step that begins now, and wait for it for a short while."""
+        with self._stepped:
+            wanted = self._n_begun + 1
+            self._wake.set()
+            self._stepped.wait_for(lambda: self._n_ended >= wanted, KEYS_S)
 
     # -- steps
 
@@ -355,7 +363,11 @@ class Holder:
         pause_s = self._authority.config.poll_ms / 1000
         while not self._over.is_set():
             self._wake.clear()
+            self._n_begun += 1
             self.step_quietly()
+            with self._stepped:
+                self._n_ended = self._n_begun
+                self._stepped.notify_all()
             if self._failing:
                 self._over.wait(pause_s)
             elif self._wake.wait(pause_s):

@@ -28,7 +28,7 @@ KEEP_S = 0.5
 
 
 class Purse:
-    """One row a line item and day; all but `need` are called under the holder's lock.
+    """One row a line item and day; all but `need` and `sums` are called under the holder's lock.
 
     seconds : a clock that never goes back.
 
@@ -42,12 +42,12 @@ class Purse:
         self._allotted, self._used, self._slice = (np.zeros(0, np.int64) for _ in range(3))
         self._came_s = np.zeros(0)
         self._needs: dict[int, tuple[int, int]] = {}
-        self._needs_lock = threading.Lock()
+        self._lock = threading.Lock()  # of needs, and of the rows' keys: both are read beside the holder's thread
         self._in_vain: set[int] = set()
 
     def need(self, accounts: Sequence[int], micros: Sequence[int], now_ms: int) -> bool:
         """See `Holder.need`; any thread may call. Whether it is worth a call at once."""
-        with self._needs_lock:
+        with self._lock:
             for account, amount in zip(accounts, micros, strict=True):
                 self._needs[account] = max(self._needs.get(account, (0, 0))[0], amount), now_ms
             return not self._in_vain.issuperset(accounts)
@@ -64,7 +64,7 @@ class Purse:
 
         needed : nodes below which other holders wait for money.   beat : tell of everything that changed.
         """
-        with self._needs_lock:
+        with self._lock:
             needs, self._needs = self._needs, {}
         table = self._books(books)
         today = self._shares.days(self._leaves, now_ms)
@@ -116,14 +116,16 @@ class Purse:
 
     def sums(self, books: Books) -> tuple[int, int]:
         """See `Holder.money`."""
-        table = self._books(books)
+        with self._lock:
+            leaves, days = self._leaves, self._days
+        table = books.native.allotted_books(leaves, days).reshape(-1, 4)
         return int(table[:, 0].sum()), int((table[:, 0] - table[:, 2]).sum())
 
     def _surplus(self, table: Int64, needed: set[int], now_ms: int) -> Int64:
         """Rows that have something to give back: of days that are over, and below nodes where others wait."""
         has, committed, used, _ = table.T
         over = (self._days < self._shares.days(self._leaves, now_ms - BEHIND_MS)) & (has > committed)
-        wanted = self._shares.below(self._shares.cut_nodes())[self._leaves]
+        wanted = self._shares.cut(self._leaves, self._days)
         if needed:
             kept = self._seconds() - self._came_s < KEEP_S
             wanted |= self._shares.below(needed)[self._leaves] & ~kept
@@ -135,7 +137,7 @@ class Purse:
         """What to ask for: the least of use, and what would be welcome."""
         wishes: dict[Key, tuple[int, int]] = {}
         for account, (micros, at_ms) in needs.items():
-            wishes[account, self._shares.day(account, at_ms)[0]] = (micros, WISH * micros)
+            wishes[account, self._shares.day(account, at_ms)] = (micros, WISH * micros)
         has, _, used, _ = table.T
         active = (used > self._used) & (self._days == today)  # somebody spends of it
         for row in np.flatnonzero(active & (2 * (has - used) < self._slice)).tolist():
@@ -157,8 +159,9 @@ class Purse:
             self._place.setdefault(key, len(self._place))
         n = len(self._place) - len(self._leaves)
         added = np.array(list(self._place)[len(self._leaves) :], np.int32).reshape(-1, 2)
-        self._leaves = np.concatenate([self._leaves, added[:, 0]])
-        self._days = np.concatenate([self._days, added[:, 1]])
+        with self._lock:
+            self._leaves = np.concatenate([self._leaves, added[:, 0]])
+            self._days = np.concatenate([self._days, added[:, 1]])
         self._allotted, self._used, self._slice = (
             np.concatenate([column, np.zeros(n, np.int64)]) for column in (self._allotted, self._used, self._slice)
         )
@@ -166,7 +169,8 @@ class Purse:
 
     def _keep(self, rows: Int64) -> None:
         """Forget all other rows."""
-        self._leaves, self._days = self._leaves[rows], self._days[rows]
+        with self._lock:
+            self._leaves, self._days = self._leaves[rows], self._days[rows]
         self._allotted, self._used, self._slice = self._allotted[rows], self._used[rows], self._slice[rows]
         self._came_s = self._came_s[rows]
         pairs = zip(self._leaves.tolist(), self._days.tolist(), strict=True)
