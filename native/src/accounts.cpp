@@ -20,6 +20,9 @@ void AccountTree::put(int32_t account, const AccountSettings& settings) {
     if (account < 0 || (settings.parent >= 0 && !known(settings.parent))) {
         throw std::invalid_argument("account: the parent must be known first");
     }
+    if (settings.zone >= static_cast<int32_t>(zones_.size())) {
+        throw std::invalid_argument("account: its zone must have a day first");
+    }
     if (account >= size()) {
         size_t n = static_cast<size_t>(account) + 1;
         known_.resize(n);

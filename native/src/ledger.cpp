@@ -189,7 +189,8 @@ int64_t Ledger::stranded_in(const Lease& lease, int64_t before_ms) const {
     if (lease.granted_ms >= before_ms) return 0;
     int64_t stranded = lease.pool;
     if (lease.reserved == 0) return stranded;
-    for (size_t serial = lease.oldest; serial < lease.entries.size(); ++serial) {
+    // from the first: time passes wins and disputes by, though they hold money
+    for (size_t serial = 0; serial < lease.entries.size(); ++serial) {
         Entry entry = lease.entries[serial];
         if (!is_held(entry.state()) || slots_.at(entry.slot()).issued_ms >= before_ms) continue;
         int64_t micros = ceil_micros(slots_.at(entry.slot()).cpm);

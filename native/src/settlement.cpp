@@ -116,8 +116,10 @@ Outcome Ledger::settle_one(const Notice& notice, int64_t now_ms, std::vector<Rel
     if (from == State::kAbsent) from = backing(lease, slot_of(notice, now_ms));
     Turn next = decide(notice, from);
     if (next.to == from) return next.outcome;
-    bool spends = next.to == State::kWon || (next.to == State::kBilled && from != State::kWon);
-    if (spends) count_spend(lease.account, ceil_micros(notice.price), now_ms);
+    if (next.to == State::kWon || next.to == State::kBilled) {
+        int64_t counted = from == State::kWon ? win_micros_[entry.slot()] : 0;
+        count_spend(lease.account, std::max<int64_t>(ceil_micros(notice.price) - counted, 0), now_ms);
+    }
     turn(lease, notice, from, next.to, releases);
     Record record{RecordKind::kSettle};
     record.state = static_cast<uint8_t>(next.to);

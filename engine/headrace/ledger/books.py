@@ -63,7 +63,7 @@ class Books:
         self._hashes: dict[str, int] = {}
         self._codes: dict[str, int] = {}
         self._braked: set[tuple[str, str]] = set()
-        self._days_from = self._days_until = 0
+        self._days_from = self._days_until = self._now_ms = 0
 
     def refresh(self, query: Query) -> list[int]:
         """Take over what changed in the tables since the last time; returns the changed accounts."""
@@ -85,6 +85,8 @@ class Books:
             zone = self._zones.setdefault(own.time_zone, len(self._zones))
             if zone == len(self._zone_infos):
                 self._zone_infos.append(time_zone(own.time_zone))
+                # ahead of the account: a bid of another thread may ask for its day at once
+                self.native.set_zone_day(zone, *local_day(self._zone_infos[zone], self._now_ms))
                 self._days_until = 0
         limits = [-1 if limit is None else limit for limit in (own.lifetime_micros, own.daily_micros)]
         flight = [own.flight_start_ms, own.flight_end_ms]
@@ -164,6 +166,7 @@ class Books:
 
     def ensure_days(self, now_ms: int) -> None:
         """Set every zone's budget day for this moment; leases of other days go back."""
+        self._now_ms = now_ms
         if self.days_hold(now_ms):
             return
         bounds = [local_day(zone, now_ms) for zone in self._zone_infos]
@@ -175,8 +178,9 @@ class Books:
 
     def states(self, stranded_before_ms: int) -> list[AccountState]:
         """Every account's amounts, by account number."""
+        rows = sorted(self.rows.items())  # first: the native ledger knows an account before its row is here
         table = self.native.reports(stranded_before_ms).reshape(-1, 8).tolist()
-        return [self._state(row, table[number]) for number, row in sorted(self.rows.items())]
+        return [self._state(row, table[number]) for number, row in rows]
 
     def state(self, number: int, stranded_before_ms: int) -> AccountState:
         """One account's amounts."""

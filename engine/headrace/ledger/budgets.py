@@ -17,6 +17,10 @@ MAX_MICROS = 10**17
 """Largest single amount and balance: a hundred thousand million currency units; sums of many stay inside int64."""
 
 
+MAX_EXPIRE_MS = 10**11
+"""Longest time for which EXPIRE mode holds a reservation: three years."""
+
+
 class LedgerMode(IntEnum):
     """As in campaigns.proto; INHERIT takes the parent's, and an advertiser's is HOLD."""
 
@@ -32,7 +36,7 @@ class AccountSettings:
     lifetime_micros, daily_micros : the most that may be spent; None: no limit of its own.
     currency : ISO 4217, one for the whole tree.
     time_zone : IANA name whose days the budget counts; None: the parent's (UTC at the top).
-    expire_after_ms : how long an unsettled reservation holds its money in EXPIRE mode; 0: the parent's.
+    expire_after_ms : how long an unsettled reservation holds its money in EXPIRE mode, at most 10**11; 0: the parent's.
     flight_start_ms, flight_end_ms : bounds of the flight, end exclusive; 0 end: open.
     """
 
@@ -182,8 +186,10 @@ def _check(settings: AccountSettings) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 <= value <= MAX_MICROS:
             raise InvalidRequestError(name, value, f"0 to {MAX_MICROS}", "leave it out for no limit of its own")
-    if settings.expire_after_ms < 0 or settings.flight_start_ms < 0 or settings.flight_end_ms < 0:
+    if settings.flight_start_ms < 0 or settings.flight_end_ms < 0:
         raise InvalidRequestError("times", asdict(settings), "no negative milliseconds")
+    if not 0 <= settings.expire_after_ms <= MAX_EXPIRE_MS:
+        raise InvalidRequestError("expire_after_ms", settings.expire_after_ms, f"0 to {MAX_EXPIRE_MS}")
     time_zone(settings.time_zone or "")
 
 

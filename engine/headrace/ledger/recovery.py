@@ -42,7 +42,7 @@ class LedgerConfig:
     lease_max_micros: Annotated[int, Meta(ge=1, le=10**15)] = 20_000_000
     # Highest bid that is reserved for, micros per thousand impressions (CPM); 0: the bidder's own maximum.
     max_bid_cpm_micros: Annotated[int, Meta(ge=0, le=10**12)] = 0
-    # An advertiser whose wins cost more micros than this in one minute is braked; 0: no such breaker.
+    # An advertiser whose wins and bills cost more micros than this in one minute is braked; 0: no such breaker.
     max_micros_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 0
     # Milliseconds for which notices of a bid are taken; later ones are refused.
     billing_window_ms: Annotated[int, Meta(ge=1000, le=10**11)] = 30 * 24 * 3600 * 1000

@@ -43,8 +43,8 @@ TOKEN_LENGTH = TOKEN_BYTES // 3 * 4
 SAME_CURRENCY = 1_000_000
 VERSION = 1
 
-# one spelling a token: the standard alphabet's own signs are no part of ours
-_STANDARD = bytes.maketrans(b"-_+/", b"+/**")
+# one spelling a token: the standard alphabet's own signs are no part of ours, and its padding would shorten a body
+_STANDARD = bytes.maketrans(b"-_+/=", b"+/***")
 
 Claim = tuple[int, int, int, int, int, bytes, int, int, int]
 """What a token says, in the order of BODY: account, lease, serial, day, CPM, currency, rate, exchange, issue time."""

@@ -1,0 +1,119 @@
+"""What a hostile or unlucky caller may do to the books: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace import _native
+from headrace.audit.auditor import audit, balances, compare_stated
+from headrace.audit.stated import stated_by_engine
+from headrace.audit.trail import open_store
+from headrace.errors import InvalidRequestError
+from headrace.ledger.budgets import LedgerMode
+from headrace.ledger.days import local_day, time_zone
+from headrace.ledger.ledger import LedgerConfig, NoticeOutcome, Reason
+from headrace.ledger.reservations import Reservations
+
+WIN, BILL, LOSS = 1, 2, 3
+HOUR = 3_600_000
+DAY = 24 * HOUR
+LINE = "adv/camp/line"
+EAST = "Pacific/Kiritimati"  # 14 hours ahead: at noon in London it is tomorrow there
+
+
+@pytest.fixture
+def open_desk(tmp_path: Path, desks: Any) -> Iterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def make(**settings: int) -> Any:
+        made.append(desks.Desk(tmp_path, LedgerConfig(**settings), database="headrace.db").fill())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("forged", ["A" * 99 + "=", "A" * 98 + "==", "=" * 100, "A" * 50 + "=" * 50])
+def test_padding_in_one_token_leaves_the_others_alone(open_desk: Callable[..., Any], forged: str) -> None:
+    desk = open_desk()
+    first, second = desk.reserve(1_000, 1_000)
+    for tokens in ([first, forged], [forged, first], [forged, second, "short"]):
+        outcomes = desk.ledger.notify([BILL] * len(tokens), tokens, [1_000] * len(tokens), desk.now).tolist()
+        good = NoticeOutcome.DUPLICATE if tokens[0] == forged and first in tokens else NoticeOutcome.ACCEPTED
+        assert outcomes == [good if token in (first, second) else NoticeOutcome.REFUSED for token in tokens], (
+            "one forged token and the notices of others are not heard"
+        )
+    assert desk.line().billed_micros == 2
+
+
+def test_a_new_time_zone_is_known_before_its_account_reserves(
+    open_desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk()
+    number = np.full(1, desk.ledger.account_number(LINE), np.int32)
+    reserved_on: list[int] = []
+    ensure_days = desk.ledger._books.ensure_days
+
+    def reserve_in_between(now_ms: int) -> None:
+        """Another thread's bid, after the account has its zone and before the days are looked at."""
+        if not reserved_on:
+            days_held = np.zeros(1, np.int32)
+            columns = Reservations(np.full(1, 7, np.int8), np.zeros(1, np.int64), np.zeros(1, np.int64), days_held)
+            cpm, exchanges = np.array([1_000], np.int64), np.zeros(1, np.int32)
+            desk.ledger._take(desk.ledger._books, number, cpm, exchanges, desk.now, columns)
+            reserved_on.extend(days_held.tolist())
+        ensure_days(now_ms)
+
+    monkeypatch.setattr(desk.ledger._books, "ensure_days", reserve_in_between)
+    desk.ledger.set_account(LINE, time_zone=EAST)
+    assert reserved_on == [local_day(time_zone(EAST), desk.now)[0]]
+
+
+def test_an_account_in_a_zone_without_a_day_is_refused() -> None:
+    native = _native.Ledger(8, 1_000_000, 0, 0, HOUR)
+    with pytest.raises(ValueError, match="zone"):
+        native.put_account(0, -1, [-1, -1, 0], [0, 0], 3, 0, 0)
+
+
+@pytest.mark.parametrize("after_ms", [-1, 10**11 + 1, 2**63 - 1])
+def test_a_time_to_expire_that_overflows_is_refused(open_desk: Callable[..., Any], after_ms: int) -> None:
+    desk = open_desk()
+    with pytest.raises(InvalidRequestError, match="expire_after_ms"):
+        desk.ledger.set_account(LINE, mode=LedgerMode.EXPIRE, expire_after_ms=after_ms)
+
+
+def test_what_time_passed_by_is_still_stranded(open_desk: Callable[..., Any]) -> None:
+    desk = open_desk()
+    desk.ledger.set_account(LINE, mode=LedgerMode.EXPIRE)
+    disputed, won, _ = desk.reserve(10_000, 10_000, 10_000)
+    assert desk.notify(WIN, disputed, 99_000) == NoticeOutcome.DISPUTED
+    assert desk.notify(WIN, won, 3_000) == NoticeOutcome.ACCEPTED
+    for passed_ms in (2 * HOUR, 40 * DAY):
+        desk.now += passed_ms
+        desk.ledger.tick(desk.now)
+    line = desk.line()
+    assert (line.won_micros, line.reserved_micros, line.stranded_micros) == (3, 17, 17)
+    before_ms = desk.now - desk.ledger.config.billing_window_ms
+    with open_store(desk.store.path) as trail:
+        found = audit(trail)
+        compare_stated(found, stated_by_engine(trail, desk.now), balances(found, before_ms), "the engine")
+    assert found.differences == []
+
+
+@pytest.mark.parametrize("told", [0, 9_000])
+def test_the_breaker_sees_what_is_billed_above_the_win(open_desk: Callable[..., Any], told: int) -> None:
+    desk = open_desk(max_micros_per_minute=40)
+    tokens = desk.reserve(*[10_000] * 5)
+    for token in tokens:
+        desk.notify(WIN, token, told)
+    for token in tokens[:4]:
+        desk.notify(BILL, token, 10_000)
+    assert desk.try_reserve(1_000)[1] == ([Reason.OK] if told == 0 else [Reason.BRAKE])
+    desk.notify(BILL, tokens[4], 10_000)
+    assert desk.try_reserve(1_000)[1] == [Reason.BRAKE]
