@@ -139,11 +139,11 @@ class ForeignEngine(BiddingEngine):
 
 
 def account_prices(tokens: Sequence[str], prices: Sequence[int | None]) -> list[int | None]:
-    """Prices of notices in their accounts' currencies, at the rates that their tokens have frozen."""
+    """Prices of notices in their accounts' currencies, at the rates that their tokens have frozen; at most 10**15."""
     frozen = rates_of(tokens)
     if (frozen == SAME_CURRENCY).all():
         return list(prices)
     return [
-        price if price is None or price < 0 else -(-price * rate // SAME_CURRENCY)
+        price if price is None or price < 0 else min(-(-price * rate // SAME_CURRENCY), MAX_CPM_MICROS)
         for price, rate in zip(prices, frozen.tolist(), strict=True)
     ]

@@ -152,3 +152,15 @@ def test_the_other_way_round_follows_rounded_up(tmp_path):
     assert table.micros["EUR", "USD"] == 1_100_000
     assert table.micros["USD", "EUR"] == 909_091
     assert table.micros["USD", "JPY"] == 150_000_001
+
+
+def test_a_minimum_to_win_beyond_all_prices_is_learned_as_the_highest(abroad, tmp_path, make):
+    abroad.engine.rates = Rates(rates_file(tmp_path, make.noon_ms, 'XAAUSD = "500000"'), 24 * HOUR)
+    heard = []
+    abroad.engine.pacer.landscape.heard = lambda *said: heard.append(said)
+    token = abroad.bid_one(currency="XAA").token
+    (outcome,) = abroad.notify(
+        pb.Notice(type="NOTICE_TYPE_LOSS", token=token, minimum_to_win_cpm_micros=10**16)  # what a notice may say
+    )
+    assert outcome == ACCEPTED
+    assert list(heard[0][3]) == [MAX_CPM_MICROS], "records of decisions keep 64 bits"
