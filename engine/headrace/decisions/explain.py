@@ -188,8 +188,9 @@ def _above(decision: Decision, row: Any) -> str:
     chosen = [each for each in decision.candidates if each["line"] == decision.auction[0]["line"]]
     if not chosen:
         return "a higher paced value"
-    best = _capped(decision, chosen[0])
-    return f"a paced value above {best} CPM micros; it was {_capped(decision, row)}"
+    best, own = _capped(decision, chosen[0]), _capped(decision, row)
+    tie = " too, and ties go to the campaign first by id, then to its line item named first" if own == best else ""
+    return f"a paced value above {best} CPM micros; it was {own}{tie}"
 
 
 def _capped(decision: Decision, row: Any) -> int:

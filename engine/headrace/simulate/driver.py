@@ -14,6 +14,7 @@ import numpy as np
 from headrace._native import hash_texts
 from headrace.bidding.requests import BidRequests, Decisions, PlainWords
 from headrace.bidding.settings import BiddingConfig
+from headrace.errors import ConfigError
 from headrace.ledger.ledger import AccountState, LedgerConfig, NoticeOutcome, NoticeType
 from headrace.ledger.tokens import TokenKeys
 from headrace.simulate.loading import Plan
@@ -88,9 +89,13 @@ def simulate(
 
     bidding, ledger : settings to try.   progress : told the share that is done, about once a simulated hour.
 
-    Raises LedgerError when the books ever stop balancing.
+    Raises ConfigError when nothing is ever auctioned or a strategy is missing, LedgerError when the books ever stop
+    balancing.
     """
     auctions = draw_auctions(plan)
+    if not len(auctions.time_ms):
+        hint = "raise requests_per_day; look at traffic.hours, weekdays, days and outages"
+        raise ConfigError("traffic", "no auction in all the days", "one at least", hint)
     with tempfile.TemporaryDirectory(prefix="headrace-simulate-", dir=_scratch()) as folder:
         driver = Driver(Path(folder), plan, auctions, bidding or BiddingConfig(), ledger or LedgerConfig())
         try:

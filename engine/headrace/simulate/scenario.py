@@ -16,6 +16,7 @@ PositiveCpm = Annotated[int, Meta(ge=1, le=10**12)]
 DelayMs = Annotated[int, Meta(ge=0, le=7 * 86_400_000)]
 Money = Annotated[int, Meta(ge=0, le=10**16)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
 
 MAX_AUCTIONS = 20_000_000
 
@@ -88,8 +89,8 @@ class Exchange(Part, frozen=True):
     fee: Annotated[float, Meta(ge=0.0, le=0.9)] = 0.0
     placement: Annotated[str, Meta(max_length=64)] = ""
     notices: Notices = field(default_factory=Notices)
-    countries: dict[str, Factor] = field(default_factory=dict)
-    categories: dict[str, Factor] = field(default_factory=dict)
+    countries: dict[Country, Factor] = field(default_factory=dict)
+    categories: dict[Name, Factor] = field(default_factory=dict)
 
 
 class Shock(Part, frozen=True):

@@ -15,6 +15,7 @@ from headrace.bidding.predict import BidModel
 from headrace.bidding.settings import BiddingConfig
 from headrace.bidding.strategies.sandbox import wrong_answers
 from headrace.bidding.strategies.strategy import load_strategies
+from headrace.errors import ConfigError
 from headrace.events.store import DATABASE, Store
 from headrace.ledger.ledger import AccountState, Ledger, LedgerConfig, NoticeOutcome
 from headrace.simulate.loading import Plan
@@ -49,6 +50,7 @@ class Stack:
         self._clock_ms, self._bidding = clock_ms, bidding
         self._ledger = replace(ledger, max_bid_cpm_micros=ledger.max_bid_cpm_micros or bidding.max_bid_cpm_micros)
         self._strategies = load_strategies(bidding.strategies)
+        _check_strategies(plan, list(self._strategies))
         self._given_up = 0
         self._answers = np.zeros((len(self._strategies), 2), np.int64)
         self.open()
@@ -132,6 +134,16 @@ class Stack:
     def accounts(self) -> dict[str, AccountState]:
         """Every node of the money tree by its account id."""
         return {state.account_id: state for state in self.ledger.accounts()}
+
+
+def _check_strategies(plan: Plan, known: list[str]) -> None:
+    for (row, number), key in zip(plan.lines, plan.keys, strict=True):
+        name = plan.campaigns[row].line_items[number].strategy
+        if name and name not in known:
+            hint = "give --config FILE, a server's file whose [bidding] strategies names it (docs/strategies.md)"
+            raise ConfigError(
+                f'campaigns: strategy of "{key}"', name, ", ".join(known) or "none without --config", hint
+            )
 
 
 def _given_up(engine: BiddingEngine) -> int:

@@ -21,7 +21,7 @@ def summarize(run: Run, results: Sequence[Result]) -> dict[str, Any]:
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
-        "warnings": record.warnings,
+        "warnings": [*record.warnings, *_warnings(results)],
         "start": scenario.start.isoformat(),
         "days": scenario.days,
         "auctions": len(record.line),
@@ -52,6 +52,12 @@ def summarize(run: Run, results: Sequence[Result]) -> dict[str, Any]:
             "stranded_micros": reckoning.stranded,
         },
     }
+
+
+def _warnings(results: Sequence[Result]) -> list[str]:
+    hint = "compare its targeting, its hours and its flight with what the exchanges send, and when"
+    idle = [result.campaign.campaign_id for result in results if not result.curve.fits.any()]
+    return [f"campaign {name}: no request fits it; {hint}" for name in idle]
 
 
 def _no_bids(run: Run) -> dict[str, int]:

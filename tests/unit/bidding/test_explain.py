@@ -104,6 +104,7 @@ def test_every_way_out_has_its_name(path, make, explain):
     assert needs(answer, "abroad") == "one of countries: FR, IT"
     assert needs(answer, "night") == "another hour than Tuesday 12:00 in UTC"
     assert "above" in needs(answer, "second")
+    assert "ties" not in needs(answer, "second")
     assert answer.recomputed
     assert (answer.fit, answer.payable, answer.matched) == (9, 8, 6)
     assert (answer.bid_cpm_micros, answer.no_bid_reason) == (bid.bid_cpm_micros, 0)
@@ -133,6 +134,15 @@ def test_a_no_bid_names_what_was_lacking(path, make, explain, fields, floor, rea
     assert answer.no_bid_reason != 0
     assert answer.would_have_won_at_cpm_micros >= max(floor, 1)
     assert answer.price_source == pb.PRICE_SOURCE_ESTIMATED
+
+
+def test_a_tie_is_told_as_one(path, make, explain):
+    path.create(campaign_id="b", lines=[make.line_item("third")])
+    path.create(campaign_id="a", lines=[make.line_item("second"), make.line_item("first")])
+    answer = explain(token=path.bid_one().token)
+    assert fates(answer) == {"second": "BID", "first": "OUTRANKED", "third": "OUTRANKED"}
+    for name in ("first", "third"):
+        assert "too, and ties go to the campaign first by id, then to its line item named first" in needs(answer, name)
 
 
 def test_a_paced_line_item_is_told_its_multiplier(path, make, explain, monkeypatch):

@@ -32,6 +32,7 @@ def test_requests_follow_the_hours_and_the_swing(small):
 def test_weekdays_and_a_start_in_the_middle_of_the_week(small):
     def change(values):
         values |= {"days": 7, "start": "2025-03-06T12:00:00Z"}
+        values["campaigns"][0]["flight_end_ms"] = 0
         values["traffic"] |= {"requests_per_day": 20_000, "weekdays": [1, 1, 1, 1, 1, 0, 0]}
 
     plan = small.plan(change)

@@ -192,15 +192,15 @@ def test_after_a_cut_below_what_is_spent_that_is_the_limit(small):
     assert Limits.of(cut, 0, moments, np.array([300.0, 0.0])).budget == 300.0
 
 
-def test_a_day_without_requests(tmp_path, small):
+def test_a_day_without_an_answer(tmp_path, small):
     def change(values):
-        values["traffic"]["hours"] = [0] * 20 + [1] * 4
+        values["outages"] = [{"at_hour": 0, "hours": 6, "kind": "server"}]
         rich = {"kind": "budgeted", "median_cpm_micros": 1_000_000, "sigma": 1, "daily_budget_micros": 5}
         values["exchanges"][0]["competitors"].append(rich)
 
     done = small.run(change)
     check_money(done)
-    assert done.summary["auctions"] == 0
+    assert done.summary["unanswered"] == done.summary["auctions"] > 0
     campaign = done.summary["campaigns"][0]
     assert (campaign["spent_micros"], campaign["share_of_optimum"]) == (0.0, None)
     assert (campaign["win_rate"], campaign["largest_deviation"]) == (None, None)

@@ -65,7 +65,50 @@ WRONG = [
     (["values", "spring/hats"], {"mean": 0.1}, "spring/hats"),
     (["values", "spring/shoes"], {"mean": 0.0}, "mean"),
     (["knowledge"], {"traffic": "wrong"}, "knowledge.traffic"),
-    (["deposits"], {"acme": -1}, "deposits"),
+    (["values", "spring/shoes"], 5, 'values."spring/shoes": Expected a table'),
+    (["deposits"], {"acme": -1}, 'deposits."acme"'),
+    (["deposits"], {"acme": 1.5}, 'deposits."acme"'),
+    (["deposits"], {"acme": 0}, "deposits.acme"),
+    (["deposits"], {"acne": 5}, "deposits: got 'acne', expected an advertiser that has a campaign; did you mean acme?"),
+    (["traffic"], 5, "traffic: Expected a table"),
+    (["traffic"], {}, "traffic: missing key `requests_per_day`"),
+    (["traffic", "weekday"], [1.0] * 7, "traffic: unknown key `weekday`"),
+    (["traffic", "requests_per_day"], 1, "no auction"),
+    (["traffic", "requests_per_day"], True, "traffic.requests_per_day"),
+    (["traffic", "hours"], [0.0] * 23 + [1.0], "no auction"),
+    (["traffic", "weekdays"], [float("nan")] * 7, "traffic.weekdays[0]"),
+    (["traffic", "swings"], [{"at_hour": 6, "hours": 1, "factor": 5}], "traffic.swings[0].at_hour"),
+    (["traffic", "swings"], [{"at_hour": 1, "hours": 0, "factor": 5}], "traffic.swings[0].hours"),
+    (["days"], float("inf"), "days"),
+    (["seed"], 1.5, "seed"),
+    (["start"], "0001-01-01T00:00:00Z", "start"),
+    (["start"], "9999-12-31T00:00:00Z", "start"),
+    (["start"], "tomorrow", "start"),
+    (["exchanges", 0, "share"], float("nan"), "exchanges[0].share"),
+    (["exchanges", 0, "floor_cpm_micros"], -1, "exchanges[0].floor_cpm_micros"),
+    (["exchanges", 0, "countries"], {"DE": 1, "FR": 0}, 'exchanges[0].countries."FR"'),
+    (["exchanges", 0, "countries"], {"de": 1}, 'exchanges[0].countries."de"'),
+    (["exchanges", 0, "categories"], {"": 1}, 'exchanges[0].categories.""'),
+    (["exchanges", 0, "notices"], {"delay_ms": float("nan")}, "exchanges[0].notices.delay_ms"),
+    (["exchanges", 0, "competitors"], [], "exchanges[0].competitors"),
+    (["exchanges", 0, "competitors", 0, "median_cpm_micros"], 0, "exchanges[0].competitors[0].median_cpm_micros"),
+    (["exchanges", 0, "competitors", 0, "present"], float("nan"), "exchanges[0].competitors[0].present"),
+    (["shocks"], [{"at_hour": 6, "hours": 1, "factor": 2}], "shocks[0].at_hour"),
+    (["shocks"], [{"at_hour": 1, "hours": 1, "factor": float("nan")}], "shocks[0].factor"),
+    (["outages"], [{"at_hour": 30, "hours": 1, "kind": "server"}], "outages[0].at_hour"),
+    (["outages"], [{"at_hour": 1, "hours": 0, "kind": "server"}], "outages[0].hours"),
+    (["outages"], [{"at_hour": 0, "hours": 6, "kind": "exchange"}], "no auction"),
+    (["outages"], [{"at_hour": hour, "hours": 2, "kind": "server"} for hour in (2, 1)], "outages[0].at_hour"),
+    (["edits"], [{"at_hour": 6, "campaign_id": "spring", "paused": True}], "edits[0].at_hour"),
+    (["edits"], [{"at_hour": 1, "campaign_id": "spring"}], "edits[0]"),
+    (["campaigns", 0, "flight_end_ms"], 1_000, "campaign spring: flight_end_ms"),
+    (["campaigns", 0, "flight_end_ms"], 1.5, "flight_end_ms"),
+    (["campaigns", 0, "goals"], {"target_roas": float("nan")}, "target_roas"),
+    (["campaigns", 0, "line_items", 0, "action_worth_micros"], -1, "action_worth_micros"),
+    (["campaigns", 0, "line_items", 0, "strategy"], "mine", "--config"),
+    (["campaigns"], [5], "campaigns[0]: Expected a table"),
+    (["purchase_delay_hours"], -1, "purchase_delay_hours"),
+    (["knowledge"], {"price_factor": float("nan")}, "knowledge.price_factor"),
 ]
 
 
@@ -93,6 +136,26 @@ def toml(values):
         return str(value) if isinstance(value, float) else json.dumps(value)
 
     return "\n".join(f"{key} = {text(value)}" for key, value in values.items())
+
+
+def test_nothing_is_edited_while_the_server_is_down(small):
+    def change(values, at_hour):
+        values["outages"] = [{"at_hour": 1, "hours": 2, "kind": "server"}]
+        values["edits"] = [{"at_hour": at_hour, "campaign_id": "spring", "paused": True}]
+
+    with pytest.raises(ConfigError, match=r"edits\[0\]\.at_hour.*server is up"):
+        small.plan(lambda values: change(values, 2))
+    for edge in (1, 3):
+        small.plan(lambda values, edge=edge: change(values, edge))
+
+
+def test_a_campaign_that_no_request_fits_is_warned_of(small):
+    def change(values):
+        values["traffic"]["requests_per_day"] = 500
+        values["campaigns"][0]["line_items"][0]["targeting"] = {"countries": ["FR"]}
+
+    (warning,) = small.run(change).summary["warnings"]
+    assert warning.startswith("campaign spring: no request fits it")
 
 
 def test_files_that_are_none(tmp_path, monkeypatch, capsys):
