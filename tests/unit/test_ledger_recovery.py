@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.errors import LedgerError, NotFoundError, StoreFullError
+from headrace.errors import LedgerError, NotFoundError, StoreError, StoreFullError
 from headrace.events.store import Store
 from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, Reason
 from headrace.ledger.tokens import TokenKeys
@@ -113,16 +112,20 @@ def test_a_corrupt_journal_is_named(desk: Any) -> None:
         Ledger(desk.folder, desk.store, clock_ms=lambda: desk.now)
 
 
-def test_no_room_for_the_reservation_file(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("headrace.ledger.core.attach", full)
+def test_no_room_for_the_reservation_file(desk: Any) -> None:
+    token, other = desk.reserve(1_000, 2_000)
+    in_the_way = desk.folder / "ledger.reservations.new"
+    in_the_way.mkdir()  # where the system refuses to make the file
     desk.restart(drain=False)
     assert desk.try_reserve(1_000)[1] == [Reason.JOURNAL_UNAVAILABLE]
-    monkeypatch.undo()
+    with pytest.raises(StoreError, match=r"ledger\.reservations\.new"):
+        desk.notify(BILL, token, 1_000)
+    in_the_way.rmdir()
     desk.now += 1_000
-    desk.reserve(1_000)
+    desk.reserve(3_000)
+    assert desk.notify(BILL, token, 1_000) == NoticeOutcome.ACCEPTED
+    assert desk.notify(LOSS, other) == NoticeOutcome.ACCEPTED
+    assert (desk.line().billed_micros, desk.line().reserved_micros) == (1, 3)
 
 
 def test_settled_leases_leave_memory_and_come_back_for_late_notices(desks: Any, tmp_path: Path) -> None:

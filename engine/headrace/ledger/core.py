@@ -124,7 +124,7 @@ class LedgerCore:
             self._journal.open(recovered.epoch)
         except LedgerError:
             raise
-        except (HeadraceError, OSError) as error:
+        except HeadraceError as error:
             self._failure = error
             self._retry_at = now_ms + self.config.retry_ms
             self._books = self._view()

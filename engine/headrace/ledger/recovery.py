@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from headrace import _native
-from headrace.errors import LedgerError
+from headrace.errors import LedgerError, StoreError
 from headrace.events.store import Store
 from headrace.ledger.books import Books
 from headrace.ledger.budgets import put_fence
@@ -108,8 +108,11 @@ def recover(connection: sqlite3.Connection, path: Path, config: LedgerConfig, no
 
 
 def attach(recovered: Recovered, path: Path, ledger: int) -> None:
-    """Write the reservation file of the new epoch. Raises OSError when there is no room for it."""
-    recovered.books.native.attach(str(path), recovered.epoch, ledger, _boot(), recovered.sequence)
+    """Write the reservation file of the new epoch. Raises StoreError when there is no room for it."""
+    try:
+        recovered.books.native.attach(str(path), recovered.epoch, ledger, _boot(), recovered.sequence)
+    except RuntimeError as error:  # what the system refuses comes as this from native code
+        raise StoreError(f"the reservation file cannot be made: {error}", hint="make room; send it again") from error
 
 
 def open_keys(store: Store, path: Path, now_ms: int) -> TokenKeys:
