@@ -60,14 +60,14 @@ class Gate:
 class Process:
     """What one bidding process has: a folder, a store, a ledger and its holder, without a thread."""
 
-    def __init__(self, world: World, name: str, away: bool = False) -> None:
+    def __init__(self, world: World, name: str, away: bool = False, **settings: Any) -> None:
         self.world, self.name = world, name
         self.authority = world.authority(name)
         self.gate = self.authority.database = Gate(self.authority.database)
         self.gate.away = away
         folder = world.folder / name
         self.store = Store(folder / "store.db")
-        config = LedgerConfig(billing_window_ms=90 * DAY_MS)
+        config = LedgerConfig(**{"billing_window_ms": 90 * DAY_MS, **settings})
         self.ledger = HeldLedger(
             folder, self.store, clock_ms=lambda: world.now_ms, authority=self.authority, config=config
         )
@@ -96,9 +96,11 @@ class Process:
             self.world.step()
         raise AssertionError(f"{self.name} gets no {micros} micros: {self.reasons}")
 
-    def tell(self, kind: NoticeType, token: str, micros: int | None = None) -> NoticeOutcome:
-        price = None if micros is None else micros * 1000
-        return NoticeOutcome(int(self.ledger.notify([kind], [token], [price], self.world.now_ms)[0]))
+    def tell(
+        self, kind: NoticeType, token: str, micros: int | None = None, minimum: int | None = None
+    ) -> NoticeOutcome:
+        price, least = (None if amount is None else amount * 1000 for amount in (micros, minimum))
+        return NoticeOutcome(int(self.ledger.notify([kind], [token], [price], self.world.now_ms, [least])[0]))
 
     def brakes(self) -> list[Any]:
         return self.store.read("SELECT exchange, advertiser_id FROM ledger_brakes")
@@ -121,8 +123,8 @@ class World:
 
     def start(self, *names: str) -> list[Process]:
         for name in names:
-            self.processes[name] = self.process(name)
-            self.processes[name].step()
+            process = self.processes.get(name) or self.process(name)
+            process.step()
         return [self.processes[name] for name in names]
 
     def funded(self, balance: int, *names: str, **limits: Any) -> list[Process]:
@@ -141,9 +143,10 @@ class World:
             for process in self.processes.values():
                 process.step()
 
-    def process(self, name: str, away: bool = False) -> Process:
+    def process(self, name: str, away: bool = False, **settings: Any) -> Process:
         """Start one without a step; away: it does not reach the authority."""
-        return Process(self, name, away)
+        self.processes[name] = Process(self, name, away, **settings)
+        return self.processes[name]
 
     def kill(self, name: str) -> None:
         self.processes.pop(name).die()

@@ -114,7 +114,7 @@ def test_books_of_holders_are_read_since_a_version(rig: Any) -> None:
 
 def test_notices_wait_for_their_holder_and_are_kept_once(rig: Any) -> None:
     authority = rig.funded()
-    sent = [Forwarded("one", 2, f"token{i}", 5, NOW) for i in range(3)] + [Forwarded("two", 2, "other", -1, NOW)]
+    sent = [Forwarded("one", 2, f"token{i}", 5, 4, NOW) for i in range(3)] + [Forwarded("two", 2, "other", -1, -1, NOW)]
     send_notices(authority, sent)
     send_notices(rig.open(), sent[:2])  # sent again after a lost reply
     assert authority.look("one").notices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -106,3 +107,31 @@ def test_edits_without_the_authority_say_so_and_change_nothing(world: Any) -> No
     one.ledger.unfence("ann", "looked")
     assert not one.ledger.fenced
     one.win(10)
+
+
+def test_a_brake_that_the_authority_refuses_holds_up_no_other(world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An authority restored from before an advertiser's first deposit knows nothing that could be braked."""
+    one, two = world.funded(1000, "one", "two")
+    one.ledger.fund("other", "z", 5)
+    one.gate.away = True
+    for exchange, advertiser in (("", "z"), ("adx", "")):
+        with pytest.raises(AuthorityUnreachableError):
+            one.ledger.brake(exchange, advertiser, True, "stop", "ann")
+    two.authority.database.write(
+        lambda sql: sql.execute("UPDATE ledger_accounts SET account_id = 'lost' WHERE account_id = 'z'")
+    )
+    one.gate.away = False
+    with caplog.at_level(logging.ERROR):
+        for _ in range(5):
+            one.step()
+    assert caplog.text.count("a brake stays on this process alone") == 2  # once more since the other brake came in
+    two.step()
+    assert two.brakes() == [("adx", "")]
+    assert ("", "z") in one.brakes()
+    one.win(1)
+    two.authority.database.write(
+        lambda sql: sql.execute("UPDATE ledger_accounts SET account_id = 'z' WHERE account_id = 'lost'")
+    )
+    two.ledger.fund("again", "z", 5)
+    world.step()
+    assert sorted(two.brakes()) == [("", "z"), ("adx", "")]

@@ -42,7 +42,6 @@ def test_nothing_is_reserved_before_registering(world: Any) -> None:
     one.win(10)
     world.kill("one")
     again = world.process("one", away=True)
-    world.processes["one"] = again
     assert again.bid(1) == [None]
     assert again.reasons.tolist() == [Reason.AUTHORITY]
     again.gate.away = False

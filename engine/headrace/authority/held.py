@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Unpack
 
@@ -13,7 +14,7 @@ from headrace.authority import operators
 from headrace.authority.authority import Authority
 from headrace.authority.holder import Holder
 from headrace.authority.mirror import create_tables
-from headrace.authority.notices import Forwarded
+from headrace.authority.notices import COLUMNS, Forwarded
 from headrace.errors import AuthorityUnreachableError, LedgerNotOwnerError
 from headrace.events.store import Store
 from headrace.ledger.books import AccountState, Books
@@ -28,8 +29,10 @@ from headrace.types import Bool, Int8, Int32, Int64
 
 BUDGET = int(Reason.BUDGET)  # an enum member costs 6 us in a comparison with an array
 
-Settled = Callable[[Sequence[int], Sequence[str], Sequence[int | None]], object]
-"""Hears of notices that came by way of the authority: types, tokens, prices in CPM micros."""
+Settled = Callable[[Sequence[int], Sequence[str], Sequence[int | None], Sequence[int | None]], object]
+"""Hears of notices that came by way of the authority: types, tokens, prices and minimums to win in CPM micros."""
+
+MINUTE_MS = 60_000
 
 
 class HeldLedger(Ledger):
@@ -94,17 +97,32 @@ class HeldLedger(Ledger):
                 self._books.native.set_closed(self._closed(self._books))
 
     def settle_forwarded(self, notices: Sequence[Forwarded]) -> None:
-        """Settle notices of own tokens that came to other processes; returns after the commit."""
+        """Settle notices of own tokens that came to other processes; returns after the commit.
+
+        They count as of when they came, not as of now: for the billing window, and for what is spent in one minute.
+        """
         now_ms = self._clock_ms()
+        came = [notice._replace(time_ms=min(notice.time_ms, now_ms)) for notice in notices]
+        came.sort(key=lambda notice: notice.time_ms)
+        for _, some in groupby(came, lambda notice: notice.time_ms // MINUTE_MS):
+            self._settle_of_minute(list(some))
+
+    def _settle_of_minute(self, notices: Sequence[Forwarded]) -> None:
         types = [notice.notice_type for notice in notices]
         tokens = [notice.token for notice in notices]
-        prices = [None if notice.price_cpm_micros < 0 else notice.price_cpm_micros for notice in notices]
-        batch = read_notices(self._keys, types, tokens, prices, now_ms - self.config.billing_window_ms)
-        self._apply(batch, now_ms)
+        prices = [_known(notice.price_cpm_micros) for notice in notices]
+        oldest_ms = np.array([notice.time_ms for notice in notices], np.int64) - self.config.billing_window_ms
+        batch = read_notices(self._keys, types, tokens, prices, oldest_ms)
+        self._apply(batch, notices[-1].time_ms)
         self.outcomes.add(batch.outcomes)
         good = np.flatnonzero(batch.outcomes == NoticeOutcome.ACCEPTED).tolist()
         if self.on_settled is not None and good:
-            self.on_settled([types[row] for row in good], [tokens[row] for row in good], [prices[row] for row in good])
+            minimums = [_known(notices[row].minimum_cpm_micros) for row in good]
+            columns = [types[row] for row in good], [tokens[row] for row in good], [prices[row] for row in good]
+            self.on_settled(*columns, minimums)
+
+    def _heard_until(self, now_ms: int) -> int:
+        return min(now_ms, self.holder.heard_ms)
 
     # -- reserve
 
@@ -135,14 +153,19 @@ class HeldLedger(Ledger):
         tokens: Sequence[str],
         prices_cpm: Sequence[int | None] | Int64,
         now_ms: int,
+        minimums_cpm: Sequence[int | None] | Int64 | None = None,
     ) -> Int8:
         """See `Ledger.notify`; a notice of another holder's token is kept for it, and ACCEPTED."""
-        outcomes = super().notify(types, tokens, prices_cpm, now_ms)
+        outcomes = super().notify(types, tokens, prices_cpm, now_ms, minimums_cpm)
         if self._keys.take_unknown() and self.holder.learn_keys():  # of a holder that has just come
             again = np.flatnonzero(outcomes == NoticeOutcome.FORGED).tolist()
             named = [tokens[row] for row in again]
             outcomes[again] = super().notify(
-                [int(types[row]) for row in again], named, [prices_cpm[row] for row in again], now_ms
+                [int(types[row]) for row in again],
+                named,
+                [prices_cpm[row] for row in again],
+                now_ms,
+                None if minimums_cpm is None else [minimums_cpm[row] for row in again],
             )
         return outcomes
 
@@ -157,15 +180,14 @@ class HeldLedger(Ledger):
         if batch.types.max() > NoticeType.LOSS:
             raise LedgerNotOwnerError(f"the holder {foreign[0][1]} reserved this", hint="close it there")
         letters = [
-            Forwarded(holder, int(batch.types[row]), batch.tokens[row], _told(batch, row), now_ms)
+            Forwarded(holder, int(batch.types[row]), batch.tokens[row], *_told(batch, row), now_ms)
             for row, holder in foreign
         ]
         batch.outcomes[[row for row, _ in foreign]] = NoticeOutcome.ACCEPTED
 
         def more(connection: Sql, sequence: int) -> None:
             connection.executemany(
-                "INSERT INTO authority_outbox(holder, notice_type, token, price_cpm_micros, time_ms) "
-                "VALUES (?, ?, ?, ?, ?)",
+                f"INSERT INTO authority_outbox({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
                 [tuple(letter) for letter in letters],
             )
             if extra is not None:
@@ -292,9 +314,14 @@ class HeldLedger(Ledger):
             self.holder.leave()
 
 
-def _told(batch: NoticeBatch, row: int) -> int:
-    price = batch.told[row]
-    return -1 if price is None else int(price)
+def _told(batch: NoticeBatch, row: int) -> tuple[int, int]:
+    """A notice's price and minimum to win as they came, -1 where not known."""
+    price, minimum = batch.told[row], batch.minimums[row]
+    return -1 if price is None else int(price), -1 if minimum is None else int(minimum)
+
+
+def _known(micros: int) -> int | None:
+    return None if micros < 0 else micros
 
 
 def _sum(state: AccountState, others: Sequence[int]) -> AccountState:

@@ -17,8 +17,7 @@ import numpy as np
 from headrace.authority import mirror, views
 from headrace.authority.authority import Amounts, Claim, Report, View
 from headrace.authority.grants import Change
-from headrace.authority.notices import Forwarded, drop_notices, send_notices, waiting_notices
-from headrace.authority.operators import edit
+from headrace.authority.post import Post
 from headrace.authority.purse import Purse
 from headrace.authority.schema import HolderState
 from headrace.authority.shares import Shares
@@ -26,7 +25,6 @@ from headrace.counters import Histogram
 from headrace.errors import AuthorityUnreachableError, HeadraceError, HolderRefusedError, LostRenewalError
 from headrace.events.store import Store
 from headrace.ledger.books import Books
-from headrace.ledger.budgets import put_brake
 from headrace.types import Bool, Int32, Int64
 
 if TYPE_CHECKING:
@@ -41,7 +39,9 @@ GATHER_S = 0.01
 KEYS_S = 0.25
 """A notice whose key is not known waits so long for the keys that others may have made."""
 
-NOTICES_AT_ONCE = 1000
+FORWARD_MS = 2000
+"""A notice that came to another process is here by so long after."""
+
 RATE_HALF_LIFE_S = 30.0
 CALL_BOUNDS_S = (5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -51,10 +51,11 @@ _log = logging.getLogger("headrace.authority")
 class Holder:
     """One ledger's side of the authority. `step` does all there is to do now; `start` lets a thread do it.
 
-    name : the ledger's number in hexadecimal.   seconds : a clock that never goes back, and goes on in standby.
+        name : the ledger's number in hexadecimal.   seconds : a clock that never goes back, and goes on in standby.
 
-    Attributes to read: ``reachable``, ``refused`` (why the authority takes no more calls of this process; empty: it
-    does), ``key_holders`` by key id, ``calls`` (durations of renewals, seconds), ``n_failed`` calls, ``epoch``.
+        Attributes to read: ``reachable``, ``refused`` (why the authority takes no more calls of this process; empty: it
+        does), ``heard_ms`` (notices that came to any process by this moment are settled), ``key_holders`` by key id,
+    ``calls`` (durations of renewals, seconds), ``n_failed`` calls, ``epoch``.
     """
 
     def __init__(self, ledger: HeldLedger, store: Store, name: str, seconds: Callable[[], float] | None = None) -> None:
@@ -63,6 +64,7 @@ class Holder:
         self.refused = ""
         self.epoch = 0
         self.n_asked = 0
+        self.heard_ms = 0
         self.calls = Histogram(CALL_BOUNDS_S)
         self.n_failed = 0
         self.key_holders = mirror.key_holders(store.read)
@@ -70,6 +72,7 @@ class Holder:
         self._seconds = seconds or (lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
         self._lock = threading.RLock()
         self._shares = Shares()
+        self._post = Post(ledger, store, name)
         self._purse = Purse(self._shares, lambda: self._seconds())
         self._authority_id = ""
         self._registered: Books | None = None
@@ -177,7 +180,8 @@ class Holder:
     def _step(self) -> None:
         if self._registered is not self._ledger.books:
             self._register()
-        self._send()
+        self._post.send()
+        looked_ms = self._ledger.now_ms()
         view = self._retry() or self._authority.look(self.name)
         if view.epoch != self.epoch or view.state != HolderState.LIVE:
             self._check_epoch(view)
@@ -186,8 +190,8 @@ class Holder:
         self._shares.part = self._part(view)
         self._read(view)
         self._renew(view)
-        if view.notices:
-            self._receive()
+        if not (view.notices and self._post.receive()):
+            self.heard_ms = looked_ms - FORWARD_MS
 
     def _check_epoch(self, view: View) -> None:
         if view.epoch < self.epoch:
@@ -236,33 +240,10 @@ class Holder:
             self._ledger.take_copy(lambda sql: mirror.copy(sql, authority, settings))
             # before the secrets: a notice that another thread verifies with one must find whose it is
             self.key_holders = {key: holder for key, holder, _ in settings.keys}
+            self._post.reconsider()
             own = [key for key, holder, _ in settings.keys if holder == self.name]
             if own:
                 self._ledger.take_keys({key: secret for key, _, secret in settings.keys}, max(own))
-
-    def _send(self) -> None:
-        """Tell the authority what this process alone knows: brakes, and notices of others' tokens."""
-        brakes = mirror.own_brakes(self._store.read)
-        if brakes:
-
-            def engage(sql: object) -> None:
-                for exchange, advertiser, reason, who, since_ms in brakes:
-                    put_brake(sql, exchange, advertiser, True, (since_ms, who, reason))  # type: ignore[arg-type]
-
-            edit(self._authority, engage)
-        columns = ", ".join(Forwarded._fields)
-        rows = self._store.read(
-            f"SELECT notice_id, {columns} FROM authority_outbox ORDER BY notice_id LIMIT ?", (NOTICES_AT_ONCE,)
-        )
-        if rows:
-            send_notices(self._authority, [Forwarded(*row[1:]) for row in rows])
-            last = rows[-1][0]
-            self._store.write(lambda sql: sql.execute("DELETE FROM authority_outbox WHERE notice_id <= ?", (last,)))
-
-    def _receive(self) -> None:
-        waiting = waiting_notices(self._authority, self.name, NOTICES_AT_ONCE)
-        self._ledger.settle_forwarded([notice for _, notice in waiting])
-        drop_notices(self._authority, self.name, [number for number, _ in waiting])
 
     def _part(self, view: View) -> float:
         """This holder's part of the traffic, drawn to an equal one where there is little."""

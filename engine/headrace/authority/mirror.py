@@ -14,8 +14,12 @@ from headrace.ledger.sql import Sql
 
 OUTBOX = """CREATE TABLE IF NOT EXISTS authority_outbox(
     notice_id INTEGER PRIMARY KEY AUTOINCREMENT, holder TEXT NOT NULL, notice_type INTEGER NOT NULL,
-    token TEXT NOT NULL, price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL) STRICT"""
+    token TEXT NOT NULL, price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL,
+    minimum_cpm_micros INTEGER NOT NULL DEFAULT -1) STRICT"""
 """Notices of other holders' tokens on their way to the authority."""
+
+MINIMUM = "ALTER TABLE authority_outbox ADD COLUMN minimum_cpm_micros INTEGER NOT NULL DEFAULT -1"
+"""Of stores that were made before notices carried it."""
 
 Brake = tuple[str, str, str, str, int]
 """A row of ledger_brakes: exchange, advertiser, reason, who, since."""
@@ -25,6 +29,10 @@ def create_tables(sql: Sql) -> None:
     """Make what a holder's store has beside a ledger's."""
     create_campaigns(sql)
     sql.execute(OUTBOX)
+    if not sql.execute(
+        "SELECT 1 FROM pragma_table_info('authority_outbox') WHERE name = 'minimum_cpm_micros'"
+    ).fetchone():
+        sql.execute(MINIMUM)
 
 
 def copied(query: Query) -> tuple[str, int, int]:

@@ -9,7 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headrace.authority.schema import IMMUTABLE, TABLES
+from headrace.authority.schema import ADDED, IMMUTABLE, TABLES
 from headrace.errors import AuthorityUnreachableError, ConfigError
 from headrace.ledger.sql import Rows, Sql
 
@@ -162,6 +162,10 @@ def _schema() -> list[str]:
     statements = [
         statement.replace("SERIAL_KEY", serial).replace(" INTEGER", " BIGINT").replace(" BLOB", " BYTEA")
         for statement in TABLES
+    ]
+    statements += [
+        f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind.replace('INTEGER', 'BIGINT')}"
+        for table, column, kind in ADDED
     ]
     statements.append(
         "CREATE OR REPLACE FUNCTION headrace_immutable() RETURNS trigger LANGUAGE plpgsql AS "

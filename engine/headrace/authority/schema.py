@@ -27,6 +27,7 @@ authority_keys
     signing keys of all holders, by the key id that their tokens carry. Secret.
 authority_notices
     notices that came to another process than the holder whose token they carry, until that holder has settled them.
+    ``time_ms``: when they came. ``minimum_cpm_micros``: the lowest bid that would have won; -1: not known.
 """
 
 from __future__ import annotations
@@ -97,11 +98,14 @@ TABLES = (
         key_id INTEGER PRIMARY KEY, holder TEXT NOT NULL, secret TEXT NOT NULL, made_ms INTEGER NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS authority_notices(
         notice_id SERIAL_KEY, holder TEXT NOT NULL, notice_type INTEGER NOT NULL, token TEXT NOT NULL,
-        price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL,
+        price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL, minimum_cpm_micros INTEGER NOT NULL DEFAULT -1,
         UNIQUE(token, notice_type, price_cpm_micros))""",
     "CREATE INDEX IF NOT EXISTS authority_notices_holder ON authority_notices(holder, notice_id)",
 )
 """SERIAL_KEY stands for a primary key that the database counts up, never twice the same."""
+
+ADDED = (("authority_notices", "minimum_cpm_micros", "INTEGER NOT NULL DEFAULT -1"),)
+"""Columns that tables made by an earlier version do not have; one that does not name them writes the default."""
 
 IMMUTABLE = ("ledger_audit", "campaign_edits")
 """Tables that are only added to, each by its own triggers."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from headrace.authority.schema import IMMUTABLE, SERIAL_OF, TABLES
+from headrace.authority.schema import ADDED, IMMUTABLE, SERIAL_OF, TABLES
 from headrace.errors import AuthorityUnreachableError
 from headrace.ledger.sql import Sql
 
@@ -76,6 +76,10 @@ class SqliteDatabase:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _schema():
                 connection.execute(statement)
+            for table, column, kind in ADDED:
+                named = f"SELECT 1 FROM pragma_table_info('{table}') WHERE name = '{column}'"
+                if connection.execute(named).fetchone() is None:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
             connection.execute("COMMIT")
         except BaseException:
             connection.close()

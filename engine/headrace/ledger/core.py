@@ -358,10 +358,14 @@ class LedgerCore:
             return False
         books = self._books
         self._take_settings(books, now_ms)
-        self._commit(books, books.native.expire(now_ms))
+        self._commit(books, books.native.expire(self._heard_until(now_ms)))
         if self._journal.n_records > self.config.snapshot_records:
             self._condense(now_ms)
         return True
+
+    def _heard_until(self, now_ms: int) -> int:
+        """The moment up to which all notices are known here: what has none by then may expire."""
+        return now_ms
 
     def _tick_when_due(self, now_ms: int) -> None:
         if abs(now_ms - self._ticked_at) < TICK_MS or not self._lock.acquire(blocking=False):
@@ -378,14 +382,15 @@ class LedgerCore:
     def _apply_pending(self, now_ms: int) -> None:
         """Settle what came to processes that did not own the ledger."""
         rows = self._store.read(
-            "SELECT notice_id, notice_type, token, price_cpm_micros FROM ledger_notices_pending "
+            "SELECT notice_id, notice_type, token, price_cpm_micros, time_ms FROM ledger_notices_pending "
             "ORDER BY notice_id LIMIT ?",
             (PENDING_AT_ONCE,),
         )
         if not rows:
             return
-        _, types, tokens, prices = zip(*rows, strict=True)
-        batch = read_notices(self._keys, types, tokens, prices, now_ms - self.config.billing_window_ms)
+        _, types, tokens, prices, came_ms = zip(*rows, strict=True)
+        oldest_ms = np.array(came_ms, np.int64) - self.config.billing_window_ms
+        batch = read_notices(self._keys, types, tokens, prices, oldest_ms)
         self._apply(
             batch,
             now_ms,

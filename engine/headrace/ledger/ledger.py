@@ -158,15 +158,18 @@ class Ledger(LedgerCore):
         tokens: Sequence[str],
         prices_cpm: Sequence[int | None] | Int64,
         now_ms: int,
+        minimums_cpm: Sequence[int | None] | Int64 | None = None,
     ) -> Int8:
         """Settle notices: (n,) int8 of `NoticeOutcome`, after the commit.
 
         prices_cpm : what is paid, micros per thousand impressions; None or -1: not known.
+        minimums_cpm : likewise, the lowest bids that would have won: no money, but carried along to who bid.
 
         In a process that does not own the ledger the notices are kept for the owner and ACCEPTED.
         Raises InvalidRequestError, and StoreError when nothing was committed: send them again.
         """
-        batch = read_notices(self._keys, types, tokens, prices_cpm, now_ms - self.config.billing_window_ms)
+        oldest_ms = now_ms - self.config.billing_window_ms
+        batch = read_notices(self._keys, types, tokens, prices_cpm, oldest_ms, minimums_cpm=minimums_cpm)
         if self._owned:
             self._tick_when_due(now_ms)
             self._apply(batch, now_ms)

@@ -57,7 +57,7 @@ class NoticeBatch:
 
     outcomes : (n,) int8; 0 where the ledger must decide (`rows`).
     bodies : (n,) what the tokens say; all zero where a token is malformed or forged.
-    prices : (n,) int64, CPM micros of the account's currency; -1 not known.   told : as they came.
+    prices : (n,) int64, CPM micros of the account's currency; -1 not known.   told, minimums : as they came.
     """
 
     types: Int8
@@ -66,6 +66,7 @@ class NoticeBatch:
     prices: Int64
     outcomes: Int8
     told: Sequence[int | None] | Int64
+    minimums: Sequence[int | None] | Int64
 
     @property
     def rows(self) -> npt.NDArray[np.intp]:
@@ -77,10 +78,11 @@ def read_notices(
     types: Sequence[int] | Int8,
     tokens: Sequence[str],
     prices_cpm: Sequence[int | None] | Int64,
-    oldest_ms: int,
+    oldest_ms: int | Int64,
     highest: NoticeType = NoticeType.LOSS,
+    minimums_cpm: Sequence[int | None] | Int64 | None = None,
 ) -> NoticeBatch:
-    """Verify tokens and prices; notices issued before ``oldest_ms`` are refused.
+    """Verify tokens and prices; notices issued before ``oldest_ms``, one moment for all or each one's, are refused.
 
     Raises InvalidRequestError when the columns differ in length or a type lies beyond ``highest``.
     """
@@ -97,7 +99,8 @@ def read_notices(
     outcomes = np.zeros(len(tokens), np.int8)
     outcomes[(bodies["issued_ms"] < oldest_ms) | absurd | malformed] = NoticeOutcome.REFUSED
     outcomes[forged] = NoticeOutcome.FORGED
-    return NoticeBatch(kinds, tokens, bodies, prices, outcomes, prices_cpm)
+    minimums = [None] * len(tokens) if minimums_cpm is None else minimums_cpm
+    return NoticeBatch(kinds, tokens, bodies, prices, outcomes, prices_cpm, minimums)
 
 
 def _account_prices(prices: Sequence[int | None] | Int64, bodies: Bodies) -> tuple[Int64, Bool]:

@@ -140,7 +140,7 @@ class BidderService:
 
         Returns n outcomes.
         """
-        outcomes = self._ledger.notify(types, tokens, prices_cpm, self._clock())
+        outcomes = self._ledger.notify(types, tokens, prices_cpm, self._clock(), minimums_cpm)
         good = np.flatnonzero(outcomes == NoticeOutcome.ACCEPTED)
         told = [tokens[row] for row in good.tolist()]
         self._engine.learn(types[good].tolist(), told, _known(prices_cpm[good]), _known(minimums_cpm[good]))

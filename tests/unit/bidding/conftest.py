@@ -93,7 +93,7 @@ class PlainLedger:
         for token in tokens:
             self._close(token)
 
-    def notify(self, types, tokens, prices_cpm, now_ms):
+    def notify(self, types, tokens, prices_cpm, now_ms, minimums_cpm=None):
         outcomes = [self._notice(*notice) for notice in zip(types, tokens, prices_cpm, strict=True)]
         return np.array(outcomes, np.int8)
 
