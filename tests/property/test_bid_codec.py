@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headrace._native import BidBoard, BidCalls, NoticeCalls, bid_tokens, hash_texts
-from headrace.bidding.requests import INSUFFICIENT_TIME, PlainWords
+from headrace._native import BidBoard, BidCalls, hash_texts
+from headrace.bidding.requests import PlainWords
 from headrace.bidding.validation import check_micros, check_text, checked_currency
 from headrace.errors import InvalidRequestError
 from headrace.events.identity import subject_name
@@ -58,18 +58,6 @@ def check_request(request):
         check_micros("floor_cpm_micros", impression.floor_cpm_micros)
     if len({impression.impression_id for impression in request.impressions}) < len(request.impressions):
         raise InvalidRequestError("impression_id", "one twice", "each once in a request")
-
-
-def check_notices(request):
-    if not 1 <= len(request.notices) <= 1000:
-        raise InvalidRequestError("notices", f"{len(request.notices)} entries", "1 to 1000")
-    for notice in request.notices:
-        if notice.type not in (1, 2, 3):
-            raise InvalidRequestError("type", notice.type, "WIN, BILLING or LOSS")
-        check_text("token", notice.token, 256)
-        if notice.HasField("price_cpm_micros"):
-            check_micros("price_cpm_micros", notice.price_cpm_micros)
-        check_micros("minimum_to_win_cpm_micros", notice.minimum_to_win_cpm_micros)
 
 
 def said(check, message):
@@ -131,15 +119,12 @@ simple = st.builds(
 
 
 def made_board():
-    """What `PlainWords` and the codec need of a board: two line items, the first with two items."""
+    """The words that `PlainWords` and the codec need of a board, which has no line items."""
     board = SimpleNamespace(
         vocabularies=({"DE": 0}, {"shoes": 1, "x" * 64: 2}, {"vip": 3, "ü" * 32: 4}),
         currencies={"EUR": 0, "USD": 1},
-        names=[("c", "l0", "acme"), ("ç", "l1", "")],
-        items=["i0", "i1", "ï2"],
-        indptr=np.array([0, 2, 3]),
     )
-    board.native = BidBoard(board.vocabularies, board.currencies, board.names, board.items, board.indptr)
+    board.native = BidBoard(board.vocabularies, board.currencies, [], [], np.zeros(1, np.int64))
     return board
 
 
@@ -327,101 +312,6 @@ def test_bytes_are_a_message_exactly_when_protobuf_says_so(kind, body, flips, mo
         assert_columns(calls, [] if calls.errors() else [one])
 
 
-# -- answers
-
-
-@given(st.lists(st.lists(simple, max_size=3), max_size=3), st.integers(0, 2**32 - 1), st.text(max_size=4))
-def test_answers_are_the_bytes_that_protobuf_writes(groups, seed, version):
-    rng = np.random.default_rng(seed)
-    flat = [request for group in groups for request in group]
-    n = sum(len(request.impressions) for request in flat)
-    lines = rng.integers(-1, 2, n).astype(np.int32)
-    positions = np.where(lines == 0, rng.integers(0, 2, n), 0).astype(np.int32)
-    columns = {
-        "reasons": np.where(lines < 0, rng.integers(0, 11, n), 0).astype(np.int8),
-        "tokens": [f"token-{row}" if line >= 0 else None for row, line in enumerate(lines)],
-        "bid_cpm": rng.choice([0, 1, 10**15], n),
-        "lines": lines,
-        "positions": positions,
-        "value_cpm": rng.choice([0, 127, 10**15], n),
-        "probability": rng.choice([0.0, -0.0, 0.25, 1.0, np.nan], n),
-    }
-    responses, at = [], 0
-    for request in flat:
-        responses.append(plain_response(request, columns, at, version))
-        at += len(request.impressions)
-    kinds = {
-        REQUEST: ([request.SerializeToString() for request in flat], [r.SerializeToString() for r in responses]),
-        STREAM: (
-            [pb.BidStreamRequest(request=request).SerializeToString() for request in flat],
-            [pb.BidStreamResponse(bid_request_id=r.bid_request_id, response=r).SerializeToString() for r in responses],
-        ),
-        BATCH: ([pb.BidBatchRequest(requests=group).SerializeToString() for group in groups], []),
-    }
-    rest = iter(responses)
-    for group in groups:
-        kinds[BATCH][1].append(pb.BidBatchResponse(responses=[next(rest) for _ in group]).SerializeToString())
-    for kind, (bodies, wanted) in kinds.items():
-        calls = BidCalls(kind, bodies)
-        calls.judge(NOW_MS, *EVER)
-        answers = calls.answers(BOARD.native, version, **columns)
-        assert answers == wanted
-        assert bid_tokens(kind, answers) == [token for token in columns["tokens"] if token]
-        refused = calls.refusals(INSUFFICIENT_TIME, version)
-        assert not bid_tokens(kind, refused)
-    for request, body in zip(flat, judged_refusals(flat, version), strict=True):
-        bids = [pb.ImpressionBid(impression_id=i.impression_id, no_bid_reason=7) for i in request.impressions]
-        assert pb.BidResponse.FromString(body) == pb.BidResponse(
-            bid_request_id=request.bid_request_id, impressions=bids, artifact_version=version
-        )
-
-
-def judged_refusals(requests, version):
-    calls = BidCalls(REQUEST, [request.SerializeToString() for request in requests])
-    calls.judge(NOW_MS, *EVER)
-    return calls.refusals(INSUFFICIENT_TIME, version)
-
-
-def plain_response(request, columns, at, version):
-    response = pb.BidResponse(bid_request_id=request.bid_request_id, artifact_version=version)
-    for row, impression in enumerate(request.impressions, at):
-        line = int(columns["lines"][row])
-        if line < 0:
-            reason = int(columns["reasons"][row])
-            response.impressions.add(impression_id=impression.impression_id, no_bid_reason=reason)
-            continue
-        campaign_id, line_item_id, advertiser_id = BOARD.names[line]
-        response.impressions.add(
-            impression_id=impression.impression_id,
-            bid_cpm_micros=int(columns["bid_cpm"][row]),
-            campaign_id=campaign_id,
-            line_item_id=line_item_id,
-            advertiser_id=advertiser_id,
-            item_id=BOARD.items[int(BOARD.indptr[line] + columns["positions"][row])],
-            token=columns["tokens"][row],
-            value_cpm_micros=int(columns["value_cpm"][row]),
-            probability=float(columns["probability"][row]),
-        )
-    return response
-
-
-@given(st.integers(0, 2), st.lists(st.binary(max_size=64), max_size=3))
-def test_tokens_of_any_bytes(kind, answers):
-    assert isinstance(bid_tokens(kind, answers), list)
-
-
-@pytest.mark.parametrize("change", [{"lines": 2}, {"positions": 2}, {"positions": -1}])
-def test_decisions_beyond_the_board_are_refused(change):
-    request = pb.BidRequest(bid_request_id="a", impressions=[pb.Impression(impression_id="1")])
-    calls = judged(REQUEST, request.SerializeToString())
-    zero = {"lines": 0, "positions": 0} | change
-    columns = {name: np.array([value], np.int32) for name, value in zero.items()}
-    money = {"bid_cpm": np.zeros(1, np.int64), "value_cpm": np.zeros(1, np.int64)}
-    rest = {"reasons": np.zeros(1, np.int8), "tokens": ["t"], "probability": np.zeros(1)}
-    with pytest.raises(ValueError, match="board"):
-        calls.answers(BOARD.native, "v", **columns, **money, **rest)
-
-
 def test_hashes_of_texts_are_the_same_everywhere_and_differ_in_all_bits():
     # FNV-1a's offset basis and the published value of "a", each through SplitMix64's finish
     def finish(x):
@@ -433,68 +323,3 @@ def test_hashes_of_texts_are_the_same_everywhere_and_differ_in_all_bits():
     many = hash_texts([f"request-{n}" for n in range(4096)])
     bits = np.unpackbits(many.view(np.uint8)).reshape(4096, 64).mean(axis=0)
     assert (np.abs(bits - 0.5) < 0.05).all()
-
-
-# -- notices
-
-notice = st.builds(
-    pb.Notice,
-    type=st.one_of(st.integers(1, 3), st.integers(-(1 << 31), (1 << 31) - 1)),
-    token=st.one_of(st.just("t"), st.sampled_from(["", "t" * 256, "t" * 257]), word),
-    price_cpm_micros=st.one_of(st.none(), st.integers(0, 5), st.sampled_from([10**16, 10**16 + 1]), int64),
-    minimum_to_win_cpm_micros=st.one_of(st.none(), st.integers(-1, 5), st.just(10**16 + 1), int64),
-)
-good_notice = st.builds(
-    pb.Notice,
-    type=st.integers(1, 3),
-    token=st.sampled_from(["t", "ü"]),
-    price_cpm_micros=st.one_of(st.none(), st.integers(0, 5)),
-    minimum_to_win_cpm_micros=st.one_of(st.none(), st.integers(0, 5)),
-)
-
-
-@given(st.lists(st.lists(st.one_of(good_notice, notice), max_size=3), max_size=4), st.integers(0, 2**32 - 1))
-def test_notices_are_read_and_answered(groups, seed):
-    requests = [pb.NotifyRequest(notices=group) for group in groups]
-    calls = NoticeCalls([request.SerializeToString() for request in requests])
-    texts = {i: text for i, request in enumerate(requests) if (text := said(check_notices, request))}
-    assert errors(calls) == texts
-    kept = [each for i, request in enumerate(requests) if i not in texts for each in request.notices]
-    types, tokens, prices, minimums = calls.columns()
-    assert types.tolist() == [each.type for each in kept]
-    assert tokens == [each.token for each in kept]
-    assert prices.tolist() == [each.price_cpm_micros if each.HasField("price_cpm_micros") else -1 for each in kept]
-    assert minimums.tolist() == [each.minimum_to_win_cpm_micros or -1 for each in kept]
-    outcomes = np.random.default_rng(seed).integers(0, 8, len(kept)).astype(np.int8)
-    rest = iter(outcomes.tolist())
-    wanted = [
-        b"" if i in texts else pb.NotifyResponse(outcomes=[next(rest) for _ in request.notices]).SerializeToString()
-        for i, request in enumerate(requests)
-    ]
-    assert calls.answers(outcomes) == wanted
-
-
-@given(
-    st.one_of(st.binary(max_size=40), notice.map(lambda n: pb.NotifyRequest(notices=[n]).SerializeToString())), changes
-)
-def test_notices_are_a_message_exactly_when_protobuf_says_so(body, flips):
-    changed = bytearray(body)
-    for at, value in flips:
-        if changed:
-            changed[at % len(changed)] = value
-    calls = NoticeCalls([bytes(changed)])
-    malformed = any(not what for _, _, _, what, *_ in calls.errors())
-    try:
-        request = pb.NotifyRequest.FromString(bytes(changed))
-    except DecodeError:
-        assert malformed
-        return
-    assert not malformed
-    assert bool(calls.errors()) == bool(said(check_notices, request))
-
-
-def test_a_thousand_notices_and_one_more():
-    bodies = [pb.NotifyRequest(notices=[pb.Notice(type=1, token="t")] * n).SerializeToString() for n in (1000, 1001)]
-    calls = NoticeCalls(bodies)
-    assert errors(calls) == {1: "notices: got '1001 entries', expected 1 to 1000"}
-    assert len(calls.columns()[1]) == 1000
