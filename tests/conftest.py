@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -24,12 +25,32 @@ settings.register_profile("ci", settings.get_profile("default"), max_examples=60
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+Command = Callable[..., tuple[int, str, str]]
+"""Exit code, stdout and stderr of a command given its words, which may be of any type that has a text."""
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EventLog]:
     """An empty event log."""
     store = Store(tmp_path / "log.sqlite")
     yield EventLog(store)
     store.close()
+
+
+@pytest.fixture
+def headrace(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `headrace` in this process."""
+    from headrace.cli import main
+
+    return lambda *words: _ran(main, capsys, monkeypatch, "headrace", *words)
+
+
+@pytest.fixture
+def headrace_train(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `headrace-train` in this process."""
+    from headrace_training.cli import main
+
+    return lambda *words: _ran(main, capsys, monkeypatch, "headrace-train", *words)
 
 
 @pytest.fixture(scope="session")
@@ -119,3 +140,17 @@ def _module(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _ran(
+    main: Callable[[], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
+) -> tuple[int, str, str]:
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    try:
+        main()
+        code = 0
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err

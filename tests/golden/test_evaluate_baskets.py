@@ -5,13 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from headrace_training.cli import main
 
 HISTORY = {
     "u1": [[-1], ["a", "b"], ["a", "c"], [-1]],
@@ -36,17 +33,14 @@ DISCOUNT_3 = 1 / math.log2(4)
 
 
 @pytest.fixture
-def evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def evaluate(headrace_train: Any, tmp_path: Path) -> Any:
     def call(*options: object, history: Any = HISTORY, future: Any = FUTURE, model: str = "gp-topfreq") -> Any:
         (tmp_path / "history.json").write_text(json.dumps(history))
         (tmp_path / "future.json.gz").write_bytes(gzip.compress(json.dumps(future).encode()))
         files = ("--train", tmp_path / "history.json", "--test", tmp_path / "future.json.gz")
         arguments = ("evaluate", "--format", "baskets", *files, "--model", model, "--json", *options)
-        monkeypatch.setattr(sys, "argv", ["headrace-train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert not ended.value.code, err
+        code, out, err = headrace_train(*arguments)
+        assert code == 0, err
         return json.loads(out) | {"stderr": err}
 
     return call

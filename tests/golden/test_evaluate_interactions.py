@@ -5,15 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from headrace_training.cli import main
 
 TRAIN = "u1 a b\nu2 a b\n\nu3 a c\nu1 a\nu4 d\nu5\n"
 """Popularity by users: a 3, b 2, c 1, d 1. The second line of u1 merges with the first."""
@@ -25,23 +22,13 @@ there: both cold, T = {b} and {a}."""
 DISCOUNT_2 = 1 / math.log2(3)
 
 
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["headrace-train", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
-
-
 @pytest.fixture
-def evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def evaluate(headrace_train: Any, tmp_path: Path) -> Any:
     def call(*options: object, train: str = TRAIN, test: str = TEST) -> dict[str, Any]:
         (tmp_path / "train.txt").write_text(train)
         (tmp_path / "test.txt").write_text(test)
         files = ("--train", tmp_path / "train.txt", "--test", tmp_path / "test.txt")
-        code, out, err = run(capsys, monkeypatch, "evaluate", *files, "--model", "popularity", "--json", *options)
+        code, out, err = headrace_train("evaluate", *files, "--model", "popularity", "--json", *options)
         assert code == 0, err
         report: dict[str, Any] = json.loads(out)
         return report | {"stderr": err}
@@ -137,22 +124,18 @@ def test_one_seed_gives_one_answer(evaluate: Any) -> None:
     assert first == second
 
 
-def test_stdout_is_one_json_object_and_gz_files_are_read_as_they_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stdout_is_one_json_object_and_gz_files_are_read_as_they_are(headrace_train: Any, tmp_path: Path) -> None:
     for name, text in (("train.txt.gz", TRAIN), ("test.txt.gz", TEST)):
         (tmp_path / name).write_bytes(gzip.compress(text.encode()))
     files = ("--train", tmp_path / "train.txt.gz", "--test", tmp_path / "test.txt.gz")
-    code, out, _ = run(capsys, monkeypatch, "evaluate", *files, "--model", "popularity", "--k", 2, "--json")
+    code, out, _ = headrace_train("evaluate", *files, "--model", "popularity", "--k", 2, "--json")
     assert code == 0
     assert out.count("\n") == 1
     assert json.loads(out)["recall@2"] == pytest.approx(3 / 4)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_tables_say_the_same_as_adjacency_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_tables_say_the_same_as_adjacency_lines(headrace_train: Any, tmp_path: Path, kind: str) -> None:
     paths = []
     for name, text in (("train", TRAIN), ("test", TEST)):
         pairs = [(line.split()[0], item) for line in text.splitlines() if line for item in line.split()[1:]]
@@ -165,7 +148,7 @@ def test_tables_say_the_same_as_adjacency_lines(
             pq.write_table(pa.table({"user": [user for user, _ in pairs], "item": [item for _, item in pairs]}), path)
         paths.append(path)
     files = ("--train", paths[0], "--test", paths[1])
-    code, out, err = run(capsys, monkeypatch, "evaluate", *files, "--model", "popularity", "--k", 2, "--json")
+    code, out, err = headrace_train("evaluate", *files, "--model", "popularity", "--k", 2, "--json")
     assert code == 0, err
     assert json.loads(out)["recall@2"] == pytest.approx(3 / 4)
 
@@ -194,13 +177,7 @@ BAD = [
 @pytest.mark.parametrize(("text", "suffix", "message"), BAD)
 @pytest.mark.parametrize("side", ["train", "test"])
 def test_bad_files_end_with_2_and_say_where(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    side: str,
-    text: str,
-    suffix: str,
-    message: str,
+    headrace_train: Any, tmp_path: Path, side: str, text: str, suffix: str, message: str
 ) -> None:
     bad = tmp_path / f"bad{suffix}"
     bad.write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -208,7 +185,7 @@ def test_bad_files_end_with_2_and_say_where(
     good.write_text(TRAIN if side == "test" else TEST)
     files = {"--train": bad if side == "train" else good, "--test": bad if side == "test" else good}
     flat = [part for pair in files.items() for part in pair]
-    code, out, err = run(capsys, monkeypatch, "evaluate", *flat, "--model", "popularity", "--json")
+    code, out, err = headrace_train("evaluate", *flat, "--model", "popularity", "--json")
     assert code == 2
     assert out == ""
     assert message in err
@@ -238,28 +215,24 @@ def test_bad_files_end_with_2_and_say_where(
         ["--log", "{absent}", "--split-time", "soon"],
     ],
 )
-def test_bad_usage_ends_with_2_and_an_empty_stdout(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: list[str]
-) -> None:
+def test_bad_usage_ends_with_2_and_an_empty_stdout(headrace_train: Any, tmp_path: Path, options: list[str]) -> None:
     names = {name: str(tmp_path / name) for name in ("train", "test", "absent")}
     Path(names["train"]).write_text(TRAIN)
     Path(names["test"]).write_text(TEST)
-    code, out, err = run(capsys, monkeypatch, "evaluate", *(option.format(**names) for option in options), "--json")
+    code, out, err = headrace_train("evaluate", *(option.format(**names) for option in options), "--json")
     assert code == 2
     assert out == ""
     assert err
 
 
-def test_an_unknown_format_is_refused_with_those_there_are(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, _, err = run(capsys, monkeypatch, "evaluate", "--format", "bags", "--json")
+def test_an_unknown_format_is_refused_with_those_there_are(headrace_train: Any) -> None:
+    code, _, err = headrace_train("evaluate", "--format", "bags", "--json")
     assert code == 2
     assert "got 'bags', expected interactions, sessions, sequences, baskets" in err
 
 
 def test_a_score_that_is_not_finite_ends_with_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    headrace_train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headrace_training.models.popularity import PopularityModel
 
@@ -268,7 +241,7 @@ def test_a_score_that_is_not_finite_ends_with_1(
     (tmp_path / "train.txt").write_text(TRAIN)
     (tmp_path / "test.txt").write_text(TEST)
     files = ("--train", tmp_path / "train.txt", "--test", tmp_path / "test.txt")
-    code, out, err = run(capsys, monkeypatch, "evaluate", *files, "--model", "popularity", "--json")
+    code, out, err = headrace_train("evaluate", *files, "--model", "popularity", "--json")
     assert code == 1
     assert out == ""
     assert "NaN" in err

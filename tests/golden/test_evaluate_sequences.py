@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace_training.cli import main
 from headrace_training.sequences import read_people
 from headrace_training.validation import hold_out_last
 
@@ -19,15 +17,12 @@ PEOPLE = "u1 a b c d\nu2 a c d b\nu3 a c b e d\nu4 d\nu5\nu6 c a e\n"
 
 
 @pytest.fixture
-def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def command(headrace_train: Any, tmp_path: Path) -> Any:
     def call(*options: object, people: str = PEOPLE) -> tuple[int, str, str]:
         (tmp_path / "people.txt").write_text(people)
         arguments = ["evaluate", "--format", "sequences", "--train", tmp_path / "people.txt", "--json", *options]
-        monkeypatch.setattr(sys, "argv", ["headrace-train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        ran: tuple[int, str, str] = headrace_train(*arguments)
+        return ran
 
     return call
 

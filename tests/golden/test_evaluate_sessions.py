@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from headrace_training.cli import main
 
 TRAIN = "a b\na b\n\na c\nd\n"
 """Popularity by places: a 3, b 2, c 1, d 1."""
@@ -19,19 +16,16 @@ TEST = "a | b\nb a | a\na b | d\n"
 
 
 @pytest.fixture
-def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def command(headrace_train: Any, tmp_path: Path) -> Any:
     def call(*options: object, train: str = TRAIN, test: str = TEST, ending: str = "txt") -> tuple[int, str, str]:
-        arguments = ["headrace-train", "evaluate", "--format", "sessions", "--model", "popularity", "--json"]
+        arguments = ["evaluate", "--format", "sessions", "--model", "popularity", "--json"]
         for side, text in (("train", train), ("test", test)):
             path = tmp_path / f"{side}.{ending}"
             raw = text.encode("utf-8", "surrogateescape")
             path.write_bytes(gzip.compress(raw) if ending == "txt.gz" else raw)
             arguments += [f"--{side}", str(path)]
-        monkeypatch.setattr(sys, "argv", [*arguments, *map(str, options)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        ran: tuple[int, str, str] = headrace_train(*arguments, *options)
+        return ran
 
     return call
 

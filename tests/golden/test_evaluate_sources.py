@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,6 @@ import scipy.sparse as sp
 from headrace.artifacts import ArtifactStore
 from headrace.events.log import NewEvent
 from headrace.ids import IdTable
-from headrace_training.cli import main
 from headrace_training.datasets import read_pairs
 from headrace_training.evaluate import fit_model
 from headrace_training.ingest import open_log
@@ -27,13 +25,10 @@ JANUARY_2_MS = 1_704_153_600_000
 
 
 @pytest.fixture
-def evaluate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def evaluate(headrace_train: Any) -> Any:
     def call(*options: object) -> dict[str, Any]:
-        monkeypatch.setattr(sys, "argv", ["headrace-train", "evaluate", *map(str, options), "--json"])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert not ended.value.code, err
+        code, out, err = headrace_train("evaluate", *options, "--json")
+        assert code == 0, err
         report: dict[str, Any] = json.loads(out)
         return report
 

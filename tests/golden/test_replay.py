@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace_training.cli import main
 from headrace_training.replay.info import MAX_BID
 from headrace_training.replay.log import read_log
 from headrace_training.replay.oracle import oracle_value
@@ -51,9 +49,7 @@ def log_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, log_path: Path
-) -> Callable[..., tuple[int, str, str]]:
+def run(headrace_train: Any, tmp_path: Path, log_path: Path) -> Callable[..., tuple[int, str, str]]:
     """Runs the command and gives exit code, stdout and stderr."""
     info = tmp_path / "info.json"
     info.write_text(json.dumps(CPM_10))
@@ -61,11 +57,8 @@ def run(
     def run(*arguments: str, info: Path | None = info, log: Path = log_path) -> tuple[int, str, str]:
         given = ["--log", str(log), "--fractions", "1/2", *arguments]
         given += ["--info", str(info)] if info else []
-        monkeypatch.setattr(sys, "argv", ["headrace-train", "replay", *given])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        ran: tuple[int, str, str] = headrace_train("replay", *given)
+        return ran
 
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 import scipy.sparse as sp
 
 from headrace.errors import DataError
-from headrace_training.cli import main
 from headrace_training.compare import compare_runs
 from headrace_training.metrics import Catalogue, Outcome
 from headrace_training.results import complete, digest_of, load_run
@@ -53,16 +51,6 @@ def save(
     report = {"model": "made", "parameters": {}, UNITS[format]: n}
     complete(report, Outcome(**(fields | changes)), catalogue, format=format, seed=0, save=folder)
     return folder
-
-
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["headrace-train", "compare", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
 
 
 def test_a_run_compared_with_itself_shows_no_difference(tmp_path: Path) -> None:
@@ -157,12 +145,10 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("what", list(DIFFERENT))
-def test_runs_that_are_no_pair_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_runs_that_are_no_pair_are_refused(headrace_train: Any, tmp_path: Path, what: str) -> None:
     changes, message = DIFFERENT[what]
     a, b = save(tmp_path / "a", 0.3), save(tmp_path / "b", 0.3, **changes)
-    code, out, err = run(capsys, monkeypatch, a, b, "--json")
+    code, out, err = headrace_train("compare", a, b, "--json")
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
@@ -196,21 +182,17 @@ def test_a_damaged_run_is_named(tmp_path: Path, what: str) -> None:
         load_run(path)
 
 
-def test_the_text_for_people(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_text_for_people(headrace_train: Any, tmp_path: Path) -> None:
     a, b = save(tmp_path / "a", 0.2, seed=1), save(tmp_path / "b", 0.5, seed=1)
-    code, out, _ = run(capsys, monkeypatch, a, b / "run.json")
+    code, out, _ = headrace_train("compare", a, b / "run.json")
     assert code == 0
     assert out.startswith("B is better than A (400 users)\n")
     assert "by item popularity:" in out
 
 
-def test_json_is_one_object_and_seeded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json_is_one_object_and_seeded(headrace_train: Any, tmp_path: Path) -> None:
     a, b = save(tmp_path / "a", 0.2, seed=1), save(tmp_path / "b", 0.25, seed=2)
-    first, second = (run(capsys, monkeypatch, a, b, "--seed", 3, "--json")[1] for _ in range(2))
+    first, second = (headrace_train("compare", a, b, "--seed", 3, "--json")[1] for _ in range(2))
     assert first == second
     assert first.count("\n") == 1
     assert json.loads(first)["metrics"]["recall@1"]["p_value"] > 0
@@ -260,21 +242,16 @@ MODELS = {
 
 
 @pytest.mark.parametrize("format", list(MODELS))
-def test_every_format_saves_runs_that_can_be_compared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, format: str
-) -> None:
+def test_every_format_saves_runs_that_can_be_compared(headrace_train: Any, tmp_path: Path, format: str) -> None:
     options = write_formats(tmp_path)[format]
     reports = []
     for name, model in zip("ab", MODELS[format], strict=True):
         save_to = ["--model", model, "--k", "5", "--save", str(tmp_path / "runs" / name), "--json"]
-        monkeypatch.setattr(sys, "argv", ["headrace-train", "evaluate", *options, *save_to])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert not ended.value.code, err
+        code, out, err = headrace_train("evaluate", *options, *save_to)
+        assert code == 0, err
         reports.append(json.loads(out))
     assert [report["test_openings"] for report in reports] == [1, 2]
-    code, out, err = run(capsys, monkeypatch, tmp_path / "runs" / "a", tmp_path / "runs" / "b", "--json")
+    code, out, err = headrace_train("compare", tmp_path / "runs" / "a", tmp_path / "runs" / "b", "--json")
     assert code == 0, err
     found = json.loads(out)
     for name, row in found["metrics"].items():

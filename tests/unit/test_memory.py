@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,6 @@ import scipy.sparse as sp
 
 from headrace.errors import ConfigError
 from headrace_training import memory
-from headrace_training.cli import main
 from headrace_training.memory import available_bytes, require_for_file
 from headrace_training.models import make_model
 
@@ -127,16 +126,6 @@ def test_the_exact_linear_model_is_estimated_by_its_dense_matrices() -> None:
     assert model.memory_bytes(train) == pytest.approx(50 * GB)  # type: ignore[attr-defined]
 
 
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["headrace-train", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
-
-
 @pytest.fixture
 def train(tmp_path: Path) -> Path:
     path = tmp_path / "train.txt"
@@ -145,13 +134,13 @@ def train(tmp_path: Path) -> Path:
 
 
 def test_fifty_gigabytes_on_a_box_of_24_are_refused_before_the_start(
-    tmp_path: Path, train: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    headrace_train: Any, tmp_path: Path, train: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 24 * GB)
     parameters = tmp_path / "large.json"
     parameters.write_text(json.dumps({"model": "ials", "parameters": {"n_factors": 16_000}}))
     arguments = ("--train", train, "--test", train, "--parameters", parameters, "--json")
-    code, out, err = run(capsys, monkeypatch, "evaluate", *arguments)
+    code, out, err = headrace_train("evaluate", *arguments)
     assert (code, out) == (2, "")
     assert "fitting ials on 100 users, 12 items and 200 pairs takes about 49." in err
     assert "24.0 GB are available" in err
@@ -160,11 +149,11 @@ def test_fifty_gigabytes_on_a_box_of_24_are_refused_before_the_start(
 
 
 def test_a_search_leaves_out_what_does_not_fit(
-    tmp_path: Path, train: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    headrace_train: Any, tmp_path: Path, train: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
     arguments = ("--train", train, "--study", tmp_path / "study", "--trials", 2, "--model", "ials", "--json")
-    code, out, err = run(capsys, monkeypatch, "search", *arguments)
+    code, out, err = headrace_train("search", *arguments)
     assert (code, out) == (2, "")
     assert "trial 1: ials" in err
     assert "are available" in err
@@ -173,7 +162,7 @@ def test_a_search_leaves_out_what_does_not_fit(
 @pytest.mark.parametrize("command", ["evaluate", "search"])
 @pytest.mark.parametrize("kind", ["txt", "txt.gz", "csv", "parquet"])
 def test_a_file_that_is_too_large_is_refused_unread(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, kind: str
+    headrace_train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, kind: str
 ) -> None:
     path = tmp_path / f"train.{kind}"
     if kind == "parquet":
@@ -183,7 +172,7 @@ def test_a_file_that_is_too_large_is_refused_unread(
             handle.truncate(2_000_000)
     monkeypatch.setattr(memory, "available_bytes", lambda: 5_000_000)
     options = ("--test", path) if command == "evaluate" else ("--study", tmp_path / "study", "--trials", 1)
-    code, out, err = run(capsys, monkeypatch, command, "--train", path, *options, "--json")
+    code, out, err = headrace_train(command, "--train", path, *options, "--json")
     assert (code, out) == (2, "")
     assert f"reading {path} takes about 0.0 GB of memory" in err
 

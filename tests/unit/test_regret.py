@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from headrace.decisions.catalog import RecordedBoard, RecordedModel
 from headrace.decisions.layout import AUCTION, CANDIDATE
@@ -18,7 +18,6 @@ from headrace.errors import ConfigError, DataError
 from headrace.kernels.price import Market, shade
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
-from headrace_training.cli import app
 from headrace_training.kernels.surplus import shade_values
 from headrace_training.regret.chances import chances_of, local_days
 from headrace_training.regret.ladder import PARTS, climb
@@ -250,25 +249,24 @@ def test_an_auction_that_another_campaign_bid_for_is_not_ours_to_regret(day: tup
     assert (chances.campaign_id, len(chances.value)) == ("spring", 60)
 
 
-def test_records_that_cannot_be_read_and_wrong_options_are_refused(tmp_path: Path) -> None:
+def test_records_that_cannot_be_read_and_wrong_options_are_refused(headrace_train: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no decision records"):
         measure(tmp_path)
     for wrong in ({"draws": 0}, {"seed": -1}):
         with pytest.raises(ConfigError):
             measure(tmp_path, **wrong)  # type: ignore[arg-type]
-    shown = CliRunner().invoke(app, ["regret", "--records", str(tmp_path)])
-    assert isinstance(shown.exception, DataError)
+    assert headrace_train("regret", "--records", tmp_path)[:2] == (2, "")
 
 
 def test_a_report_says_one_line_and_draws_a_plot(
-    day: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    headrace_train: Any, day: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value, price = day
     recording = recorded(value, price, np.rint(0.6 * value), told=False)
     recording.auctions["time_ms"][1_500:] += 86_400_000
     monkeypatch.setattr("headrace_training.regret.report.read_recording", lambda folder, since_ms: recording)
     options = ["regret", "--records", str(tmp_path), "--out", str(tmp_path / "regret.html"), "--draws", "3"]
-    found = json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)
+    found = json.loads(headrace_train(*options, "--json")[1])
     assert [each["day"] for each in found["days"]] == ["2023-11-14", "2023-11-15"]
     (campaign,) = found["campaigns"]
     total = campaign["share_of_optimum"] + sum(campaign["parts"].values())
@@ -281,7 +279,7 @@ def test_a_report_says_one_line_and_draws_a_plot(
     assert page.count("<svg") == 2
     assert line(campaign) in page
     assert "<script" not in page
-    told = CliRunner().invoke(app, options).stdout.splitlines()
+    told = headrace_train(*options)[1].splitlines()
     assert told[-1] == f"spring, 2 days: {line(campaign)}"
     with pytest.raises(ConfigError, match="winter"):
         measure(tmp_path, campaign="winter")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import typer.testing
 
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError, StrategyError
-from headrace_training.cli import app
 from headrace_training.replay.info import MAX_BID
 from headrace_training.replay.strategies import make_strategy
 from headrace_training.replay.strategies.base import NO_BID, Start
@@ -98,19 +97,21 @@ def arguments(tmp_path: Path) -> list[str]:
     return ["replay", "--log", str(tmp_path / "log"), "--history", str(tmp_path / "history"), "--json"]
 
 
-def test_the_command_warns_of_answers_that_are_no_price(tmp_path: Path, arguments: list[str]) -> None:
+def test_the_command_warns_of_answers_that_are_no_price(
+    headrace_train: Any, tmp_path: Path, arguments: list[str]
+) -> None:
     spec = written(tmp_path, "return ask.shaded_cpm * (1 if ask.budget_left > 0.5 else math.sqrt(-1))")
-    ran = typer.testing.CliRunner().invoke(app, [*arguments, "--fractions", "0.25,0.5", "--strategy", spec])
-    (warning,) = json.loads(ran.stdout)["warnings"]
+    _, out, err = headrace_train(*arguments, "--fractions", "0.25,0.5", "--strategy", spec)
+    (warning,) = json.loads(out)["warnings"]
     assert re.match(r"strategy mine: \d+ of \d+ answers were no price", warning)
-    assert f"warning: {warning}\n" in ran.stderr
+    assert f"warning: {warning}\n" in err
 
 
-def test_the_command_plays_the_examples(arguments: list[str]) -> None:
+def test_the_command_plays_the_examples(headrace_train: Any, arguments: list[str]) -> None:
     for name in ("threshold", "square_root"):
         spec = f"{EXAMPLES / name}.py:{name}"
-        ran = typer.testing.CliRunner().invoke(app, [*arguments, "--fractions", "0.25", "--strategy", spec])
-        assert ran.exit_code == 0, ran.output
-        found = json.loads(ran.stdout)
+        code, out, err = headrace_train(*arguments, "--fractions", "0.25", "--strategy", spec)
+        assert code == 0, err
+        found = json.loads(out)
         assert (found["strategy"], found["warnings"]) == (spec, [])
         assert 0.0 < found["results"][0]["share_of_oracle"] <= 1.0

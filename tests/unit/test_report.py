@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from headrace import page
 from headrace.events.log import NewEvent
 from headrace.page import Section, write_page
 from headrace.plots import bars, curves, points
-from headrace_training.cli import main
 from headrace_training.ingest import open_log
 from headrace_training.metrics import Catalogue, Outcome
 from headrace_training.report import lorenz, report_search
@@ -138,9 +138,7 @@ def test_the_report_of_a_search(tmp_path: Path) -> None:
     assert seen.tags.count("svg") == 3 + 2 + 1
 
 
-def test_fit_writes_a_report_beside_the_versions(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fit_writes_a_report_beside_the_versions(headrace_train: Any, tmp_path: Path) -> None:
     log = open_log(tmp_path / "log", create=True)
     start, rng = 1_700_000_000_000, np.random.default_rng(0)
     for day in range(40):
@@ -148,12 +146,10 @@ def test_fit_writes_a_report_beside_the_versions(
         log.append([NewEvent(f"{day}-{n}", f"u{n}", "", 3, item, now_ms + n) for n, item in enumerate(items)])
     log.store.close()
     arguments = ("fit", "--log", tmp_path / "log", "--store", tmp_path / "store", "--version", "v1", "--n-factors", 4)
-    monkeypatch.setattr(sys, "argv", ["headrace-train", *map(str, arguments), "--alpha", "2", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code, capsys.readouterr().err
+    code, out, err = headrace_train(*arguments, "--alpha", 2, "--json")
+    assert code == 0, err
     path = tmp_path / "store" / "reports" / "v1.html"
-    assert str(path) in capsys.readouterr().out
+    assert str(path) in out
     seen = check(path)
     headings = ("Accuracy and coverage", "What was tried", "Blend weights", "Calibration, measured", "learned")
     for heading in (*headings, "Loss by epoch") if find_spec("headrace._native") else headings:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from headrace.errors import ConfigError, DataError, HeadraceError
-from headrace_training.cli import main
 from headrace_training.models import MODELS, make_model
 from headrace_training.models.base import Parameters
 from headrace_training.openings import LOG
@@ -202,23 +201,11 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "train", tmp_path / "test"
 
 
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["headrace-train", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
-
-
-def test_search_then_evaluate_with_what_it_found(
-    tmp_path: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_then_evaluate_with_what_it_found(headrace_train: Any, tmp_path: Path, files: tuple[Path, Path]) -> None:
     train, test = files
     study = tmp_path / "study"
     options = ("--study", study, "--trials", 5, "--model", "itemknn", "--json")
-    code, out, err = run(capsys, monkeypatch, "search", "--train", train, *options)
+    code, out, err = headrace_train("search", "--train", train, *options)
     assert code == 0, err
     found = json.loads(out)
     assert out.count("\n") == 1
@@ -226,7 +213,7 @@ def test_search_then_evaluate_with_what_it_found(
     assert 0 < found["validation_recall@20"] <= 1
     for number in (1, 2):
         measure = ("evaluate", "--train", train, "--test", test, "--parameters", found["parameters_file"], "--json")
-        code, out, err = run(capsys, monkeypatch, *measure)
+        code, out, err = headrace_train(*measure)
         assert code == 0, err
         report = json.loads(out)
         assert (report["model"], report["parameters"]) == ("itemknn", found["parameters"])
@@ -236,7 +223,7 @@ def test_search_then_evaluate_with_what_it_found(
 
 
 def test_each_test_file_is_counted_for_itself_beside_the_runs(
-    tmp_path: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    headrace_train: Any, tmp_path: Path, files: tuple[Path, Path]
 ) -> None:
     train, test = files
     other = tmp_path / "other"
@@ -245,19 +232,19 @@ def test_each_test_file_is_counted_for_itself_beside_the_runs(
     for number, path in enumerate((test, other, test)):
         save = tmp_path / "runs" / str(number)
         arguments = ("--train", train, "--test", path, "--model", "popularity", "--save", save, "--json")
-        code, out, err = run(capsys, monkeypatch, "evaluate", *arguments)
+        code, out, err = headrace_train("evaluate", *arguments)
         assert code == 0, err
         counts.append(json.loads(out)["test_openings"])
     assert counts == [1, 1, 2]
 
 
 def test_an_opening_is_noted_before_the_test_file_is_read(
-    tmp_path: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    headrace_train: Any, tmp_path: Path, files: tuple[Path, Path]
 ) -> None:
     train, bad = files[0], tmp_path / "bad.csv"
     bad.write_text("no,columns\n1,2\n")
     arguments = ("--train", train, "--test", bad, "--model", "popularity", "--save", tmp_path / "runs" / "one")
-    assert run(capsys, monkeypatch, "evaluate", *arguments)[0] == 2
+    assert headrace_train("evaluate", *arguments)[0] == 2
     assert len((tmp_path / "runs" / LOG).read_text().splitlines()) == 1
 
 
@@ -278,27 +265,19 @@ BAD_USAGE = [
 
 @pytest.mark.parametrize("options", BAD_USAGE)
 def test_bad_usage_of_search_ends_with_2(
-    tmp_path: Path,
-    files: tuple[Path, Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    options: list[str],
+    headrace_train: Any, tmp_path: Path, files: tuple[Path, Path], options: list[str]
 ) -> None:
     (tmp_path / "small").write_text("u1 a b c\nu2 a\n")
     names = {name: str(tmp_path / name) for name in ("train", "absent", "small")}
     filled = [option.format(**names) for option in options]
-    code, out, err = run(capsys, monkeypatch, "search", *filled, "--study", tmp_path / "study", "--json")
+    code, out, err = headrace_train("search", *filled, "--study", tmp_path / "study", "--json")
     assert (code, out) == (2, "")
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("which", ["another model", "no file", "an artifact"])
 def test_bad_usage_of_parameters_ends_with_2(
-    tmp_path: Path,
-    files: tuple[Path, Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    which: str,
+    headrace_train: Any, tmp_path: Path, files: tuple[Path, Path], which: str
 ) -> None:
     train, test = files
     path = tmp_path / "best.json"
@@ -306,7 +285,5 @@ def test_bad_usage_of_parameters_ends_with_2(
         path.write_text('{"model": "itemknn", "parameters": {"shrink": 1.0}}')
     source = ("--artifact", tmp_path) if which == "an artifact" else ("--train", train)
     model = "graph" if which == "another model" else "auto"
-    code, out, _ = run(
-        capsys, monkeypatch, "evaluate", *source, "--test", test, "--parameters", path, "--model", model, "--json"
-    )
+    code, out, _ = headrace_train("evaluate", *source, "--test", test, "--parameters", path, "--model", model, "--json")
     assert (code, out) == (2, "")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ import pytest
 from headrace.errors import ConfigError, DataError
 from headrace_training import memory
 from headrace_training.baskets import Baskets, read_baskets
-from headrace_training.cli import main
 from headrace_training.evaluate_baskets import evaluate_baskets, rank_baskets
 from headrace_training.kernels.choice import choice_loss
 from headrace_training.models.associations import Associations
@@ -116,20 +115,13 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_ends_with_2_on_bad_options(
-    tmp_path: Path,
-    options: dict[str, str | None],
-    what: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    headrace_train: Any, tmp_path: Path, options: dict[str, str | None], what: str
 ) -> None:
     path = str(written(tmp_path, json.dumps(HABIT)))
     given = {"--train": path, "--test": path} | options
     arguments = [part for name, value in given.items() if value is not None for part in (name, value)]
-    monkeypatch.setattr(sys, "argv", ["headrace-train", "evaluate", "--format", "baskets", *arguments, "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    assert ended.value.code == 2
+    code, out, err = headrace_train("evaluate", "--format", "baskets", *arguments, "--json")
+    assert code == 2
     assert out == ""
     assert what in err
 

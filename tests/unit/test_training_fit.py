@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from headrace.artifacts import Artifact, ArtifactStore
 from headrace.errors import DataError, StoreFullError
 from headrace.events.log import NewEvent
 from headrace_training.choice import Choice
-from headrace_training.cli import main
 from headrace_training.evaluate_log import evaluate_log, evaluate_log_metrics
 from headrace_training.fit import Fitter
 from headrace_training.history import build_history, daily_groups, repeat_rate
@@ -245,20 +243,13 @@ def test_a_login_after_the_split_is_not_known_before_it(tmp_path: Path) -> None:
     log.store.close()
 
 
-def command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
-) -> tuple[int, Any, str]:
-    monkeypatch.setattr(sys, "argv", ["headrace-train", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), json.loads(out) if out else None, err
+def parsed(ran: tuple[int, str, str]) -> tuple[int, Any, str]:
+    code, out, err = ran
+    return code, json.loads(out) if out else None, err
 
 
-def test_the_commands_from_events_to_rollback(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = lambda *words: command(capsys, monkeypatch, *words, "--json")  # noqa: E731
+def test_the_commands_from_events_to_rollback(headrace_train: Any, folder: Path, tmp_path: Path) -> None:
+    run = lambda *words: parsed(headrace_train(*words, "--json"))  # noqa: E731
     events = tmp_path / "events.csv"
     rows = (f"{e.user_id},{e.item_id},{e.time_ms},{'view' if e.type == 1 else 'purchase'}" for e in shop_events())
     events.write_text("user_id,item_id,timestamp,event_type\n" + "\n".join(rows) + "\n")
@@ -295,10 +286,8 @@ def test_the_commands_from_events_to_rollback(
         (["levitate"], 2),
     ],
 )
-def test_commands_on_nothing_end_with_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], code: int
-) -> None:
-    got, out, err = command(capsys, monkeypatch, *(word.format(tmp=tmp_path) for word in words))
+def test_commands_on_nothing_end_with_2(headrace_train: Any, tmp_path: Path, words: list[str], code: int) -> None:
+    got, out, err = parsed(headrace_train(*(word.format(tmp=tmp_path) for word in words)))
     assert got == code
     assert out is None
     assert err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import scipy.sparse as sp
 
 from headrace.errors import ConfigError, DataError
 from headrace_training.bandit import BanditLog, Policy, read_log, read_policy, uniform
-from headrace_training.cli import main
 from headrace_training.offpolicy import estimate, estimate_files
 from headrace_training.rewards import RewardModel
 
@@ -231,22 +229,11 @@ def test_the_reward_model_is_where_its_gradient_vanishes() -> None:
     assert model.of_policy(log.context, policy.table, policy.group) == pytest.approx(every.mean(axis=0))
 
 
-def test_the_command_prints_one_object_and_ends_with_2_on_bad_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["headrace-train", "offpolicy", "--log", str(table(tmp_path, *ROWS)), "--context", "mood, position"]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    first = json.loads(capsys.readouterr().out)
+def test_the_command_prints_one_object_and_ends_with_2_on_bad_input(headrace_train: Any, tmp_path: Path) -> None:
+    arguments = ["offpolicy", "--log", str(table(tmp_path, *ROWS)), "--context", "mood, position"]
+    code, out, _ = headrace_train(*arguments, "--json")
+    assert code == 0
+    first = json.loads(out)
     assert first == estimate_files(tmp_path / "log.csv", "uniform", context=("mood", "position"))
-    monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(SystemExit):
-        main()
-    assert "doubly robust" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["headrace-train", "offpolicy", "--log", str(tmp_path / "absent.csv"), "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().out == ""
+    assert "doubly robust" in headrace_train(*arguments)[1]
+    assert headrace_train("offpolicy", "--log", tmp_path / "absent.csv", "--json")[:2] == (2, "")

@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.reading import read_recording
@@ -18,7 +17,6 @@ from headrace.errors import ConfigError, DataError
 from headrace.kernels.price import Offers
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
-from headrace_training.cli import app
 from headrace_training.regret.report import measure
 from headrace_training.rerun.compare import compare
 from headrace_training.rerun.parameters import read_parameters
@@ -246,17 +244,16 @@ def test_wrong_options_and_records_are_refused(tmp_path):
             compare(tmp_path, tmp_path / "same.toml", **wrong)
 
 
-def test_the_command_prints_one_object_or_a_table(market, tmp_path):
+def test_the_command_prints_one_object_or_a_table(headrace_train, market, tmp_path):
     folder = market(n=120)
     (tmp_path / "low.toml").write_text('[campaigns."*"]\nmultiplier = 0.5\n')
     options = ["rerun", "--records", str(folder), "--parameters", str(tmp_path / "low.toml"), "--draws", "1"]
-    shown = CliRunner().invoke(app, [*options, "--json"])
-    assert json.loads(shown.stdout)["difference"]["wins"]["estimate"] < 0
-    assert "spend_micros" in CliRunner().invoke(app, options).stdout
+    assert json.loads(headrace_train(*options, "--json")[1])["difference"]["wins"]["estimate"] < 0
+    assert "spend_micros" in headrace_train(*options)[1]
 
 
 @pytest.mark.parametrize("command", ["rerun", "regret"])
-def test_damaged_files_are_named_in_the_text_as_in_the_object(market, tmp_path, command):
+def test_damaged_files_are_named_in_the_text_as_in_the_object(headrace_train, market, tmp_path, command):
     folder = market(n=12)
     (segment,) = segment_paths(folder)
     with segment.open("ab") as file:
@@ -264,8 +261,8 @@ def test_damaged_files_are_named_in_the_text_as_in_the_object(market, tmp_path, 
     (tmp_path / "same.toml").write_text("")
     options = [command, "--records", str(folder), "--draws", "1"]
     options += ["--parameters", str(tmp_path / "same.toml")] if command == "rerun" else []
-    assert json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)["torn_files"] == [segment.name]
-    assert CliRunner().invoke(app, options).stdout.splitlines()[0].endswith(segment.name)
+    assert json.loads(headrace_train(*options, "--json")[1])["torn_files"] == [segment.name]
+    assert headrace_train(*options)[1].splitlines()[0].endswith(segment.name)
 
 
 def test_a_purse_keeps_every_limit_and_begins_each_day_anew(make):

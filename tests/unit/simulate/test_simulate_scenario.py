@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from headrace import cli
 from headrace.errors import ConfigError
 from headrace.simulate.loading import read_plan, ready_names, scenario_text
-
-
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["headrace", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    return 0
 
 
 def at(values, path):
@@ -113,13 +102,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("path", "value", "named"), WRONG, ids=lambda part: str(part)[:40])
-def test_a_wrong_field_is_named_with_exit_code_2(tmp_path, monkeypatch, capsys, small, path, value, named):
+def test_a_wrong_field_is_named_with_exit_code_2(headrace, tmp_path, small, path, value, named):
     values = copy.deepcopy(small.values)
     part, key = at(values, path)
     part[key] = value
     (tmp_path / "wrong.toml").write_text(toml(values))
-    assert run(monkeypatch, "simulate", tmp_path / "wrong.toml", "--json") == 2
-    out, error = capsys.readouterr()
+    code, out, error = headrace("simulate", tmp_path / "wrong.toml", "--json")
+    assert code == 2
     assert out == ""
     assert named in error
     assert error.count("\n") == 1
@@ -158,15 +147,18 @@ def test_a_campaign_that_no_request_fits_is_warned_of(small):
     assert warning.startswith("campaign spring: no request fits it")
 
 
-def test_files_that_are_none(tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, "simulate", tmp_path / "nowhere.toml") == 2
-    assert "hard_day" in capsys.readouterr().err
+def test_files_that_are_none(headrace, tmp_path):
+    code, _, error = headrace("simulate", tmp_path / "nowhere.toml")
+    assert code == 2
+    assert "hard_day" in error
     (tmp_path / "torn.toml").write_text("name = ")
-    assert run(monkeypatch, "simulate", tmp_path / "torn.toml") == 2
-    assert "not TOML" in capsys.readouterr().err
-    assert run(monkeypatch, "simulate", "quiet_day", "--seed", "-1") == 2
-    assert "--seed" in capsys.readouterr().err
-    assert run(monkeypatch, "simulate", "quiet_day", "--config", tmp_path / "nowhere.toml") == 2
+    code, _, error = headrace("simulate", tmp_path / "torn.toml")
+    assert code == 2
+    assert "not TOML" in error
+    code, _, error = headrace("simulate", "quiet_day", "--seed", "-1")
+    assert code == 2
+    assert "--seed" in error
+    assert headrace("simulate", "quiet_day", "--config", tmp_path / "nowhere.toml")[0] == 2
 
 
 def test_two_currencies(small):
@@ -182,20 +174,19 @@ def test_two_of_one_name(small):
 
 
 @pytest.mark.parametrize("name", ready_names())
-def test_ready_scenarios_can_be_read_and_shown(monkeypatch, capsys, name):
+def test_ready_scenarios_can_be_read_and_shown(headrace, name):
     assert read_plan(name).scenario.days >= 1.0
-    assert run(monkeypatch, "simulate", name, "--show") == 0
-    assert capsys.readouterr().out == scenario_text(name)
+    assert headrace("simulate", name, "--show") == (0, scenario_text(name), "")
 
 
-def test_the_command_prints_one_object_or_lines_and_writes_the_page(tmp_path, monkeypatch, capsys, small):
+def test_the_command_prints_one_object_or_lines_and_writes_the_page(headrace, tmp_path, small):
     values = copy.deepcopy(small.values) | {"name": "<b>hostile</b> & co"}
     values["traffic"]["requests_per_day"] = 2_000
     values["edits"] = [{"at_hour": 3, "campaign_id": "spring", "lifetime_micros": 600_000}]
     (tmp_path / "mine.toml").write_text(toml(values))
     page = tmp_path / "sub" / "report.html"
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--seed", "9", "--json", "--out", page) == 0
-    out, error = capsys.readouterr()
+    code, out, error = headrace("simulate", tmp_path / "mine.toml", "--seed", "9", "--json", "--out", page)
+    assert code == 0
     summary = json.loads(out)
     assert summary["seed"] == 9
     assert summary["campaigns"][0]["disturbances"][0]["what"] == "an edit"
@@ -205,48 +196,53 @@ def test_the_command_prints_one_object_or_lines_and_writes_the_page(tmp_path, mo
     assert "<script" not in text
     assert "<b>hostile" not in text
     assert "&lt;b&gt;hostile" in text
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--seed", "9") == 0
-    said = capsys.readouterr().out
+    code, said, _ = headrace("simulate", tmp_path / "mine.toml", "--seed", "9")
+    assert code == 0
     assert "spring: spent" in said
     assert "an edit at hour 3" in said
 
 
-def test_without_the_packages_of_pages_it_says_so_and_json_works(tmp_path, monkeypatch, capsys, small):
+def test_without_the_packages_of_pages_it_says_so_and_json_works(headrace, tmp_path, monkeypatch, small):
     monkeypatch.setattr("headrace.page.find_spec", lambda name: None)
     values = copy.deepcopy(small.values)
     values["traffic"]["requests_per_day"] = 1_000
     (tmp_path / "mine.toml").write_text(toml(values))
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--out", tmp_path / "page.html") == 2
-    assert "headrace[simulate]" in capsys.readouterr().err
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["auctions"] > 150
+    code, _, error = headrace("simulate", tmp_path / "mine.toml", "--out", tmp_path / "page.html")
+    assert code == 2
+    assert "headrace[simulate]" in error
+    code, out, _ = headrace("simulate", tmp_path / "mine.toml", "--json")
+    assert code == 0
+    assert json.loads(out)["auctions"] > 150
 
 
-def test_the_settings_of_a_server_are_tried(tmp_path, monkeypatch, capsys, small):
+def test_the_settings_of_a_server_are_tried(headrace, tmp_path, small):
     values = copy.deepcopy(small.values)
     values["traffic"]["requests_per_day"] = 500
     (tmp_path / "mine.toml").write_text(toml(values))
     (tmp_path / "serve.toml").write_text("[bidding]\nmax_bid_cpm_micros = 1\n")
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["bids"] == 0
+    code, out, _ = headrace("simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json")
+    assert code == 0
+    assert json.loads(out)["bids"] == 0
 
 
-def test_a_strategy_of_ones_own_is_tried(tmp_path, monkeypatch, capsys, small):
+def test_a_strategy_of_ones_own_is_tried(headrace, tmp_path, small):
     values = copy.deepcopy(small.values)
     values["traffic"]["requests_per_day"] = 2_000
     values["campaigns"][0]["line_items"][0] |= {"strategy": "threshold", "strategy_parameters": [5_000_000]}
     (tmp_path / "mine.toml").write_text(toml(values))
     rule = Path(__file__).parents[3] / "examples" / "strategies" / "threshold.py"
     (tmp_path / "serve.toml").write_text(f'[bidding]\nstrategies = ["{rule}:threshold"]\n')
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
-    tried = json.loads(capsys.readouterr().out)
+    code, out, _ = headrace("simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json")
+    assert code == 0
+    tried = json.loads(out)
     assert 0 < tried["bids"] < tried["auctions"] / 2
     assert tried["warnings"] == []
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--json") == 2
-    assert "threshold" in capsys.readouterr().err
+    code, _, error = headrace("simulate", tmp_path / "mine.toml", "--json")
+    assert code == 2
+    assert "threshold" in error
 
 
-def test_a_strategy_that_answers_no_price_is_warned_of_over_all_starts(tmp_path, monkeypatch, capsys, small):
+def test_a_strategy_that_answers_no_price_is_warned_of_over_all_starts(headrace, tmp_path, small):
     values = copy.deepcopy(small.values)
     values["traffic"]["requests_per_day"] = 500
     values["outages"] = [{"at_hour": 1, "hours": 1, "kind": "server"}]
@@ -254,8 +250,8 @@ def test_a_strategy_that_answers_no_price_is_warned_of_over_all_starts(tmp_path,
     (tmp_path / "mine.toml").write_text(toml(values))
     (tmp_path / "rule.py").write_text("@strategy\ndef nothing(ask):\n    return math.sqrt(-1)\n")
     (tmp_path / "serve.toml").write_text(f'[bidding]\nstrategies = ["{tmp_path}/rule.py:nothing"]\n')
-    assert run(monkeypatch, "simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json") == 0
-    out, error = capsys.readouterr()
+    code, out, error = headrace("simulate", tmp_path / "mine.toml", "--config", tmp_path / "serve.toml", "--json")
+    assert code == 0
     tried = json.loads(out)
     (warning,) = tried["warnings"]
     asked = tried["auctions"] - tried["unanswered"]
