@@ -31,6 +31,7 @@ HeadraceError
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection
 
 _NAMED = 20
@@ -65,6 +66,12 @@ def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
         return f"did you mean {' or '.join(names)}?"
     more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
     return f"known: {', '.join(names) or 'none'}{more}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a file could not be read or written, as people say it: without number and path, which the caller names."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error) or type(error).__name__
 
 
 def _short(value: object, limit: int = 80) -> str:

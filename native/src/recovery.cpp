@@ -12,6 +12,7 @@ using Guard = std::lock_guard<std::mutex>;
 namespace {
 
 constexpr size_t kStatesPerRecord = 24;
+constexpr uint32_t kMaxSerial = 1u << 28;  // beyond what any lease reserves; a damaged record must not take all memory
 constexpr int32_t kForgottenDays = std::numeric_limits<int32_t>::min();
 
 // What a record says of a reservation, as the reservation file holds it.
@@ -61,6 +62,7 @@ void Ledger::replay_one(const Record& record, bool counted) {
     if (names_account && !tree_.known(record.account)) {
         throw std::invalid_argument("journal: a record names an account that is not there");
     }
+    if (record.serial > kMaxSerial) throw std::invalid_argument("journal: a record names a token that no lease can have");
     switch (record.kind) {
         case RecordKind::kGrant:
         case RecordKind::kLease: {
@@ -93,6 +95,10 @@ void Ledger::replay_one(const Record& record, bool counted) {
             uint8_t states[kStatesPerRecord];
             std::memcpy(states, &record.a, sizeof states);
             Lease& lease = leases_.at(record.lease);
+            for (uint8_t state : states) {
+                bool ended = state <= static_cast<uint8_t>(State::kLostDisputed) && !is_held(static_cast<State>(state));
+                if (!ended) throw std::invalid_argument("journal: a condensed token has a state that holds money");
+            }
             for (uint32_t i = 0; i < kStatesPerRecord; ++i) {
                 if (states[i] != 0) lease.set(record.serial + i, Entry::settled(static_cast<State>(states[i])));
             }
@@ -123,11 +129,28 @@ void Ledger::replay_one(const Record& record, bool counted) {
     }
 }
 
+// A record that an honest ledger does not write must end the replay: what follows would be read from slots that are not
+// there.
+void Ledger::check_settle(const Record& record, const Lease& lease, State from) const {
+    auto to = static_cast<State>(record.state);
+    bool known = to > State::kReserved && to <= State::kLostDisputed;
+    if (!known || record.account != lease.account || record.a < 0) {
+        throw std::invalid_argument("journal: a settlement of a token is not one");
+    }
+    if (is_held(to) && !is_held(from)) {
+        throw std::invalid_argument("journal: a token that reserved nothing is won or disputed");
+    }
+    if (is_held(from) && slots_.at(lease.entry(record.serial).slot()).cpm != record.a) {
+        throw std::invalid_argument("journal: a token settles as another amount than it reserved");
+    }
+}
+
 void Ledger::replay_settle(const Record& record) {
     Notice notice{NoticeKind::kLoss, record.account, record.lease, record.serial, record.day, record.a, record.b, record.exchange};
     Lease& lease = lease_of(notice);
     State from = lease.entry(record.serial).state();
     if (from == State::kAbsent) from = backing(lease, slot_of(record));
+    check_settle(record, lease, from);
     std::vector<Release> releases;
     turn(lease, notice, from, static_cast<State>(record.state), releases);
     for (const Release& release : releases) {

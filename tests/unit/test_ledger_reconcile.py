@@ -220,8 +220,11 @@ def test_files_that_cannot_be_read(desk: Any, tmp_path: Path) -> None:
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"no parquet")
     for path in (broken, tmp_path / "absent.csv"):
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="cannot be read") as said:
             held_against(desk, path)
+        assert "rrno" not in str(said.value)
+    with pytest.raises(DataError, match=r"absent cannot be read: No such file or directory; one token a line"):
+        held_against(desk, bill_file(desk, []), tokens=tmp_path / "absent")
     with pytest.raises(InvalidRequestError, match="--from"):
         held_against(desk, bill_file(desk, []), span=Span(None, None), complete=True)
 
@@ -273,4 +276,52 @@ def test_through_a_server() -> None:
     server = Server()
     claims = [("missing_in_ours", Claim("a", 5)), ("unclaimed", Claim("b", -1)), ("released_before", Claim("c", 7))]
     assert carry_out(ServerSettler(server, "ann", "May"), claims) == {"ACCEPTED": 2, "LATE": 1}  # type: ignore[arg-type]
-    assert server.closed == [("a", "May (ann)", 5), ("b", "May (ann)", None)]
+    assert sorted(server.closed) == [("a", "May (ann)", 5), ("b", "May (ann)", None)]
+
+
+def test_many_are_closed_in_one_commit_each_with_its_audit(desk: Any) -> None:
+    tokens = desk.reserve(*[5_000] * 30)
+    path = bill_file(desk, [(token, 4_000) for token in tokens[:20]])
+    claims = held_against(desk, path, complete=True)[1]
+    desk.ledger.flush()
+    before = desk.store.read("SELECT max(sequence) FROM ledger_journal")[0][0]
+    assert carry_out(StoreSettler(desk.ledger, "ann", "May"), claims) == {"ACCEPTED": 30}
+    assert desk.store.read("SELECT max(sequence) FROM ledger_journal")[0][0] <= before + 2
+    rows = desk.store.read("SELECT subject, after FROM ledger_audit WHERE action = 'close'")
+    assert len({subject for subject, _ in rows}) == 30
+    assert sorted(after for _, after in rows) == ["CLOSE_BILLED 4000"] * 20 + ["CLOSE_LOST None"] * 10
+
+
+def test_killed_in_the_middle_the_same_file_settles_the_rest(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.audit.settle.AT_ONCE", 4)
+    tokens = desk.reserve(*[5_000] * 10)
+    path = bill_file(desk, [(token, 4_000) for token in tokens])
+
+    class Killed(StoreSettler):
+        n = 0
+
+        def close(self, claims: list[Claim]) -> list[NoticeOutcome]:
+            self.n += 1
+            if self.n > 2:
+                raise KeyboardInterrupt
+            return super().close(claims)
+
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(Killed(desk.ledger, "ann", "May"), held_against(desk, path)[1])
+    desk.restart(drain=False)
+    assert desk.line().billed_micros == 8 * 4
+    assert carry_out(StoreSettler(desk.ledger, "ann", "May"), held_against(desk, path)[1]) == {"ACCEPTED": 2}
+    assert desk.line().billed_micros == 10 * 4
+    assert held_against(desk, path)[1] == []
+
+
+def test_what_a_person_reads_is_short_and_says_what_a_row_has(desk: Any) -> None:
+    token = desk.reserve(5_000)[0]
+    path = bill_file(desk, [(token, "nan")] * 30)
+    desk.ledger.flush()
+    asked = ["ledger", "reconcile", "--bills", str(path), "--data", str(desk.folder), "--exchange"]
+    said = CliRunner().invoke(app, [*asked, "x"]).stdout
+    assert f"malformed: row 1: {token} without a price" in said
+    assert "malformed: and 25 more; --json names the first 20" in said
+    assert len(said.splitlines()) == 8
+    assert "--exchange" in str(CliRunner().invoke(app, [*asked, ""]).exception)

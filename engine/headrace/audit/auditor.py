@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from headrace.audit.layout import ALL_DAYS
+from headrace.audit.layout import ALL_DAYS, RECORD, Kind
 from headrace.audit.recount import MAX_PROBLEMS, Amounts, Recount
 from headrace.audit.trail import Account, Row, Snapshot, Trail, digest_after
 
@@ -18,7 +18,8 @@ class Audit:
     opening_sequence : the snapshot that the recount began with; 0: the beginning of the journal.
     first_time_ms, last_time_ms : of the rows that were recounted; 0 where there are none.
     digest : of the chain at ``sequence``, hexadecimal; empty in a journal of an older version.
-    differences : what does not agree, in words; none: all does.
+    differences : what does not agree, in words; none: all does. The first hundred of ``n_differences``.
+    notes : what could not be looked at.
     """
 
     recount: Recount
@@ -31,14 +32,20 @@ class Audit:
     last_time_ms: int = 0
     digest: str = ""
     differences: list[str] = field(default_factory=list)
+    n_differences: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
+        self.n_differences += 1
         if len(self.differences) < MAX_PROBLEMS:
             self.differences.append(text)
 
 
-def audit(trail: Trail) -> Audit:
-    """Recount a whole trail."""
+def audit(trail: Trail, anchors: Mapping[int, str] | None = None) -> Audit:
+    """Recount a whole trail.
+
+    anchors : digests, hexadecimal, that were said of rows before, by sequence.
+    """
     accounts = trail.accounts()
     found = Audit(Recount({account.number: account.parent for account in accounts}), accounts)
     first, snapshots = trail.first_row(), trail.snapshots()
@@ -48,20 +55,24 @@ def audit(trail: Trail) -> Audit:
         found.recount.open(opening.records)
     elif first > 1:
         found.note(f"rows before {first} are gone, and no snapshot stands for them")
-    _follow(trail, snapshots, found)
+    _follow(trail, snapshots, found, dict(anchors or {}))
     for number in found.recount.unbalanced():
         found.note(f"lease {number}: its parts are not what was granted")
     for text in found.recount.problems:
         found.note(text)
+    found.n_differences += found.recount.n_problems - len(found.recount.problems)
     return found
 
 
-def _follow(trail: Trail, snapshots: list[Snapshot], found: Audit) -> None:
+def _follow(trail: Trail, snapshots: list[Snapshot], found: Audit, anchors: dict[int, str]) -> None:
     due = {snapshot.sequence: snapshot for snapshot in snapshots}
     _compare_snapshot(found, due.pop(found.sequence, None))
-    digest = trail.digest_before(found.sequence + 1)
+    digest, whole = trail.digest_before(found.sequence + 1), trail.first_row() == 1
+    _hold(found, anchors, digest)
     for row in trail.rows(found.sequence):
-        if row.sequence != found.sequence + 1 and (found.n_rows or found.sequence):
+        if row.sequence <= found.sequence:
+            found.note(f"row {row.sequence} stands after row {found.sequence}: it came before, or comes again")
+        elif row.sequence != found.sequence + 1 and (found.n_rows or found.sequence or whole):
             found.note(f"rows {found.sequence + 1} to {row.sequence - 1} are missing")
         digest = _chain(found, digest, row)
         found.recount.add(row.sequence, row.records)
@@ -69,15 +80,30 @@ def _follow(trail: Trail, snapshots: list[Snapshot], found: Audit) -> None:
         found.first_time_ms = found.first_time_ms or row.time_ms
         found.n_rows += 1
         _compare_snapshot(found, due.pop(row.sequence, None))
+        _hold(found, anchors, digest)
+    if trail.last_row() > found.sequence:
+        found.note(f"the journal ends before row {trail.last_row()}, which was written")
+    for sequence in anchors:
+        if sequence > found.sequence:
+            found.note(f"row {sequence} was there before, and the journal ends at {found.sequence}")
+        else:
+            found.notes.append(f"row {sequence} is condensed by now: the digest said of it was not looked at")
     for sequence in due:
         found.note(f"the snapshot of row {sequence} belongs to no row")
     found.digest = digest.hex()
 
 
+def _hold(found: Audit, anchors: dict[int, str], digest: bytes) -> None:
+    """Compare the present row's digest with what was said of it before."""
+    said = anchors.pop(found.sequence, "")
+    if said and said != digest.hex():
+        found.note(f"row {found.sequence} is not the one of before: its digest was {said}, and is {digest.hex()}")
+
+
 def _chain(found: Audit, before: bytes, row: Row) -> bytes:
     """The digest after a row. A journal may have begun without a chain; where it has one, it goes on."""
     if not row.digest:
-        if before:
+        if before or Kind.LIMITS in row.records[:: RECORD.size]:  # who writes these records writes the chain
             found.note(f"row {row.sequence} stands outside the chain")
         return b""
     if row.digest != digest_after(before, row):

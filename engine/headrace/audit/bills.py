@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from headrace.audit.times import time_ms
-from headrace.errors import DataError, InvalidRequestError
+from headrace.errors import DataError, InvalidRequestError, reason_of
 
 BATCH_ROWS = 65_536
 TOKEN, BID_ID = "token", "bid_id"
@@ -54,7 +54,8 @@ def read_bills(path: Path, tokens: Mapping[str, str]) -> Iterator[BillRows]:
             yield _rows(batch, first_row, tokens)
             first_row += len(batch)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="a CSV file with a header, or Parquet") from error
+        hint = "a CSV file with a header, or Parquet"
+        raise DataError(f"{path} cannot be read: {reason_of(error)}", hint=hint) from error
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -131,5 +132,5 @@ def read_tokens(path: Path | None) -> dict[str, str]:
     try:
         tokens = path.read_text("ascii").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="one token a line") from error
+        raise DataError(f"{path} cannot be read: {reason_of(error)}", hint="one token a line") from error
     return {token[-16:]: token for token in tokens}

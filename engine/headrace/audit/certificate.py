@@ -16,15 +16,20 @@ from headrace.errors import NotFoundError
 
 _EPOCH = date(1970, 1, 1).toordinal()
 HOLD, EXPIRE = "hold", "expire"
+EARLIER = "earlier"
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One budget day of a node, micros; ``limit_micros`` -1: none of its own; the highest it was: -1, too."""
+    """One budget day of a node, micros; ``limit_micros`` -1: none of its own; the highest it was: -1, too.
+
+    day : ISO 8601; `EARLIER`: all days of which the journal keeps no more than their sum.
+    """
 
     day: str
     spent_micros: int
     reserved_micros: int
+    lease_unused_micros: int
     limit_micros: int
     highest_limit_micros: int
     over_micros: int
@@ -87,6 +92,7 @@ class Certificate:
 
     sources: tuple[Source, ...]
     differences: tuple[str, ...]
+    notes: tuple[str, ...]
     accounts: tuple[Entry, ...]
 
 
@@ -118,7 +124,7 @@ def certify(
     ]
     times = found.first_time_ms, found.last_time_ms
     source = Source(ledger_id, found.opening_sequence, found.sequence, *times, found.digest)
-    return Certificate((source,), tuple(found.differences), tuple(entries))
+    return Certificate((source,), tuple(found.differences), tuple(found.notes), tuple(entries))
 
 
 def _entry(
@@ -149,7 +155,7 @@ def _entry(
         _said(limit),
         _said(life.highest if account.number in limits.said else UNBOUND),
         _bound(late[1]),
-        tuple(_day(found, account.number, day, by_day[day]) for day in sorted(by_day) if day != ALL_DAYS),
+        tuple(_day(found, account.number, day, by_day[day]) for day in days_of(by_day)),
     )
 
 
@@ -158,15 +164,27 @@ def _or_none(limit: int | None) -> int:
 
 
 def _day(found: Audit, number: int, day: int, amounts: Amounts) -> Day:
-    bound = found.recount.limits.days[number].get(day)
+    bound = found.recount.limits.days[number].get(day) if day != ALL_DAYS else None
     return Day(
-        date.fromordinal(_EPOCH + day).isoformat(),
+        day_name(day),
         amounts.billed + amounts.won,
-        amounts.reserved + amounts.lease_unused,
+        amounts.reserved,
+        amounts.lease_unused,
         _said(UNBOUND if bound is None else bound.limit),
         _said(UNBOUND if bound is None else bound.highest),
         0 if bound is None else bound.over,
     )
+
+
+def days_of(by_day: Mapping[int, Amounts]) -> list[int]:
+    """Budget days in their order; `ALL_DAYS` where anything is left of it."""
+    earlier = by_day.get(ALL_DAYS, Amounts())
+    return sorted(day for day in by_day if day != ALL_DAYS or earlier != Amounts())
+
+
+def day_name(day: int) -> str:
+    """A budget day as people write it."""
+    return EARLIER if day == ALL_DAYS else date.fromordinal(_EPOCH + day).isoformat()
 
 
 def _said(limit: int) -> int:
@@ -228,6 +246,7 @@ def text_of(certificate: Certificate) -> str:
             f"ledger {source.ledger_id}: from {since} and the journal up to row {source.sequence}, "
             f"{_time(source.from_ms)} to {_time(source.until_ms)}; digest {source.digest or 'none'}"
         )
+    lines += [f"NOTE {text}" for text in certificate.notes]
     lines += [f"DIFFERENCE {text}" for text in certificate.differences]
     return "\n".join(lines)
 
@@ -238,6 +257,7 @@ def _lines(entry: Entry) -> Iterable[str]:
         f"{entry.account_id} ({entry.currency}, {entry.mode}): over: {entry.over_micros} micros; "
         f"late: {entry.late_bills} bills, {entry.late_micros} micros; stranded: {entry.stranded_micros} micros; "
         f"disputed: {entry.disputed_micros} micros; reserved: {entry.reserved_micros} micros; "
+        f"unused: {entry.lease_unused_micros} micros; "
         f"spent: {entry.spent_micros}{limit}"
     )
     if entry.mode == EXPIRE:
@@ -251,7 +271,10 @@ def _lines(entry: Entry) -> Iterable[str]:
         yield "  bound: 0 micros, as long as no charge is above its reservation"
     for day in entry.days:
         limit = "no daily limit" if day.limit_micros < 0 else f"of {day.limit_micros}"
-        yield f"  {day.day}: spent {day.spent_micros} {limit}, reserved {day.reserved_micros}, over {day.over_micros}"
+        yield (
+            f"  {day.day}: spent {day.spent_micros} {limit}, reserved {day.reserved_micros}, "
+            f"unused {day.lease_unused_micros}, over {day.over_micros}"
+        )
 
 
 def _time(time_ms: int) -> str:

@@ -18,10 +18,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from headrace.audit.layout import RECORD
-from headrace.audit.trail import Row, StoreTrail
-from headrace.errors import DataError
+from headrace.audit.trail import FORMAT, Row, StoreTrail
+from headrace.errors import DataError, reason_of
 
-FORMAT = 1
 SEGMENT_RECORDS = 1_000_000
 """Records in one segment of the journal, about."""
 
@@ -62,11 +61,18 @@ def export(trail: StoreTrail, folder: Path, since_ms: int = 0) -> dict[str, Any]
 
     since_ms : of a new export, the commit time from which journal rows are written; 0: all that there are.
 
-    Raises DataError when the folder holds another ledger's, or rows after its last are gone from the store.
+    Raises DataError when the folder cannot be made or holds another ledger's, or rows after its last are gone from the
+    store.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made: {reason_of(error)}", hint="name a folder that can be") from error
     manifest = _begin(trail, folder, since_ms)
     _write_segments(trail, folder, manifest)
+    if trail.last_row() > manifest["last_sequence"]:
+        hint = "headrace ledger audit says more; nothing was written"
+        raise DataError(f"the journal ends before row {trail.last_row()}, which was written", hint=hint)
     for name, query in TABLES.items():
         _replace(folder / name, _table(trail, query))
     scratch = folder / "manifest.json.new"
@@ -137,6 +143,8 @@ def _segment(rows: Iterator[Row]) -> Iterator[Row]:
     n = 0
     for row in rows:
         yield row
+        if len(row.records) % RECORD.size:
+            raise DataError(f"journal row {row.sequence} is torn", hint="headrace ledger audit says more")
         n += len(row.records) // RECORD.size
         if n >= SEGMENT_RECORDS:
             return
@@ -161,7 +169,8 @@ def rows_of(path: Path) -> Iterator[Row]:
     try:
         table = parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="export anew into another folder") from error
+        hint = "export anew into another folder"
+        raise DataError(f"{path} cannot be read: {reason_of(error)}", hint=hint) from error
     records = np.empty(len(table), RECORDS)
     for name in RECORDS.names or ():
         records[name] = table[name].to_numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from headrace.audit.certificate import Bound, Certificate, Day, Entry
+from headrace.audit.certificate import EARLIER, Bound, Certificate, Day, Entry
 
 _SUMS = (
     "late_bills",
@@ -35,6 +35,7 @@ def merge(certificates: Sequence[Certificate]) -> Certificate:
     return Certificate(
         tuple(source for certificate in certificates for source in certificate.sources),
         tuple(text for certificate in certificates for text in certificate.differences),
+        tuple(text for certificate in certificates for text in certificate.notes),
         tuple(_entry(parts) for parts in entries.values()),
     )
 
@@ -53,18 +54,23 @@ def _entry(parts: Sequence[Entry]) -> Entry:
         highest_limit_micros=highest,
         over_micros=max(max(part.over_micros for part in parts), _above(committed, highest)),
         bound=_bound([part.bound for part in parts]),
-        days=tuple(_day(by_day[name]) for name in sorted(by_day)),
+        days=tuple(_day(by_day[name]) for name in sorted(by_day, key=lambda name: (name != EARLIER, name))),
     )
 
 
 def _day(parts: Sequence[Day]) -> Day:
-    spent, reserved = (
-        sum(values) for values in zip(*((day.spent_micros, day.reserved_micros) for day in parts), strict=True)
-    )
+    spent = sum(day.spent_micros for day in parts)
+    reserved = sum(day.reserved_micros for day in parts)
+    unused = sum(day.lease_unused_micros for day in parts)
     highest = max(day.highest_limit_micros for day in parts)
-    over = max(max(day.over_micros for day in parts), _above(spent + reserved, highest))
+    over = max(max(day.over_micros for day in parts), _above(spent + reserved + unused, highest))
     return replace(
-        parts[0], spent_micros=spent, reserved_micros=reserved, highest_limit_micros=highest, over_micros=over
+        parts[0],
+        spent_micros=spent,
+        reserved_micros=reserved,
+        lease_unused_micros=unused,
+        highest_limit_micros=highest,
+        over_micros=over,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -77,8 +78,14 @@ class PricedTrail:
     def first_row(self) -> int:
         return self._trail.first_row()
 
+    def last_row(self) -> int:
+        return self._trail.last_row()
+
     def digest_before(self, sequence: int) -> bytes:
         return self._trail.digest_before(sequence)
 
     def late_bills(self) -> dict[int, int]:
         return self._trail.late_bills()
+
+    def table(self, name: str) -> Iterator[dict[str, Any]]:
+        return self._trail.table(name)

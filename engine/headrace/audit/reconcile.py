@@ -172,7 +172,8 @@ class Reconciler:
         if moment:
             result.first_ms = min(result.first_ms or moment, moment)
             result.last_ms = max(result.last_ms, moment)
-        result.count(kind, price, f"row {rows.first_row + at}: {rows.tokens[at] or 'no token'} at {price}")
+        said = "without a price" if price < 0 else f"at {price}"
+        result.count(kind, price, f"row {rows.first_row + at}: {rows.tokens[at] or 'no token'} {said}")
 
     def only_ours(self, from_ms: int, until_ms: int) -> None:
         """Count what we billed in [from_ms, until_ms) and the file does not name."""

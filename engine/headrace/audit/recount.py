@@ -22,6 +22,11 @@ NEXT = {
 
 MAX_PROBLEMS = 100
 
+LINE_DEPTH = 3
+"""Advertiser, campaign and line item lie on a line item's path."""
+
+_CONDENSED = (Kind.LEASE, Kind.MONEY, Kind.STATES, Kind.BASE)
+
 
 @dataclass(slots=True)
 class Token:
@@ -163,6 +168,8 @@ class Recount:
         try:
             for record in read_records(blob):
                 turn = turns.get(record.kind)  # type: ignore[call-overload]
+                if record.kind in _CONDENSED and not self._condensed:
+                    self._problem(f"a record of kind {record.kind}, which only snapshots have")
                 if turn is None:
                     self._problem(f"a record of kind {record.kind}, which is not known")
                     continue
@@ -189,6 +196,10 @@ class Recount:
     def _grant(self, record: Record) -> None:
         if record.lease in self.leases:
             self._problem(f"lease {record.lease} is granted twice")
+        if record.a < 0:
+            self._problem(f"lease {record.lease} is granted {record.a}")
+        if len(self.limits.path(record.account)) != LINE_DEPTH:
+            self._problem(f"lease {record.lease} is granted to account {record.account}, which is no line item")
         lease = LeaseBook(record.account, record.day, record.a, record.time_ms, open=True, pool=record.a)
         self.leases[record.lease] = lease
         self.limits.commit(lease.account, lease.day, record.a)
@@ -233,6 +244,8 @@ class Recount:
         if lease is None:  # one that left memory, or that nobody granted: it holds nothing
             lease = self.leases[record.lease] = LeaseBook(record.account, record.day)
         serial, to = record.serial, record.state
+        if (record.account, record.day) != (lease.account, lease.day):
+            self._problem(f"token {serial} of lease {record.lease} settles on another account or day than its lease's")
         before = lease.state(serial)
         if before == State.ABSENT:
             before = State.RESERVED if self._backing(lease, record) else State.EXPIRED
@@ -282,6 +295,8 @@ class Recount:
             token.won = 0
         if before in (State.DISPUTED, State.LOST_DISPUTED):
             self.disputed[lease.account] -= lease.claims.pop(serial, 0)
+        if token is not None and record.a != token.cpm and to not in HELD and to != State.BILLED:
+            self._problem(f"token {serial} of lease {record.lease} ends as {record.a}, and reserved {token.cpm}")
         if (to in HELD or to == State.BILLED) and not self._covered(token, record):
             self._problem(f"token {serial} of lease {record.lease} becomes {to} beyond what it reserved")
         if to in HELD:

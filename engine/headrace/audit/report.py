@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.audit.reconcile import MEANING, Reconciliation
+from headrace.audit.reconcile import MEANING, SAMPLES, Reconciliation
+
+SHOWN = 5
+"""Samples of a class that a person is shown."""
 
 
 def report_of(bills: str, exchange: str, result: Reconciliation, applied: dict[str, int] | None) -> dict[str, Any]:
@@ -30,7 +33,10 @@ def text_of(said: dict[str, Any]) -> str:
     for kind, numbers in said["classes"].items():
         lines.append(f"{kind:<20}{numbers['rows']:>12,}{numbers['micros']:>18,} micros  {MEANING[kind]}")
     for kind, samples in said["samples"].items():
-        lines += [f"  {kind}: {text}" for text in samples]
+        lines += [f"  {kind}: {text}" for text in samples[:SHOWN]]
+        more = said["classes"][kind]["rows"] - SHOWN
+        if more > 0:
+            lines.append(f"  {kind}: and {more:,} more; --json names the first {SAMPLES}")
     if said["applied"] is not None:
         done = ", ".join(f"{n} {outcome}" for outcome, n in said["applied"].items()) or "nothing"
         lines.append(f"settled: {done}")

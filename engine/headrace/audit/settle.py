@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -19,13 +20,17 @@ from headrace.ledger.ledger import Ledger, LedgerConfig, NoticeOutcome, NoticeTy
 from headrace.v1 import bidder_pb2
 
 AT_ONCE = 500
+"""Bids in one commit."""
+
+CALLS = 16
+"""Calls of a server at once."""
 
 
 class Settler(Protocol):
     """Who ends reservations."""
 
-    def close(self, claim: Claim) -> NoticeOutcome:
-        """End a held reservation by hand, audited."""
+    def close(self, claims: list[Claim]) -> list[NoticeOutcome]:
+        """End held reservations by hand, audited, of at most `AT_ONCE` bids."""
 
     def bill(self, claims: list[Claim]) -> list[NoticeOutcome]:
         """Tell bills, of at most `AT_ONCE` bids, as the exchange should have."""
@@ -37,9 +42,9 @@ class StoreSettler:
     def __init__(self, ledger: Ledger, who: str, why: str) -> None:
         self._ledger, self._who, self._why = ledger, who, why
 
-    def close(self, claim: Claim) -> NoticeOutcome:
-        price = None if claim.price_cpm < 0 else claim.price_cpm
-        return self._ledger.close_reservation(claim.token, self._who, self._why, price)
+    def close(self, claims: list[Claim]) -> list[NoticeOutcome]:
+        prices = [_price_of(claim) for claim in claims]
+        return self._ledger.close_reservations([claim.token for claim in claims], self._who, self._why, prices)
 
     def bill(self, claims: list[Claim]) -> list[NoticeOutcome]:
         types = np.full(len(claims), NoticeType.BILLING, np.int8)
@@ -53,8 +58,12 @@ class ServerSettler:
     def __init__(self, client: Client, who: str, why: str) -> None:
         self._client, self._reason = client, f"{why} ({who})"
 
-    def close(self, claim: Claim) -> NoticeOutcome:
-        price = None if claim.price_cpm < 0 else claim.price_cpm
+    def close(self, claims: list[Claim]) -> list[NoticeOutcome]:
+        with ThreadPoolExecutor(CALLS) as calls:  # calls that wait together share a commit
+            return list(calls.map(self._close, claims))
+
+    def _close(self, claim: Claim) -> NoticeOutcome:
+        price = _price_of(claim)
         answer = self._client.close_reservation(claim.token, reason=self._reason, price_cpm_micros=price)
         return NoticeOutcome(int(answer.outcome))
 
@@ -91,16 +100,20 @@ def store_settler(data: Path, config: LedgerConfig, who: str, why: str) -> Itera
 def carry_out(settler: Settler, claims: list[tuple[str, Claim]]) -> dict[str, int]:
     """Settle what a reconciliation asks for; how many notices or closes were answered with which outcome.
 
-    Bids whose money is held are closed at their price, or as lost; bills of what had gone back are told as late.
+    Bids whose money is held are closed at their price, or as lost; bills of what had gone back are told as late. What
+    ends it in between leaves whole commits: the same file asks for the rest of it then.
     """
     outcomes: Counter[str] = Counter()
     late = [claim for kind, claim in claims if kind == RELEASED]
-    for kind, claim in claims:
-        if kind != RELEASED:
-            outcomes[settler.close(claim).name] += 1
-    for first in range(0, len(late), AT_ONCE):
-        outcomes.update(outcome.name for outcome in settler.bill(late[first : first + AT_ONCE]))
+    held = [claim for kind, claim in claims if kind != RELEASED]
+    for way, chosen in ((settler.close, held), (settler.bill, late)):
+        for first in range(0, len(chosen), AT_ONCE):
+            outcomes.update(outcome.name for outcome in way(chosen[first : first + AT_ONCE]))
     return dict(sorted(outcomes.items()))
+
+
+def _price_of(claim: Claim) -> int | None:
+    return None if claim.price_cpm < 0 else claim.price_cpm
 
 
 def _now_ms() -> int:

@@ -11,8 +11,9 @@ from headrace.audit.bills import read_bills, read_tokens
 from headrace.audit.export import ledger_id_of
 from headrace.audit.prices import Billed, PricedTrail
 from headrace.audit.reconcile import UNCLAIMED, Claim, Reconciler, Reconciliation
+from headrace.audit.slots import adopt, read_slots
 from headrace.audit.times import time_ms
-from headrace.audit.trail import open_reservations, open_store
+from headrace.audit.trail import open_store
 from headrace.authority.mirror import key_holders
 from headrace.errors import DataError, InvalidRequestError
 from headrace.events.store import DATABASE
@@ -65,12 +66,13 @@ def hold_against(
 
 
 def _read_ledger(data: Path) -> tuple[Audit, Billed, set[int], dict[str, int]]:
+    slots = read_slots(data)
     with open_store(data / DATABASE) as trail:
         priced = PricedTrail(trail)
         found = audit(priced)
+        adopt(found, trail, slots)
         if found.differences:
             raise DataError(f"the journal is damaged: {found.differences[0]}", hint="headrace ledger audit says more")
-        found.recount.adopt(open_reservations(data / "ledger.reservations", trail.query) or [])
         own = f"{int(ledger_id_of(trail) or 0):016x}"
         foreign = {key for key, holder in key_holders(trail.query).items() if holder != own}
         return found, priced.billed(), foreign, read_numbers(trail.query)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from headrace.audit.auditor import Audit, balances, compare_stated
 from headrace.audit.recount import Amounts
 from headrace.audit.trail import StoreTrail
+from headrace.errors import LedgerError
 from headrace.ledger.recovery import LedgerConfig, load_view
 
 
@@ -26,3 +28,13 @@ def stated_by_engine(trail: StoreTrail, now_ms: int) -> dict[int, Amounts]:
         )
         for state in books.states(0)
     }
+
+
+def compare_engine(found: Audit, trail: StoreTrail, now_ms: int) -> None:
+    """Note where the native ledger reads other amounts from the same rows, or cannot read them."""
+    try:
+        stated = stated_by_engine(trail, now_ms)
+    except LedgerError as error:
+        found.note(f"the engine does not read the journal: {error}")
+    else:
+        compare_stated(found, stated, balances(found, 0), "the engine")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date
 from typing import Any
 
 from headrace.audit.auditor import Audit, balances, days
-from headrace.audit.layout import ALL_DAYS
+from headrace.audit.certificate import day_name, days_of
+from headrace.audit.recount import MAX_PROBLEMS
 
-_EPOCH = date(1970, 1, 1).toordinal()
+SHOWN = 20
+"""Differences that a person is shown."""
 
 
-def statement(found: Audit, stranded_before_ms: int) -> dict[str, Any]:
+def statement(found: Audit, ledger_id: str, stranded_before_ms: int) -> dict[str, Any]:
     """The recomputed balances, lifetime and by budget day, and where they came from."""
     table, by_day = balances(found, stranded_before_ms), days(found)
     return {
+        "ledger_id": ledger_id,
         "opening_sequence": found.opening_sequence,
         "sequence": found.sequence,
         "rows": found.n_rows,
@@ -30,19 +32,21 @@ def statement(found: Audit, stranded_before_ms: int) -> dict[str, Any]:
                 "over_micros": found.recount.limits.over(account.number),
                 "days": [
                     {
-                        "day": date.fromordinal(_EPOCH + day).isoformat(),
+                        "day": day_name(day),
                         "billed_micros": amounts.billed,
                         "won_micros": amounts.won,
                         "reserved_micros": amounts.reserved,
                         "lease_unused_micros": amounts.lease_unused,
                     }
-                    for day, amounts in sorted(by_day.get(account.number, {}).items())
-                    if day != ALL_DAYS
+                    for day in days_of(by_day.get(account.number, {}))
+                    for amounts in (by_day[account.number][day],)
                 ],
             }
             for account in found.accounts
         ],
         "differences": found.differences,
+        "n_differences": found.n_differences,
+        "notes": found.notes,
     }
 
 
@@ -54,7 +58,10 @@ def text_of(said: dict[str, Any]) -> str:
         cells = "".join(f"{account[f'{name}_micros']:>16,}" for name in columns)
         lines.append(f"{account['account_id']:<40}{cells}")
     lines.append(proof(said))
-    lines += [f"DIFFERENCE {text}" for text in said["differences"]]
+    lines += [f"NOTE {text}" for text in said["notes"]]
+    lines += [f"DIFFERENCE {text}" for text in said["differences"][:SHOWN]]
+    if said["n_differences"] > SHOWN:
+        lines.append(f"and {said['n_differences'] - SHOWN:,} more differences; --json names the first {MAX_PROBLEMS}")
     return "\n".join(lines)
 
 

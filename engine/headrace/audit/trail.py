@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from headrace.audit.layout import Kind, Record
-from headrace.errors import DataError
+from headrace.errors import DataError, reason_of
 from headrace.events.migrations import check_version, version_of
 
+FORMAT = 1
+"""Of an export."""
+
 LATE_BILLS = "ledger_reconciliation WHERE notice_type = 2 AND outcome = 3"
-_HEADER = struct.Struct("<8sqQQQqq")
-_SLOT = struct.Struct("<qqqQQ")
-_MAGIC = b"HRRESV01"
 
 
 class Row(NamedTuple):
@@ -59,8 +58,10 @@ class Trail(Protocol):
     def snapshots(self) -> list[Snapshot]: ...
     def rows(self, after: int) -> Iterator[Row]: ...
     def first_row(self) -> int: ...
+    def last_row(self) -> int: ...
     def digest_before(self, sequence: int) -> bytes: ...
     def late_bills(self) -> dict[int, int]: ...
+    def table(self, name: str) -> Iterator[dict[str, Any]]: ...
 
 
 class StoreTrail:
@@ -110,6 +111,11 @@ class StoreTrail:
     def first_row(self) -> int:
         return int(self.query("SELECT ifnull(min(sequence), 0) FROM ledger_journal")[0][0])
 
+    def last_row(self) -> int:
+        """The last row that anything beside the rows themselves speaks of."""
+        chain = "ifnull((SELECT max(sequence) FROM ledger_chain), 0)" if self._chained() else "0"
+        return int(self.query(f"SELECT max(ifnull(max(sequence), 0), {chain}) FROM ledger_snapshots")[0][0])
+
     def digest_before(self, sequence: int) -> bytes:
         if not self._chained():
             return b""
@@ -122,6 +128,14 @@ class StoreTrail:
 
     def late_bills(self) -> dict[int, int]:
         return dict(self.query(f"SELECT account_number, count(*) FROM {LATE_BILLS} GROUP BY account_number"))
+
+    def table(self, name: str) -> Iterator[dict[str, Any]]:
+        """Rows of a table beside the journal, as an export has them: accounts, funds, audit, …"""
+        from headrace.audit.export import TABLES
+
+        cursor = self._connection.execute(TABLES[f"{name}.parquet"])
+        names = [column[0] for column in cursor.description]
+        yield from (dict(zip(names, row, strict=True)) for row in cursor)
 
 
 @contextmanager
@@ -143,29 +157,6 @@ def open_store(path: Path) -> Iterator[StoreTrail]:
         connection.close()
 
 
-def open_reservations(path: Path, query: Any) -> list[Record] | None:
-    """Open reservations of the present owner, as records; None where the file does not belong to this ledger.
-
-    query : reads the tables that the file must agree with.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    if len(content) < _HEADER.size:
-        return None
-    magic, epoch, ledger, *_ = _HEADER.unpack_from(content)
-    meta = dict(query("SELECT key, value FROM ledger_meta WHERE key IN ('epoch', 'ledger_id')"))
-    if magic != _MAGIC or {"epoch": str(epoch), "ledger_id": str(ledger)} != meta:
-        return None
-    whole = content[_HEADER.size : len(content) - (len(content) - _HEADER.size) % _SLOT.size]
-    return [
-        Record(Kind.OPEN, 0, serial >> 32 & 0xFFFF, -1, lease, serial & 0xFFFFFFFF, 0, cpm, 0, issued_ms)
-        for lease, cpm, issued_ms, serial, _ in _SLOT.iter_unpack(whole)
-        if lease > 0
-    ]
-
-
 def digest_after(before: bytes, row: Row) -> bytes:
     """The chain's digest after a row: BLAKE2b (32 bytes) over the digest before, sequence, time, records."""
     stamp = struct.pack("<qq", row.sequence, row.time_ms)
@@ -181,26 +172,39 @@ class ExportTrail:
     def __init__(self, folder: Path) -> None:
         try:
             self.manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            names = [str(name) for name in self.manifest["journal"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "headrace ledger export makes one"
-            raise DataError(f"{folder} is no export of a ledger: {error}", hint=hint) from error
+            raise DataError(f"{folder} is no export of a ledger: {reason_of(error)}", hint=hint) from error
+        self.manifest["journal"] = names
+        if self.manifest["format"] > FORMAT:
+            hint = "audit it with that version"
+            raise DataError(f"{folder}: export format", self.manifest["format"], f"at most {FORMAT}", hint)
         self._folder = folder
 
-    def _table(self, name: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    def table(self, name: str) -> Iterator[dict[str, Any]]:
+        """See `StoreTrail.table`. Raises DataError for a file that cannot be read."""
+        import pyarrow as pa
         from pyarrow import parquet
 
-        return list(parquet.read_table(self._folder / name, columns=columns).to_pylist())
+        path = self._folder / f"{name}.parquet"
+        try:
+            with parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches():
+                    yield from batch.to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            hint = "export anew into another folder"
+            raise DataError(f"{path} cannot be read: {reason_of(error)}", hint=hint) from error
 
     def accounts(self) -> list[Account]:
-        names = list(Account.__slots__)
         renamed = {"number": "account_number", "parent": "parent_number"}
-        rows = self._table("accounts.parquet", [renamed.get(name, name) for name in names])
-        return [Account(*(row[renamed.get(name, name)] for name in names)) for row in rows]
+        names = [renamed.get(name, name) for name in Account.__slots__]
+        return [Account(*(row[name] for name in names)) for row in self.table("accounts")]
 
     def snapshots(self) -> list[Snapshot]:
         if not self.manifest["opening"]:
             return []
-        return [Snapshot(row["sequence"], row["records"]) for row in self._table("opening.parquet")]
+        return [Snapshot(row["sequence"], row["records"]) for row in self.table("opening")]
 
     def rows(self, after: int) -> Iterator[Row]:
         from headrace.audit.export import rows_of
@@ -211,11 +215,14 @@ class ExportTrail:
     def first_row(self) -> int:
         return int(self.manifest["first_sequence"])
 
+    def last_row(self) -> int:
+        return int(self.manifest["last_sequence"])
+
     def digest_before(self, sequence: int) -> bytes:
         return bytes.fromhex(self.manifest["digest_before"]) if sequence == self.first_row() else b""
 
     def late_bills(self) -> dict[int, int]:
         counts: Counter[int] = Counter()
-        for row in self._table("reconciliation.parquet", ["account_number", "notice_type", "outcome"]):
+        for row in self.table("reconciliation"):
             counts[row["account_number"]] += (row["notice_type"], row["outcome"]) == (2, 3)
         return counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from headrace.errors import AuthorityUnreachableError
 from headrace.ledger.sql import Sql
 
 T = TypeVar("T")
+
+_log = logging.getLogger("headrace.authority")
 
 
 class SqliteDatabase:
@@ -66,7 +69,9 @@ class SqliteDatabase:
     def _connected(self) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.parent.is_dir():  # a folder by a typo would be an authority without money
+            raise FileNotFoundError(f"its folder {self.path.parent} is not there")
+        new = not self.path.exists()
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=self._timeout_s, cached_statements=512
         )
@@ -84,6 +89,8 @@ class SqliteDatabase:
         except BaseException:
             connection.close()
             raise
+        if new:
+            _log.warning("%s was not there: a new authority without any account was made", self.path)
         self._connection = connection
         return connection
 

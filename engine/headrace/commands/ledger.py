@@ -13,6 +13,7 @@ import typer
 
 from headrace.commands.options import DEFAULT_DATA, Data
 from headrace.commands.reconcile import reconcile
+from headrace.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from headrace.audit.auditor import Audit
@@ -26,6 +27,13 @@ app.command()(reconcile)
 Journal = Annotated[
     Path | None, typer.Option("--journal", metavar="DIR", help="An export of the ledger to read instead of --data.")
 ]
+Folder = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Folder of the database and the ledger [headrace-data].")
+]
+Against = Annotated[
+    list[Path] | None,
+    typer.Option("--against", metavar="FILE", help="An earlier audit or certificate (--json) whose digest must hold."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Window = Annotated[
     int, typer.Option("--window-ms", metavar="MS", help="What is reserved for longer is stranded [billing_window_ms].")
@@ -34,13 +42,17 @@ Window = Annotated[
 
 @app.command("audit")
 def audit_ledger(
-    data: Data = DEFAULT_DATA, journal: Journal = None, window_ms: Window = WINDOW_MS, as_json: AsJson = False
+    data: Folder = None,
+    journal: Journal = None,
+    against: Against = None,
+    window_ms: Window = WINDOW_MS,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute every balance from the journal and compare it with what the ledger states; exit 1 on a difference."""
     from headrace.audit.statement import statement, text_of
 
-    with _audited(data, journal) as (found, _, _):
-        said = statement(found, _now_ms() - window_ms)
+    with _audited(data, journal, against) as (found, _, ledger_id):
+        said = statement(found, ledger_id, _now_ms() - window_ms)
     print(json.dumps(said) if as_json else text_of(said))
     raise SystemExit(1 if found.differences else 0)
 
@@ -55,6 +67,7 @@ def certificate(
         typer.Option("--data", metavar="DIR", help="Folder of the database; of each process over one authority."),
     ] = None,
     journal: Journal = None,
+    against: Against = None,
     window_ms: Window = WINDOW_MS,
     as_json: AsJson = False,
 ) -> None:
@@ -63,8 +76,9 @@ def certificate(
     from headrace.audit.merge import merge
 
     parts = []
-    for folder in [DEFAULT_DATA] if journal is not None else data or [DEFAULT_DATA]:
-        with _audited(folder, journal) as (found, trail, ledger_id):
+    folders: list[Path | None] = [*data] if data else [None]
+    for folder in folders:
+        with _audited(folder, journal, against) as (found, trail, ledger_id):
             parts.append(certify(found, trail.late_bills(), ledger_id, _now_ms() - window_ms, campaign))
     made = merge(parts)
     print(json.dumps(as_dict(made)) if as_json else text_of(made))
@@ -73,7 +87,7 @@ def certificate(
 
 @app.command()
 def export(
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder of the export, to begin or to go on with.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder of the export, made or gone on with.")],
     data: Data = DEFAULT_DATA,
     since: Annotated[
         str, typer.Option("--since", metavar="TIME", help="ISO 8601: journal rows from then on, of a new export [all].")
@@ -94,26 +108,35 @@ def export(
 
 
 @contextmanager
-def _audited(data: Path, journal: Path | None) -> Iterator[tuple[Audit, Trail, str]]:
+def _audited(data: Path | None, journal: Path | None, against: list[Path] | None) -> Iterator[tuple[Audit, Trail, str]]:
     """An audit, what it was made from, and the ledger's id; beside a store, compared with the engine's own reading."""
-    from headrace.audit.auditor import audit, balances, compare_stated
+    from headrace.audit.anchors import read_anchors
+    from headrace.audit.auditor import audit
     from headrace.audit.export import ledger_id_of
-    from headrace.audit.trail import ExportTrail, open_reservations, open_store
+    from headrace.audit.slots import adopt, read_slots
+    from headrace.audit.stated import compare_engine
+    from headrace.audit.tables import compare_tables
+    from headrace.audit.trail import ExportTrail, open_store
     from headrace.events.store import DATABASE
 
+    if journal is not None and data is not None:
+        raise InvalidRequestError("--journal", str(journal), "one of --data and --journal", "audit them one by one")
     if journal is not None:
         exported = ExportTrail(journal)
-        yield audit(exported), exported, str(exported.manifest["ledger_id"])
+        ledger_id = str(exported.manifest["ledger_id"])
+        found = audit(exported, read_anchors(against or [], ledger_id))
+        compare_tables(found, exported)
+        yield found, exported, ledger_id
         return
-    from headrace.audit.stated import stated_by_engine
-
-    with open_store(data / DATABASE) as trail:
-        found = audit(trail)
-        compare_stated(found, stated_by_engine(trail, _now_ms()), balances(found, 0), "the engine")
-        slots = open_reservations(data / "ledger.reservations", trail.query)
-        if slots is not None:
-            found.recount.adopt(slots)
-        yield found, trail, ledger_id_of(trail)
+    folder = data or DEFAULT_DATA
+    slots = read_slots(folder)
+    with open_store(folder / DATABASE) as trail:
+        ledger_id = ledger_id_of(trail)
+        found = audit(trail, read_anchors(against or [], ledger_id))
+        compare_engine(found, trail, _now_ms())
+        compare_tables(found, trail)
+        adopt(found, trail, slots)
+        yield found, trail, ledger_id
 
 
 def _now_ms() -> int:

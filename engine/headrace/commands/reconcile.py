@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def reconcile(
     bills: Annotated[Path, typer.Option("--bills", metavar="FILE", help="The exchange's bill: CSV or Parquet.")],
-    exchange: Annotated[str, typer.Option("--exchange", metavar="NAME", help="Whose bill it is.")] = "",
+    exchange: Annotated[
+        str | None, typer.Option("--exchange", metavar="NAME", help="Whose bill it is [any exchange's].")
+    ] = None,
     tokens: Annotated[
         Path | None, typer.Option("--tokens", metavar="FILE", help="Tokens of bids that the file names by bid_id.")
     ] = None,
@@ -48,6 +50,9 @@ def reconcile(
     from headrace.audit.settle import carry_out
     from headrace.audit.span import Span, hold_against
 
+    if exchange == "":
+        raise InvalidRequestError("--exchange", exchange, "a name", "left out: bids of any exchange")
+    exchange = exchange or ""
     if complete and not exchange:
         raise InvalidRequestError("--complete", "no --exchange", "whose bids the file has all of")
     if apply and not why:

@@ -17,7 +17,7 @@ def simulate(
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A TOML file, or a ready scenario by its name.")],
     seed: Annotated[int | None, typer.Option(metavar="N", help="Another market of the same kind.")] = None,
     config: ConfigFile = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report; makes its folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the scenario's text instead of running it.")] = False,
 ) -> None:

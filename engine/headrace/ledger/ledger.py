@@ -184,13 +184,23 @@ class Ledger(LedgerCore):
 
         Raises LedgerNotOwnerError, StoreError.
         """
+        return self.close_reservations([token], who, why, [price_cpm])[0]
+
+    def close_reservations(
+        self, tokens: Sequence[str], who: str, why: str, prices_cpm: Sequence[int | None]
+    ) -> list[NoticeOutcome]:
+        """`close_reservation` for many in one commit, each audited: all of them or none."""
         self._need_owner()
         now_ms = self._clock_ms()
-        kind = NoticeType.CLOSE_LOST if price_cpm is None else NoticeType.CLOSE_BILLED
-        batch = read_notices(self._keys, [kind], [token], [price_cpm], 0, highest=NoticeType.CLOSE_BILLED)
-        change = ("", f"{kind.name} {price_cpm}")
-        self._apply(batch, now_ms, lambda connection, _: audit(connection, now_ms, who, "close", token, change, why))
-        return NoticeOutcome(int(batch.outcomes[0]))
+        kinds = [NoticeType.CLOSE_LOST if price is None else NoticeType.CLOSE_BILLED for price in prices_cpm]
+        batch = read_notices(self._keys, kinds, tokens, prices_cpm, 0, highest=NoticeType.CLOSE_BILLED)
+
+        def write_audit(connection: Sql, _: int) -> None:
+            for kind, token, price in zip(kinds, tokens, prices_cpm, strict=True):
+                audit(connection, now_ms, who, "close", token, ("", f"{kind.name} {price}"), why)
+
+        self._apply(batch, now_ms, write_audit)
+        return [NoticeOutcome(outcome) for outcome in batch.outcomes.tolist()]
 
     def close_lease(self, lease_id: int, who: str, why: str) -> None:
         """Give back what a lease holds for reservations lost with the power; audited.

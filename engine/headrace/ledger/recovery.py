@@ -153,7 +153,7 @@ def _replay(query: Query, books: Books) -> None:
             books.native.restore(blob)
         for blob in blobs:
             books.native.replay(blob)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RuntimeError, OverflowError) as error:
         raise LedgerError(
             f"the ledger's journal cannot be read: {error}",
             hint="restore the store from a backup, then fence the ledger",

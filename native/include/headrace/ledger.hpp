@@ -206,6 +206,7 @@ class Ledger {
     void give_back_pool(Lease& lease);
 
     void replay_one(const Record& record, bool counted);
+    void check_settle(const Record& record, const Lease& lease, State from) const;
     void replay_settle(const Record& record);
     void replay_close(const Record& record);
     void adopt_slots(const std::vector<Slot>& open);

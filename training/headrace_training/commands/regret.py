@@ -15,7 +15,7 @@ from headrace_training.rerun.traffic import moment
 def regret(
     records: Annotated[Path, typer.Option(metavar="DIR", help="Decision records: a data folder, or its decisions.")],
     campaign: Annotated[str, typer.Option(help="Only this one [all].")] = "",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML report with plots.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML report with plots; makes its folder.")] = None,
     since: Annotated[str, typer.Option(help="Only auctions from this time on (UTC) [all].")] = "",
     draws: Annotated[int, typer.Option(help="How often unknown prices are drawn.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the drawn prices.")] = 0,
