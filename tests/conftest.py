@@ -130,7 +130,10 @@ def _authority_url(request: pytest.FixtureRequest, folder: Path) -> str:
     """Where an empty authority of the kind that a test asks for may be made."""
     if request.param == "sqlite":
         return f"sqlite:///{folder}/authority.db"
-    return str(request.getfixturevalue("postgres").new_database())
+    server = request.getfixturevalue("postgres")
+    url: str = server.new_database()
+    request.addfinalizer(lambda: server.give_back(url))
+    return url
 
 
 def _module(name: str) -> ModuleType:
