@@ -144,15 +144,20 @@ int64_t Ledger::release(size_t n, const int64_t* leases, const int64_t* serials,
         Lease* lease = find(leases[i]);
         uint32_t serial = static_cast<uint32_t>(serials[i]);
         if (lease == nullptr || lease->entry(serial).state() != State::kReserved) continue;
-        uint32_t slot = lease->entry(serial).slot();
-        int64_t cpm = slots_.at(slot).cpm;
-        if (lease->state == LeaseState::kActive) {
-            lease->set(serial, Entry::settled(State::kExpired));
-            free_money(Release{lease->id, slot, ceil_micros(cpm)});
+        const Slot& slot = slots_.at(lease->entry(serial).slot());
+        Notice notice{NoticeKind::kLoss, lease->account, lease->id, serial, lease->day, slot.cpm, -1, slot.exchange()};
+        if (lease->state != LeaseState::kActive) {
+            settle_one(notice, now_ms, releases);
             continue;
         }
-        Notice notice{NoticeKind::kLoss, lease->account, lease->id, serial, lease->day, cpm, -1, slots_.at(slot).exchange()};
-        settle_one(notice, now_ms, releases);
+        // nobody heard of the bid: its money is free at once, and the journal need not be waited for. It must know, though:
+        // once the lease is closed, a notice of this token would be replayed with the money of another.
+        std::vector<Release> free_now;
+        settle_one(notice, now_ms, free_now);
+        for (const Release& release : free_now) {
+            lease->unconfirmed -= release.micros;
+            free_money(release);
+        }
     }
     return remember(std::move(releases));
 }

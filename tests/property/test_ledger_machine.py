@@ -203,8 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.tick()
         if token.state == "reserved" and token.lease not in self.pooled:
             self.ledger.release_reservations([text])
-            token.state = "released"
-            self.tokens.remove((text, token))
+            token.state = "lost"
 
     @rule(step=st.one_of(st.integers(0, HOUR), st.integers(-DAY, 2 * DAY), st.just(TTL)))
     def pass_time(self, step: int) -> None:

@@ -117,3 +117,19 @@ def test_the_breaker_sees_what_is_billed_above_the_win(open_desk: Callable[..., 
     assert desk.try_reserve(1_000)[1] == ([Reason.OK] if told == 0 else [Reason.BRAKE])
     desk.notify(BILL, tokens[4], 10_000)
     assert desk.try_reserve(1_000)[1] == [Reason.BRAKE]
+
+
+@pytest.mark.parametrize("kind", [LOSS, BILL])
+@pytest.mark.parametrize("drain", [True, False])
+def test_a_notice_of_a_bid_taken_back_takes_no_money_of_another(
+    open_desk: Callable[..., Any], kind: int, drain: bool
+) -> None:
+    desk = open_desk()
+    taken_back, kept = desk.reserve(2_000, 2_000)
+    desk.ledger.release_reservations([taken_back])
+    desk.ledger.set_account(LINE, lifetime_micros=2)  # its lease goes back
+    said = desk.notify(kind, taken_back, 2_000)
+    assert said == (NoticeOutcome.DUPLICATE if kind == LOSS else NoticeOutcome.LATE)
+    desk.restart(drain=drain)
+    assert desk.line().reserved_micros == 2
+    assert desk.notify(BILL, kept, 2_000) == NoticeOutcome.ACCEPTED

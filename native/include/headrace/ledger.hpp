@@ -124,7 +124,7 @@ class Ledger {
     int reserve(const ReserveBatch& batch, int64_t now_ms, int64_t issued_ms);
     std::vector<int64_t> plan(int64_t now_ms, int64_t first_lease_id);
     void activate(const std::vector<int64_t>& leases);
-    // Gives back bids that never left the process; a ticket when some of that must be committed first, else 0.
+    // Gives back bids that never left the process, as lost; a ticket when some of that must be committed first, else 0.
     int64_t release(size_t n, const int64_t* leases, const int64_t* serials, int64_t now_ms);
     // Closes all leases below an account; their unused money goes back.
     void recall(int32_t account);
