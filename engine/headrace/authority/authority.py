@@ -69,7 +69,8 @@ class View(NamedTuple):
     """How things stand.
 
     epoch, state : the holder's own.   settings_version, totals_version : grow with every change.
-    live : holders that count.   rates : of all of them.   needs : nodes below which others wait for money.
+    live : holders that count.   rates : of all of them.
+    needs, wants : nodes below which others wait for money, and below which a line item of its own does.
     notices : whether some wait for the holder.
     """
 
@@ -80,6 +81,7 @@ class View(NamedTuple):
     live: int
     rates: int
     needs: list[int]
+    wants: list[int]
     notices: bool
 
 
@@ -335,6 +337,7 @@ class _Stand(NamedTuple):
             live=self.live,
             rates=self.rates,
             needs=sorted({need.node for need in self.needs if need.holder != holder}),
+            wants=sorted({need.node for need in self.needs if need.holder == holder}),
             notices=self.notices,
         )
 

@@ -24,6 +24,7 @@ class Change(NamedTuple):
     keep : what it keeps of its allotment, the rest is given back; KEEP_ALL: all of it.
     used : what of it is billed, won or reserved.   least : the least that is of use to it, 0: it asks for nothing.
     wish : what it would take where there is enough.
+    most : above 0, it asks ahead of any bid: for so much at most, and nobody gives anything back for it.
     """
 
     account: int
@@ -32,6 +33,7 @@ class Change(NamedTuple):
     used: int
     least: int = 0
     wish: int = 0
+    most: int = 0
 
 
 class Need(NamedTuple):
@@ -106,12 +108,15 @@ class Grants:
         if any(self._needs.get(node, (0, False))[1] for node in path):
             return
         room = min(rooms.values())
+        waiting = max(self._needs.get(node, (0, False))[0] for node in path)
+        if change.most and (waiting or room < change.least):
+            return
         if room < change.least:
             self._needed.update(node for node, left in rooms.items() if left < change.least)
             return
-        waiting = max(self._needs.get(node, (0, False))[0] for node in path)
         size = max(room // (slices.share * slices.live), min(room // (waiting + 1), change.wish), change.least)
-        self.move((change.account, day), min(size, max(slices.most, change.least), room), 0)
+        most = min(slices.most, change.most or slices.most)
+        self.move((change.account, day), min(size, max(most, change.least), room), 0)
         self._served.update(path)
 
     def move(self, key: Key, allotted: int, used: int) -> None:

@@ -145,6 +145,10 @@ class HeldLedger(Ledger):
             more = self.holder.left_elsewhere(wanted, now_ms)
             reasons[np.flatnonzero(refused)[more]] = Reason.AUTHORITY
 
+    def expect(self, accounts: Int32) -> None:
+        """See `Ledger.expect`: something is asked of the authority for each, so that its first bid finds money."""
+        self.holder.expect(accounts)
+
     # -- settle
 
     def notify(

@@ -100,6 +100,11 @@ class Holder:
         if self._purse.need(accounts, micros, now_ms):
             self._wake.set()
 
+    def expect(self, accounts: Int32) -> None:
+        """Hear which line items will be bid for, (n,) int32: a first share of each is asked for ahead."""
+        self._purse.expect(accounts)
+        self._wake.set()
+
     def left_elsewhere(self, accounts: Int32, now_ms: int) -> Bool:
         """Whether there was money left for line items that is not allotted to this holder, (n,) bool."""
         return self._shares.left(self._ledger.books, accounts, now_ms) > 0
@@ -266,13 +271,15 @@ class Holder:
         books = self._ledger.books
         self._shares.follow(books)
         beat = self._seconds() - self._beat_s >= BEAT_S
-        changes, lowered = self._purse.plan(books, set(view.needs), beat, self._ledger.now_ms())
+        changes, lowered = self._purse.plan(books, view, beat, self._ledger.now_ms())
         if lowered:
             self._ledger.flush()
         if changes or beat:
             self._number += 1
             self._pending = Claim(self.name, self.epoch, self._number), changes, self._report(beat)
             self._retry()
+        if self._purse.asks_on:
+            self._wake.set()
 
     def _retry(self) -> View | None:
         """Send the renewal whose answer is not known yet, until it is."""

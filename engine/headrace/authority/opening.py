@@ -43,6 +43,7 @@ def in_step(ledger: Ledger, settled: Settled) -> Iterator[None]:
         yield
         return
     ledger.on_settled = settled
+    ledger.holder.step_quietly()  # first shares of all that is bid for, before the first bid
     ledger.holder.start()
     try:
         yield

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from headrace.authority.authority import View
 from headrace.authority.grants import KEEP_ALL, Change
 from headrace.authority.shares import Shares
 from headrace.authority.tree import Key
@@ -19,6 +20,12 @@ WISH = 16
 AHEAD_MS = 30_000
 """The next day's money is asked for so long before that day begins."""
 
+FIRST_PART = 2
+"""First shares, asked for ahead of any bid, take one such part of what is left, over all processes and line items."""
+
+FIRST_AT_ONCE = 500
+"""Line items that one renewal asks first shares for."""
+
 BEHIND_MS = 600_000
 """Requests may name a day that ended so long ago; then what is left of it goes back."""
 
@@ -27,10 +34,14 @@ KEEP_S = 0.5
 """What has just come is kept so long though others wait, or nobody would ever spend the last of a budget."""
 
 
-class Purse:
-    """One row a line item and day; all but `need` and `sums` are called under the holder's lock.
+Wish = tuple[int, int, int]
+"""`Change.least`, `Change.wish` and `Change.most` of one line item and day."""
 
-    seconds : a clock that never goes back.
+
+class Purse:
+    """One row a line item and day; all but `need`, `expect` and `sums` are called under the holder's lock.
+
+    seconds : a clock that never goes back.   ``asks_on`` : whether there are more first shares to ask for.
 
     Columns by row: what the authority has allotted, what it was last told is used, how much came last and when.
     """
@@ -44,6 +55,10 @@ class Purse:
         self._needs: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()  # of needs, and of the rows' keys: both are read beside the holder's thread
         self._in_vain: set[int] = set()
+        self._expected = np.zeros(0, np.int32)
+        self._offered = np.zeros((2, 0), np.int32)
+        self._offered_of: tuple[Books | None, int] = None, -1
+        self.asks_on = True
 
     def need(self, accounts: Sequence[int], micros: Sequence[int], now_ms: int) -> bool:
         """See `Holder.need`; any thread may call. Whether it is worth a call at once."""
@@ -52,6 +67,13 @@ class Purse:
                 self._needs[account] = max(self._needs.get(account, (0, 0))[0], amount), now_ms
             return not self._in_vain.issuperset(accounts)
 
+    def expect(self, accounts: Int32) -> None:
+        """See `Holder.expect`; any thread may call."""
+        with self._lock:
+            self._expected = np.unique(accounts).astype(np.int32)
+            self._offered_of = None, -1
+            self.asks_on = True
+
     def adopt(self, books: Books, allotments: Sequence[tuple[int, int, int]]) -> None:
         """Begin with what the authority has; the ledger may commit that from now on."""
         self._keep(np.zeros(0, np.int64))
@@ -59,18 +81,21 @@ class Purse:
         self._allotted[:] = [micros for _, _, micros in allotments]
         books.native.set_allotments(self._leaves, self._days, self._allotted.copy())
 
-    def plan(self, books: Books, needed: set[int], beat: bool, now_ms: int) -> tuple[list[Change], bool]:
+    def plan(self, books: Books, view: View, beat: bool, now_ms: int) -> tuple[list[Change], bool]:
         """What to tell the authority now, and whether something was lowered whose journal must be committed first.
 
-        needed : nodes below which other holders wait for money.   beat : tell of everything that changed.
+        beat : tell of everything that changed.
         """
         with self._lock:
             needs, self._needs = self._needs, {}
         table = self._books(books)
         today = self._shares.days(self._leaves, now_ms)
         wishes = self._wishes(table, today, needs, now_ms)
+        if not books.fenced:
+            for key, wish in self._first_shares(books, max(view.live, 1), beat, now_ms).items():
+                wishes.setdefault(key, wish)
         # a ledger that waits for its reconciliation may have spent what it does not know of
-        back = np.zeros(0, np.int64) if books.fenced else self._surplus(table, needed, now_ms)
+        back = np.zeros(0, np.int64) if books.fenced else self._surplus(table, {*view.needs, *view.wants}, now_ms)
         if len(back):
             books.native.give_back(self._leaves[back], self._days[back])
             table = self._books(books)
@@ -83,8 +108,8 @@ class Purse:
         for row in np.flatnonzero(tell).tolist():
             key = int(self._leaves[row]), int(self._days[row])
             keep = int(has[row]) if lowered[row] else KEEP_ALL
-            changes.append(Change(*key, keep, int(used[row]), *wishes.pop(key, (0, 0))))
-        changes += [Change(*key, KEEP_ALL, 0, least, wish) for key, (least, wish) in wishes.items()]
+            changes.append(Change(*key, keep, int(used[row]), *wishes.pop(key, (0, 0, 0))))
+        changes += [Change(*key, KEEP_ALL, 0, *wish) for key, wish in wishes.items()]
         if settled.any():
             self._keep(np.flatnonzero(~settled))
         return changes, bool(len(back))
@@ -100,7 +125,7 @@ class Purse:
             if came > 0:
                 self._slice[row], self._came_s[row] = came, now_s
                 self._in_vain.discard(change.account)
-            elif change.least:
+            elif change.least and not change.most:
                 self._in_vain.add(change.account)
             self._allotted[row], self._used[row] = micros, change.used
         books.native.set_allotments(self._leaves[rows], self._days[rows], np.array(allotted, np.int64))
@@ -122,7 +147,7 @@ class Purse:
         return int(table[:, 0].sum()), int((table[:, 0] - table[:, 2]).sum())
 
     def _surplus(self, table: Int64, needed: set[int], now_ms: int) -> Int64:
-        """Rows that have something to give back: of days that are over, and below nodes where others wait."""
+        """Rows that have something to give back: of days that are over, and below nodes where line items wait."""
         has, committed, used, _ = table.T
         over = (self._days < self._shares.days(self._leaves, now_ms - BEHIND_MS)) & (has > committed)
         wanted = self._shares.cut(self._leaves, self._days)
@@ -131,23 +156,61 @@ class Purse:
             wanted |= self._shares.below(needed)[self._leaves] & ~kept
         return np.flatnonzero(over | (wanted & (has > used)))
 
-    def _wishes(
-        self, table: Int64, today: Int32, needs: dict[int, tuple[int, int]], now_ms: int
-    ) -> dict[Key, tuple[int, int]]:
-        """What to ask for: the least of use, and what would be welcome."""
-        wishes: dict[Key, tuple[int, int]] = {}
+    def _wishes(self, table: Int64, today: Int32, needs: dict[int, tuple[int, int]], now_ms: int) -> dict[Key, Wish]:
+        """What to ask for, by line item and day."""
+        wishes: dict[Key, Wish] = {}
         for account, (micros, at_ms) in needs.items():
-            wishes[account, self._shares.day(account, at_ms)] = (micros, WISH * micros)
+            wishes[account, self._shares.day(account, at_ms)] = (micros, WISH * micros, 0)
         has, _, used, _ = table.T
         active = (used > self._used) & (self._days == today)  # somebody spends of it
         for row in np.flatnonzero(active & (2 * (has - used) < self._slice)).tolist():
-            wishes.setdefault((int(self._leaves[row]), int(self._days[row])), (1, 0))
+            wishes.setdefault((int(self._leaves[row]), int(self._days[row])), (1, 0, 0))
         tomorrow = self._shares.days(self._leaves, now_ms + AHEAD_MS)
         for row in np.flatnonzero(active & (tomorrow != today)).tolist():
             key = int(self._leaves[row]), int(tomorrow[row])
             if key not in self._place:
-                wishes.setdefault(key, (1, 0))
+                wishes.setdefault(key, (1, 0, 0))
         return wishes
+
+    def _first_shares(self, books: Books, n_live: int, beat: bool, now_ms: int) -> dict[Key, Wish]:
+        """What to ask for before anybody bids: for line items that have nothing, today, and tomorrow just before."""
+        with self._lock:
+            if self._offered_of != (books, books.version):  # what had nothing left may have by now
+                self._offered_of = books, books.version
+                self._offered = np.full((2, len(self._expected)), np.iinfo(np.int32).min, np.int32)
+                beat = True
+            expected, offered = self._expected, self._offered
+        found: dict[Key, Wish] = {}
+        if not (beat or self.asks_on):
+            return found
+        known = np.isin(expected, self._shares.leaves)  # a new one may not have been copied yet
+        for moment, last in zip((now_ms, now_ms + AHEAD_MS), offered, strict=True):
+            rows = np.flatnonzero(known)
+            rows = rows[self._shares.days(expected[rows], moment) != last[rows]]
+            if len(rows):
+                found |= self._share_out(books, expected, rows, last, (n_live, moment))
+        self.asks_on = len(found) >= FIRST_AT_ONCE
+        return found
+
+    def _share_out(
+        self, books: Books, expected: Int32, rows: Int64, last: Int32, on: tuple[int, int]
+    ) -> dict[Key, Wish]:
+        """First shares of some rows of the line items that are expected; notes the day of those that need no other."""
+        n_live, moment = on
+        known = expected[np.isin(expected, self._shares.leaves)]
+        parts = np.zeros(len(expected), np.int64)
+        parts[np.isin(expected, known)] = self._shares.equal_parts(books, known, moment) // (FIRST_PART * n_live)
+        days = self._shares.days(expected[rows], moment)
+        table = books.native.allotted_books(expected[rows], days).reshape(-1, 4)
+        unused = table[:, 0] - table[:, 2]
+        lacks = 2 * unused < parts[rows]
+        asks = np.flatnonzero(lacks)[:FIRST_AT_ONCE]
+        done = np.concatenate([np.flatnonzero(~lacks & (unused > 0)), asks])
+        last[rows[done]] = days[done]
+        leaves, most = expected[rows[asks]].tolist(), (parts[rows] - unused)[asks].tolist()
+        return {
+            (leaf, day): (1, 0, micros) for leaf, day, micros in zip(leaves, days[asks].tolist(), most, strict=True)
+        }
 
     def _books(self, books: Books) -> Int64:
         """Allotted, committed, used and billed of the rows, (n, 4) int64."""

@@ -165,6 +165,22 @@ class Shares:
                 nodes = np.where(known, self._parent[at], -1)
             return found
 
+    def equal_parts(self, books: Books, leaves: Int32, now_ms: int) -> Int64:
+        """What each of some line items would get if what is left above it were dealt equally, (n,) int64 micros.
+
+        leaves : (n,) int32, distinct; those with nothing left get nothing.
+        """
+        with self._lock:
+            left = self.left(books, leaves, now_ms)
+            found, nodes = left, np.where(left > 0, leaves, -1)
+            for _ in range(3):
+                at = np.maximum(nodes, 0)
+                heads = np.bincount(at[nodes >= 0], minlength=len(self._parent))
+                part = self._own_left(at, now_ms) // np.maximum(heads[at], 1)
+                found = np.where(nodes >= 0, np.minimum(found, part), found)
+                nodes = np.where(nodes >= 0, self._parent[at], -1)
+            return found
+
     def _own_left(self, nodes: Int32, now_ms: int) -> Int64:
         """The same by the nodes' own limits alone."""
         days = self.days(nodes, now_ms)

@@ -222,6 +222,7 @@ class CampaignStore:
 
     def _publish(self) -> None:
         self.board = build_board(self._sequence, self._campaigns.values(), self._ledger, self._max_bid_cpm)
+        self._ledger.expect(self.board.nodes.accounts[: self.board.n_lines][~self.board.paused])
         for listener in self._listeners:
             listener(self.board)
 

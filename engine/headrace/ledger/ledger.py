@@ -135,6 +135,9 @@ class Ledger(LedgerCore):
             unknown = sorted(set(numbers) - self._books.leaves)
             raise InvalidRequestError("account_numbers", unknown, "numbers of line items")
 
+    def expect(self, accounts: Int32) -> None:
+        """Hear which line items will be bid for, (n,) int32. A ledger on its own has nothing to prepare for them."""
+
     def release_reservations(self, tokens: Sequence[str]) -> None:
         """Give back the money of bids that never left the process. Anything but a live token is ignored."""
         if not self._owned:

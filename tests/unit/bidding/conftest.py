@@ -80,6 +80,9 @@ class PlainLedger:
         (self.brakes.add if engaged else self.brakes.discard)((exchange, advertiser))
 
     # -- money
+    def expect(self, accounts):
+        self.expected = accounts.tolist()
+
     def reserve(self, account_numbers, amounts_cpm, exchanges, now_ms):
         self.calls.append((account_numbers.tolist(), amounts_cpm.tolist(), list(exchanges), now_ms))
         self.day = max(self.day, now_ms // DAY_MS)
