@@ -133,3 +133,20 @@ def test_a_notice_of_a_bid_taken_back_takes_no_money_of_another(
     desk.restart(drain=drain)
     assert desk.line().reserved_micros == 2
     assert desk.notify(BILL, kept, 2_000) == NoticeOutcome.ACCEPTED
+
+
+def test_a_brake_just_while_its_exchange_is_looked_up_holds(open_desk: Callable[..., Any]) -> None:
+    desk = open_desk()
+    books = desk.ledger._books
+
+    class Numbers(dict[str, int]):
+        def get(self, name: str, default: int = 0) -> int:  # type: ignore[override]
+            """Another thread's brake comes after this bid has looked."""
+            found = super().get(name, default)
+            if not self:
+                desk.ledger.brake(name, "", True, "test")
+            return found
+
+    books._braked_numbers = Numbers()
+    desk.try_reserve(1_000, exchange="adx")
+    assert desk.try_reserve(1_000, exchange="adx")[1] == [Reason.BRAKE]

@@ -119,8 +119,9 @@ class Books:
 
     def exchange_code(self, name: str) -> int:
         """The dense number of an exchange that is or was braked."""
-        self._codes.pop(name, None)
-        return self._braked_numbers.setdefault(name, len(self._braked_numbers) + 1)
+        number = self._braked_numbers.setdefault(name, len(self._braked_numbers) + 1)
+        self._codes = {}  # not emptied: a thread that looked before the brake remembers that in the old one
+        return number
 
     def exchange_codes(self, names: Sequence[str]) -> Int32:
         """What the native ledger is told of exchanges, (n,) int32: the number of records, and below its 16 bits the one
@@ -129,15 +130,16 @@ class Books:
         return np.array([codes.get(name) or self._code(name) for name in names], np.int32)
 
     def _code(self, name: str) -> int:
-        if len(self._codes) >= MAX_HASHES:
-            self._codes.clear()
-        code = self._codes[name] = self.exchanges.numbers.get(name, 0) << 16 | self._braked_numbers.get(name, 0)
+        codes = self._codes  # before what it remembers is looked up
+        if len(codes) >= MAX_HASHES:
+            codes.clear()
+        code = codes[name] = self.exchanges.numbers.get(name, 0) << 16 | self._braked_numbers.get(name, 0)
         return code
 
     def know_exchanges(self, exchanges: Exchanges) -> None:
         """Take over new numbers of exchanges."""
         self.exchanges = exchanges
-        self._codes.clear()
+        self._codes = {}
 
     def exchange_hash(self, name: str) -> int:
         """The short hash of an exchange's name that tokens carry."""
