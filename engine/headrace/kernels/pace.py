@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
 from headrace.kernels.price import Terms
@@ -171,11 +172,33 @@ def win_curve(costs: Float64, out: Float64) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _top(place: int, premium: float) -> float:
-    """Where the value of a bin lies with a premium on it, at the highest multiplier."""
-    if premium <= 0.0:
-        return float(place + TOP_STEPS)
-    return float(value_place(2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE) + premium) + TOP_STEPS)
+def _add_steps(weight: float, place: int, premium: float, cap_place: float, curve: Float64, out: Float64) -> None:
+    """Add what a bin of values meets at every step, by its place with the premium at the highest multiplier."""
+    top = value_place(2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE) + premium) + TOP_STEPS
+    for step in range(min(int(top) + 1, N_STEPS)):
+        out[step] += weight * _met(curve, min(top - step, cap_place))
+
+
+@njit(nogil=True, cache=True)
+def _tabulate(
+    values: Float64, each: Float64, cap_place: float, premium: float, curve: Float64, capped: Float64, out: Float64
+) -> None:
+    """One line item's row; ``each`` weighs the bins, ``capped`` is room for the curve as the highest bid cuts it."""
+    total = 0.0
+    out[:] = 0.0
+    for place in range(capped.shape[0]):
+        capped[place] = _met(curve, min(float(place), cap_place))
+    for place in range(N_VALUE_BINS):
+        total += values[place]
+        weight = values[place] * each[place]
+        if weight > 0.0 and premium > 0.0:
+            _add_steps(weight, place, premium, cap_place, curve, out)
+        elif weight > 0.0:
+            for step in range(min(place + TOP_STEPS + 1, N_STEPS)):
+                out[step] += weight * capped[place + TOP_STEPS - step]
+    if total > 0.0:
+        for step in range(N_STEPS):
+            out[step] /= total
 
 
 @njit(nogil=True, cache=True)
@@ -187,19 +210,9 @@ def tabulate_spend(values: Float64, cap_place: Float64, premium_cpm: Int64, cost
     costs : (120,) float64, ascending, by the bin of the paced value.
     out : (m, 89) float64, written, descending along a row; the last column is 0.
     """
+    each, capped = np.ones(N_VALUE_BINS), np.empty(N_VALUE_BINS + TOP_STEPS)
     for line in range(values.shape[0]):
-        total = 0.0
-        out[line, :] = 0.0
-        for place in range(N_VALUE_BINS):
-            weight = values[line, place]
-            total += weight
-            if weight > 0.0:
-                top = _top(place, float(premium_cpm[line]))
-                for step in range(min(int(top) + 1, N_STEPS)):
-                    out[line, step] += weight * _met(costs, min(top - step, cap_place[line]))
-        if total > 0.0:
-            for step in range(N_STEPS):
-                out[line, step] /= total
+        _tabulate(values[line], each, cap_place[line], float(premium_cpm[line]), costs, capped, out[line])
 
 
 @njit(nogil=True, cache=True)
@@ -208,20 +221,11 @@ def tabulate_worth(values: Float64, cap_place: Float64, premium_cpm: Int64, wins
 
     wins : (120,) float64, ascending.
     """
+    each, capped = np.empty(N_VALUE_BINS), np.empty(N_VALUE_BINS + TOP_STEPS)
+    for place in range(N_VALUE_BINS):
+        each[place] = 2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE)
     for line in range(values.shape[0]):
-        total = 0.0
-        out[line, :] = 0.0
-        for place in range(N_VALUE_BINS):
-            weight = values[line, place]
-            total += weight
-            if weight > 0.0:
-                worth = weight * 2.0 ** (FIRST_OCTAVE + (place + 0.5) / STEPS_PER_OCTAVE)
-                top = _top(place, float(premium_cpm[line]))
-                for step in range(min(int(top) + 1, N_STEPS)):
-                    out[line, step] += worth * _met(wins, min(top - step, cap_place[line]))
-        if total > 0.0:
-            for step in range(N_STEPS):
-                out[line, step] /= total
+        _tabulate(values[line], each, cap_place[line], float(premium_cpm[line]), wins, capped, out[line])
 
 
 @njit(nogil=True, cache=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.pacing.drift import CALM_MS, MOST_STEPS, Drift, Interval
-from headrace.bidding.pacing.experience import SHORT_MS
+from headrace.bidding.pacing.drift import Drift
+from headrace.kernels.duals import CALM_MS, MOST_STEPS, SHORT_MS, Interval
 from headrace.kernels.pace import N_STEPS
 
 SECOND = 1_000.0

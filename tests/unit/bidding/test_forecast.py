@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.bidding.pacing.forecast import HOUR_MS, Forecast
-from headrace.bidding.pacing.traffic import MONDAY_MS
+from headrace.bidding.pacing.forecast import HOUR_MS, Forecast, season
+from headrace.kernels.plans import MONDAY_MS
 
 WEEK = 168
 DAYTIME = np.array([1.0 + 0.8 * np.sin(2 * np.pi * (hour % 24 - 9) / 24) for hour in range(WEEK)])
@@ -64,6 +64,46 @@ def test_a_day_teaches_the_other_days_and_nothing_teaches_nothing():
     thursday = shares[72:96]
     assert thursday.argmax() in range(12, 19)
     assert thursday.max() > 1.3 * thursday.min()
+
+
+EVENINGS = 1.0 + 0.9 * np.cos((np.arange(24) - 20) / 24 * 2 * np.pi)
+NIGHTS = np.roll(EVENINGS, 7)
+TWO_PEAKS = 0.25 + np.exp(-0.5 * ((np.arange(24) - 9) / 2) ** 2) + np.exp(-0.5 * ((np.arange(24) - 19) / 2.5) ** 2)
+
+
+def surprise(prior, rates):
+    """Mean error of the logarithm of a day's traffic to come over that of the moment, as foretold half-way in hours."""
+    forecast, errors = Forecast(prior), []
+    for part, rate in enumerate(np.repeat(rates, 12).tolist()):
+        begin = MONDAY_MS + part * 300_000
+        forecast.add(begin, begin + 299_999, rate / 12)
+        hour = part // 12
+        if part % 12 == 6 and 4 <= hour < 23:
+            foretold, comes = (each[hour + 1 : 24].sum() / each[hour] for each in (forecast.shares, rates))
+            errors.append(abs(np.log(foretold / comes)))
+    return np.mean(errors)
+
+
+@pytest.mark.parametrize(
+    ("rates", "most"), [(EVENINGS, 0.5), (NIGHTS, 0.5), (TWO_PEAKS, 1.2)], ids=["evenings", "nights", "two peaks"]
+)
+def test_a_season_that_nobody_knew_is_followed_on_its_first_day(rates, most):
+    even = surprise(np.random.default_rng(0).poisson(1e6, WEEK), 10_000 * rates)  # known to be even, and is not
+    assert surprise(np.ones(WEEK), 10_000 * rates) < most * even  # sharp peaks cannot be foreseen
+
+
+def test_days_that_were_even_stay_so_for_one_who_knew_nothing():
+    assert surprise(np.ones(WEEK), np.full(24, 10_000.0)) < 0.01
+
+
+def test_factors_of_an_unknown_season_are_the_regression_of_a_gaussian_process():
+    seen, expected, days = np.zeros(24), np.zeros(24), np.zeros(24)
+    seen[:8], expected[:8], days[:8] = 10_000 * EVENINGS[:8], 10_000.0, 1.0
+    found = season(seen, expected, days)
+    np.testing.assert_allclose(found[:8], EVENINGS[:8], rtol=0.25)
+    assert found[23] == pytest.approx(found[0], rel=0.2)  # a circle
+    least, mean = EVENINGS[:8].min(), np.exp(np.log(EVENINGS[:8]).mean())
+    assert least < found[14] < 2.0 * mean  # back towards what was usual
 
 
 def test_no_traffic_is_not_little_traffic():

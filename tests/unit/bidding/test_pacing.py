@@ -75,12 +75,14 @@ def simulate(tmp_path_factory, factories, make):
 
 
 def with_landscape(artifact, scale):
+    """Prices that are known, and traffic that was about the same at all hours of the days before."""
     edges = np.unique(np.geomspace(1e5, 1e9, 65).astype(np.int64))
     prices = scale * market_price(np.random.default_rng(9), 20_000)
     return dataclasses.replace(
         artifact,
         landscape_edges_cpm=edges,
         landscape_counts=np.tile(np.histogram(prices, edges)[0].astype(float), (2, 1)),
+        traffic_profile=np.random.default_rng(4).poisson(10_000, 168) / (168 * 10_000),
     )
 
 

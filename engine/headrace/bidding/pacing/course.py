@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from headrace.bidding.board import FOREVER_MS, NO_LIMIT, Board
-from headrace.bidding.pacing.drift import Drift, Interval
+from headrace.bidding.pacing.drift import Drift
 from headrace.bidding.pacing.experience import (
     COST,
     COST_BID,
@@ -33,7 +33,9 @@ from headrace.bidding.pacing.plans import HORIZON_MS, Plans
 from headrace.bidding.pacing.progress import Progress
 from headrace.bidding.pacing.solution import Report, Since, empty_tally
 from headrace.bidding.pacing.traffic import Traffic, local_day
+from headrace.bidding.pacing.tree import Tree
 from headrace.bidding.settings import BiddingConfig
+from headrace.kernels.duals import SHORT_MS, Interval
 from headrace.kernels.goals import Wishes
 from headrace.kernels.pace import (
     N_STEPS,
@@ -72,9 +74,12 @@ class Course:
         self.line_of = {account: line for line, account in enumerate(board.nodes.accounts[:m].tolist())}
         self.experience, self.drift, self.goals = Experience(m), Drift(n), Goals(board)
         self.plans, self.promised = Plans(n), Plans(m)
+        self._tree = Tree(board)
+        self._least_step = np.concatenate([least := self.goals.least_step, self._tree.campaigns(least, np.minimum)])
         self._config = config
         self._edited = True
         self._came_from = np.zeros(0, np.int64)
+        self._passed = np.zeros(n)
         self._spent: Float64 = np.zeros((2, n))
         self._spendable = np.zeros(n, np.int64)
         self._pace = np.full((2, n), np.inf)
@@ -151,7 +156,7 @@ class Course:
         values : copies of rows of ``tally.values``.
         """
         if not self._lasts_ms[0] <= now_ms < self._lasts_ms[1]:
-            self._start_day(now_ms, forecast.profile())
+            self._start_day(now_ms, forecast.shares)
         then_ms = self.now_ms or now_ms
         elapsed = max(now_ms - then_ms, 0) if not seen.gone else 0
         self._pass_time(then_ms, elapsed, now_ms, seen, ledger)
@@ -159,12 +164,25 @@ class Course:
         left = self._left(now_ms, ledger)
         self._renew_plans(now_ms, left, bool(seen.gone or now_ms < then_ms))
         pace, mass = self._paces(now_ms, left)
-        self._steer(elapsed, seen, strange, then_ms)
+        self._steer(elapsed, seen, strange)
         multiplier, premium_cpm = self._solve(now_ms, seen, values, forecast.error, (pace, mass))
         self._pace = np.divide(pace, mass, out=np.full_like(pace, np.inf), where=np.isfinite(pace) & (mass > 0.0))
         self.terms = self._make_terms(multiplier, premium_cpm, self._spendable[: self.board.n_lines])
         self.now_ms, self._edited = now_ms, False
         self.report = self._make_report(solved=True)
+
+    def relearn_profile(self, now_ms: int, profile: Float64) -> None:
+        """As `refresh_profile`, and take what was measured by the last profile as measured by this one."""
+        before = self._traffic
+        self.refresh_profile(now_ms, profile)
+        spans = [round(half_life / np.log(2.0)) for half_life in (self._config.half_life_ms, SHORT_MS)]
+        new, old = (
+            np.stack([traffic.since(now_ms - span, now_ms, len(self.keys)) for span in spans])
+            for traffic in (self._traffic, before)
+        )
+        grown = np.divide(new, old, out=np.ones_like(old), where=(old > 0.0) & (new > 0.0))
+        self.experience.sums[:, MASS] *= grown[:, : self.board.n_lines]
+        self._pace /= grown[SHORT]
 
     def refresh_profile(self, now_ms: int, profile: Float64) -> None:
         """Look ahead by another profile of the week from now on."""
@@ -189,12 +207,11 @@ class Course:
         before: Float64 = self._spent
         self._spent = np.asarray(spent * float(NANOS_PER_MICRO), np.float64)
         cost = np.maximum(self._spent[1, :m] - before[1, :m], 0.0) if self.now_ms else np.zeros(m)
-        since = np.full(m, then_ms)
-        mass = self._traffic.between(since, since + elapsed, slice(m))
+        self._passed = self._traffic.since(then_ms, then_ms + elapsed, len(nodes.accounts))
         real = np.stack([cost, *seen.won])
         for delay in seen.delays:
             self.experience.heard_after(delay)
-        self.experience.add(elapsed, self._config.half_life_ms, seen.counts, real, mass)
+        self.experience.add(elapsed, self._config.half_life_ms, seen.counts, real, self._passed[:m])
         self.goals.add(elapsed, self._config.action_delay_ms, real)
         self.plans.pass_time(self._traffic, then_ms, now_ms)
         if len(self.goals.promised):
@@ -205,7 +222,7 @@ class Course:
         m, sums = self.board.n_lines, self.experience.sums
         came, mass = sums[SHORT, MATCHED], sums[SHORT, MASS]
         foretold = self.experience.rate() * mass
-        both = [np.concatenate([each, self._by_campaign(each)]) for each in (came, foretold)]
+        both = [self._tree.nodes(each) for each in (came, foretold)]
         deviation = np.sqrt(both[1] + 1.0 + (error * both[1]) ** 2)
         strange: Bool = np.abs(both[0] - both[1]) > STRANGE * deviation
         self.experience.restart(strange[:m] | strange[m:][self.board.campaign_of])
@@ -220,8 +237,7 @@ class Course:
         limits = np.stack([nodes.daily_micros, nodes.lifetime_micros])
         whole = np.maximum(limits * float(NANOS_PER_MICRO) - self._spent, 0.0)
         free = np.minimum(self._spendable * float(NANOS_PER_MICRO), whole)
-        costs, held = self._by_campaign(sums[COST_BID]), self._by_campaign(sums[HELD])
-        gone = np.concatenate([self.experience.cost_of_held(), np.minimum(ratio(costs, held), 1.0)])
+        gone = np.minimum(ratio(self._tree.nodes(sums[COST_BID]), self._tree.nodes(sums[HELD])), 1.0)
         balance = ledger.spendable(nodes.advertisers, now_ms) * float(NANOS_PER_MICRO)
         room = np.minimum(free + (1.0 - gone) * (whole - free), balance)
         paced = (limits != NO_LIMIT) & (self._ends_ms < FOREVER_MS)
@@ -255,25 +271,18 @@ class Course:
         capped = np.minimum(left, self._config.max_catch_up * plans.rest(curve))
         return np.where(np.isinf(curve), np.inf, np.where(np.isinf(curve), 1.0, curve) * capped)
 
-    def _steer(self, elapsed: int, seen: Since, strange: Bool, then_ms: int) -> None:
-        experience, nodes = self.experience, self.board.nodes
-        since = np.full(len(nodes.accounts), then_ms)
-        planned, mass = np.isfinite(self._pace), self._traffic.between(since, since + elapsed)
-        target = np.where(planned, np.where(planned, self._pace, 0.0) * mass, np.inf).min(axis=0)
+    def _steer(self, elapsed: int, seen: Since, strange: Bool) -> None:
+        experience, planned = self.experience, np.isfinite(self._pace)
+        target = np.where(planned, np.where(planned, self._pace, 0.0) * self._passed, np.inf).min(axis=0)
         spend = seen.counts[COST_BID] * experience.real(COST, DUE_COST, SHORT)
-        wins, costs = experience.sums[LONG, WINS_BID], experience.sums[LONG, COST_BID]
-        lump = [
-            np.divide(cost, win, out=np.zeros_like(cost), where=win > 0)
-            for cost, win in ((costs, wins), (self._by_campaign(costs), self._by_campaign(wins)))
-        ]
-        least = self.goals.least_steps()
+        wins, costs = (self._tree.nodes(experience.sums[LONG, row]) for row in (WINS_BID, COST_BID))
         self.drift.update(
             Interval(
                 elapsed_ms=float(elapsed),
-                spend=np.concatenate([spend, self._by_campaign(spend)]),
+                spend=self._tree.nodes(spend),
                 target=target,
-                lump=np.concatenate(lump),
-                least=np.concatenate([least, self._by_campaign(least, np.minimum)]),
+                lump=np.divide(costs, wins, out=np.zeros_like(costs), where=wins > 0.0),
+                least=self._least_step,
                 strange=strange,
             )
         )
@@ -297,7 +306,7 @@ class Course:
         cost_ratio = share * experience.real(COST, DUE_COST)
         market = Market(
             spend=spend * cost_ratio[:, None],
-            worth=worth * (share * experience.real(WORTH, DUE_WORTH))[:, None],
+            worth=worth * (share * experience.real(WORTH, DUE_WORTH))[:, None] if goals.lines.any() else worth,
             window=self._window(now_ms) * rate,
             n_wins=experience.sums[LONG, WINS],
         )
@@ -306,13 +315,12 @@ class Course:
         needs = Needs(
             traffic=mass[:, :m] * rate * cost_ratio,
             left=pace[:, :m].copy(),
-            least_step=goals.least_steps(),
+            least_step=goals.least_step,
             campaign_indptr=board.campaign_indptr,
             campaign_left=pace[:, m:].copy(),
         )
         solve_steps(spend, needs, own, common)
-        least = self._by_campaign(goals.least_steps(), np.minimum)
-        steps = self.drift.follow(np.concatenate([own, np.maximum(common, least)]))
+        steps = self.drift.follow(np.concatenate([own, np.maximum(common, self._least_step[m:])]))
         step = np.maximum(steps[:m], goal_own)
         step = np.maximum(step, np.maximum(steps[m:], goal_common)[board.campaign_of])
         multiplier = np.where(step < N_STEPS, 2.0 ** ((TOP_STEPS - step) / STEPS_PER_OCTAVE), 0.0)
@@ -353,15 +361,6 @@ class Course:
         )
         return self.goals.premiums(wishes, wins)
 
-    def _by_campaign(self, of_lines: Float64, how: np.ufunc = np.add) -> Float64:
-        """Line items' values brought together, (k,); 0 for a campaign without line items."""
-        starts = self.board.campaign_indptr
-        some = np.diff(starts) > 0
-        result = np.zeros(len(some))
-        if some.any():
-            result[some] = how.reduceat(of_lines, starts[:-1][some])
-        return result
-
     def _make_terms(self, multiplier: Float64, premium_cpm: Int64, spendable: Int64) -> Terms:
         board = self.board
         affordable = np.clip(spendable, 0, MAX_AFFORDABLE) * NANOS_PER_MICRO
@@ -378,13 +377,13 @@ class Course:
     def _make_report(self, *, solved: bool) -> Report:
         board, m = self.board, self.board.n_lines
         planned = self.plans.wanted(board.nodes.curve)
-        nanos = np.minimum(planned[m:], self._by_campaign(planned[:m]))
+        nanos = np.minimum(planned[m:], self._tree.nodes(planned[:m])[m:])
         active = np.where(self.terms.exhausted, 0.0, self.terms.multiplier)
         return Report(
             planned=np.where(np.isfinite(nanos), nanos / NANOS_PER_MICRO, np.nan)
             if solved
             else np.full(len(nanos), np.nan),
-            multiplier=self._by_campaign(active, np.maximum),
+            multiplier=self._tree.campaigns(active, np.maximum),
             dual=self.drift.dual[:m] | self.drift.dual[m:][board.campaign_of],
             won=self.goals.won.copy(),
             worth=self.goals.worth * self.goals.calibration(),

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.bidding.pacing.traffic import WEEK_MS
+from headrace.kernels.duals import SHORT_MS
+from headrace.kernels.plans import WEEK_MS
 from headrace.types import Bool, Float64, Int64
 
-SHORT_MS = 120_000
-"""Half-life of the short memory."""
 PRIOR_WEEKS = 30_000 / WEEK_MS
 """Traffic seen is taken as if half a minute of average traffic had passed unseen before it."""
 PRIOR_BIDS = 16.0
@@ -78,11 +77,6 @@ class Experience:
         """A notice of a win came so long after its bid."""
         self._n_heard = min(self._n_heard + 1, MOST_NOTICES)
         self.delay_ms += (max(delay_ms, LEAST_DELAY_MS) - self.delay_ms) / self._n_heard
-
-    def cost_of_held(self) -> Float64:
-        """(m,) share of what is reserved that is expected to be spent, in [0, 1]; 1 before the first bid."""
-        result: Float64 = np.minimum(ratio(self.sums[LONG, COST_BID], self.sums[LONG, HELD]), 1.0)
-        return result
 
     def rate(self) -> Float64:
         """(m,) impressions that match per week of expected traffic, as the long memory has it."""

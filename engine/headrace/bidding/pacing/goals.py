@@ -45,6 +45,7 @@ class Goals:
     won : (2, m) impressions, of the local day and in all; row 1 since the guarantee is in force.
     due, actions : (m,) predicted purchases whose reports are due, and reported ones.   pending : (m,) not due yet.
     reported : whether anybody reports purchases.
+    least_step : (m,) float64. Where the search for a multiplier begins: at 16 with a goal, else at 1.
     """
 
     KEPT = ("worth", "spent", "lately", "won", "due", "actions", "pending")
@@ -58,6 +59,7 @@ class Goals:
         self.reported = False
         self._board = board
         self.lines: Bool = np.asarray(self.credit.any(axis=0), bool)
+        self.least_step: Float64 = np.where(self.lines, 0.0, NO_STEP)
         self.promised: Int64 = np.flatnonzero(board.promises.impressions.any(axis=0))
 
     def for_board(self, board: Board, lines: Int64) -> Goals:
@@ -107,23 +109,21 @@ class Goals:
     def calibration(self) -> Float64:
         """(m,) reported over predicted purchases, shrunk to the campaign's, that to everybody's, and that to 1."""
         of, k = self._board.campaign_of, len(self._board.campaigns)
+        if not self.reported:
+            return np.ones(len(of))
         due, actions = np.bincount(of, self.due, k), np.bincount(of, self.actions, k)
         every = (actions.sum() + PRIOR_ACTIONS) / (due.sum() + PRIOR_ACTIONS)
         campaign = (actions + PRIOR_ACTIONS * every) / (due + PRIOR_ACTIONS)
         result = (self.actions + PRIOR_ACTIONS * campaign[of]) / (self.due + PRIOR_ACTIONS)
         return np.asarray(np.clip(result, LEAST_CALIBRATION, MOST_CALIBRATION), np.float64)
 
-    def least_steps(self) -> Float64:
-        """(m,) where the search for a multiplier begins: at 16 with a goal, else at 1."""
-        return np.where(self.lines, 0.0, NO_STEP)
-
     def steps(self, market: Market) -> tuple[Float64, Float64]:
         """Steps that keep the goals: (m,) of line items, (k,) common to a campaign's; see `earning_steps`."""
-        board, true = self._board, self.calibration()
+        board, least = self._board, self.least_step
         m, k = board.n_lines, len(board.campaigns)
-        least = self.least_steps()
         own, common = np.zeros(m), np.zeros(k)
         if self.lines.any():
+            true = self.calibration()
             of, most = board.campaign_of, MOST_CREDIT * self.lately
             earned = self.credit * true * self.worth - np.where(self.credit > 0.0, self.spent, 0.0)
             earnings = [

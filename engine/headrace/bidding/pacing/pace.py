@@ -213,7 +213,8 @@ class Pacer:
             seen = self._take(course, now_ms, n_seen)
         gone = self._forecast.gone(then_ms, now_ms, n_seen)
         if not gone and self._forecast.add(then_ms, now_ms, n_seen) and course.now_ms:
-            course.refresh_profile(now_ms, self._forecast.profile())
+            take = course.relearn_profile if self._forecast.blank else course.refresh_profile
+            take(now_ms, self._forecast.shares)
         course.solve(now_ms, seen._replace(gone=gone), self._ledger, self._forecast, self._values)
 
     def _take(self, course: Course, now_ms: int, n_seen: int) -> Since:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.bidding.pacing.experience import moved
-from headrace.bidding.pacing.traffic import WEEK_MS, Traffic
+from headrace.bidding.pacing.traffic import Traffic
+from headrace.kernels.plans import WEEK_MS, pass_plans, rest_of_plans, scarcest_shares
 from headrace.types import Bool, Float64, Int32, Int64
 
 MOVED = 0.01
@@ -40,14 +41,8 @@ class Plans:
 
     def pass_time(self, traffic: Traffic, then_ms: int, now_ms: int) -> None:
         """Count the expected traffic between two moments as passed."""
-        nodes = slice(None, self.done.shape[1])
-        for h in range(2):
-            begin = np.maximum(self.start_ms[h], then_ms)
-            end = np.minimum(self.end_ms[h], now_ms + HORIZON_MS)
-            whole = traffic.between(begin, end, nodes)
-            part = traffic.between(begin, np.minimum(end, now_ms), nodes)
-            passed = np.divide(part, whole, out=np.ones_like(part), where=whole > 0.0)
-            self.done[h] += (1.0 - self.done[h]) * np.where(now_ms > begin, passed, 0.0)
+        weeks, pattern = traffic.weeks, traffic.pattern[: self.done.shape[1]]
+        pass_plans(weeks, pattern, self.start_ms, self.end_ms, then_ms, now_ms, now_ms + HORIZON_MS, self.done)
 
     def renew(self, start_ms: Int64, end_ms: Int64, left: Float64, used: Float64, anew: Bool | bool) -> None:
         """Start the plans anew that have no start yet or another end, and those that ``anew`` names."""
@@ -69,9 +64,9 @@ class Plans:
 
         curve : (n,); where it is infinite nothing is to be left.
         """
-        remaining = np.where(self.done >= 1.0, 0.0, (1.0 - self.done) ** curve)
-        planned = np.isfinite(self.left)
-        return np.where(planned, np.where(planned, self.left, 0.0) * remaining, np.inf)
+        result = np.empty_like(self.left)
+        rest_of_plans(self.left, self.done, curve, result)
+        return result
 
     def wanted(self, curve: Float64) -> Float64:
         """(n,) what the plans want used by now in all, the tightest of both; infinite where nothing is planned."""
@@ -85,12 +80,6 @@ class Plans:
 
         A line item goes by its own plans and its campaign's.   used : (n,) in all.
         """
-        m = len(campaign_of)
-        planned = np.isfinite(self.left) & (self.left > 0.0)
-        left = self.left - (used - self.used)
-        budget = np.clip(np.divide(left, self.left, out=np.ones_like(left), where=planned), 0.0, 1.0)
-        time = np.where(planned, 1.0 - self.done, 1.0)
-        nodes = np.stack([np.arange(m), m + campaign_of])
-        scarcest = np.argmin(np.where(planned, budget - time, 1.0)[:, nodes].reshape(4, -1), axis=0)[None]
-        of_line = [np.take_along_axis(share[:, nodes].reshape(4, -1), scarcest, axis=0)[0] for share in (budget, time)]
-        return of_line[0], of_line[1]
+        budget, time = np.empty(len(campaign_of)), np.empty(len(campaign_of))
+        scarcest_shares(self.left, self.left - (used - self.used), self.done, campaign_of, budget, time)
+        return budget, time

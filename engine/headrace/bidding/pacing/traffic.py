@@ -7,15 +7,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from headrace.bidding.board import QUARTER_MS, Board
+from headrace.bidding.board import Board
 from headrace.bidding.validation import ALL_WEEK
+from headrace.kernels.plans import N_QUARTERS, traffic_between
 from headrace.types import Float64, Int64
 
-WEEK_MS = 7 * 86_400_000
-N_QUARTERS = 7 * 96
 HOURS_PER_WEEK = 168
-MONDAY_MS = 4 * 86_400_000
-"""1970-01-05, the first Monday."""
 EVERY = slice(None)
 FLAT_SHARE = 0.005
 """Part of the profile that is taken as flat: no hour is ever expected to be empty."""
@@ -25,6 +22,7 @@ class Traffic:
     """Cumulative traffic profiles of the distinct (zone, hours of the week) pairs of a board's N nodes.
 
     profile : (168,) float64 share of requests by hour of the week in UTC, Monday 00:00 first.
+    weeks, pattern : as `headrace.kernels.plans.traffic_between` takes them.
 
     Hours are shifted by the zones' offsets at ``now_ms``: build it anew once a day.
     """
@@ -32,25 +30,22 @@ class Traffic:
     def __init__(self, profile: Float64, board: Board, now_ms: int) -> None:
         quarters = smooth_profile(profile)
         nodes = board.nodes
-        pairs, self._pattern = np.unique(np.stack([nodes.zone, nodes.week]), axis=1, return_inverse=True)
-        self._cumulative = np.zeros((pairs.shape[1], N_QUARTERS + 1), np.float64)
+        pairs, self.pattern = np.unique(np.stack([nodes.zone, nodes.week]), axis=1, return_inverse=True)
+        self.weeks = np.zeros((pairs.shape[1], N_QUARTERS + 1), np.float64)
         for row, (zone, week) in enumerate(pairs.T.tolist()):
             allowed = _allowed_quarters(board.zones[zone], board.weeks[week], now_ms)
-            np.cumsum(quarters * allowed, out=self._cumulative[row, 1:])
+            np.cumsum(quarters * allowed, out=self.weeks[row, 1:])
 
     def between(self, start_ms: Int64, end_ms: Int64, nodes: slice = EVERY) -> Float64:
         """Weeks of traffic of some nodes, (n,), between two times, (n,); 0 when the end is not after the start."""
-        row = self._pattern[nodes]
-        return np.maximum(self._until(end_ms, row) - self._until(start_ms, row), 0.0)
-
-    def _until(self, time_ms: Int64, row: Int64) -> Float64:
-        weeks, rest = np.divmod(time_ms - MONDAY_MS, WEEK_MS)
-        quarter, part = np.divmod(rest, QUARTER_MS)
-        table = self._cumulative
-        start = table[row, quarter]
-        inside = (table[row, quarter + 1] - start) * (part / QUARTER_MS)
-        result: Float64 = weeks * table[row, N_QUARTERS] + start + inside
+        row = self.pattern[nodes]
+        result = np.empty(len(row))
+        traffic_between(self.weeks, row, start_ms, end_ms, result)
         return result
+
+    def since(self, start_ms: int, end_ms: int, n: int) -> Float64:
+        """The same of the first n nodes between two moments."""
+        return self.between(np.full(n, start_ms), np.full(n, end_ms), slice(n))
 
 
 def smooth_profile(profile: Float64) -> Float64:
