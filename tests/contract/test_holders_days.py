@@ -93,3 +93,27 @@ def test_parts_follow_traffic(world: Any) -> None:
     first, second = (process.ledger.spendable(number, world.now_ms)[0] for process in (one, two))
     assert first > 1.5 * second > 0
     assert first + second < 1_100_000  # each as of its own last look
+
+
+def test_a_day_that_was_forgotten_is_asked_for_with_what_was_used_of_it(world: Any) -> None:
+    """A request of yesterday, when all of yesterday's money was billed long ago: the authority goes on counting it."""
+    (one,) = world.funded(100_000, "one", daily_micros=1000)
+    one.tell(NoticeType.BILLING, one.win(60), 60)
+    yesterday, number = world.now_ms, one.ledger.account_number("a/c/x")
+
+    def used() -> list[Any]:
+        query = "SELECT used FROM authority_allotments WHERE account = ? AND day = ?"
+        parameters = number, yesterday // DAY_MS
+        rows = one.authority.database.read(lambda sql: sql.execute(query, parameters).fetchall())
+        return [row[0] for row in rows]
+
+    world.now_ms += DAY_MS
+    for _ in range(5):
+        world.now_ms += HOUR_MS
+        world.step()
+    assert used() == [60]
+    accounts, cpm = np.array([number], np.int32), np.array([10_000], np.int64)
+    assert one.ledger.reserve(accounts, cpm, ["x"], yesterday)[0] == [None]
+    one.ledger.holder.step()
+    assert used() == [60]  # were it less, and the holder gone for good now, writing it off would allot that money again
+    world.check()

@@ -109,10 +109,19 @@ class Purse:
             key = int(self._leaves[row]), int(self._days[row])
             keep = int(has[row]) if lowered[row] else KEEP_ALL
             changes.append(Change(*key, keep, int(used[row]), *wishes.pop(key, (0, 0, 0))))
-        changes += [Change(*key, KEEP_ALL, 0, *wish) for key, wish in wishes.items()]
+        changes += self._asked_anew(books, wishes)
         if settled.any():
             self._keep(np.flatnonzero(~settled))
         return changes, bool(len(back))
+
+    def _asked_anew(self, books: Books, wishes: dict[Key, Wish]) -> list[Change]:
+        """Changes of keys without a row; of a day that was forgotten, all that was allotted may be used."""
+        keys = np.array(list(wishes), np.int32).reshape(-1, 2)
+        table = books.native.allotted_books(keys[:, 0].copy(), keys[:, 1].copy()).reshape(-1, 4)
+        return [
+            Change(*key, KEEP_ALL, used, *wish)
+            for (key, wish), used in zip(wishes.items(), table[:, 2].tolist(), strict=True)
+        ]
 
     def take_over(self, books: Books, changes: Sequence[Change], allotted: Sequence[int]) -> None:
         """The authority's answer: what is allotted now."""
