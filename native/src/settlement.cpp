@@ -60,6 +60,7 @@ Turn on_loss(State from) {
 
 Turn on_close(State from, State to, bool acceptable) {
     if (from == to) return {from, Outcome::kDuplicate};
+    if (from == State::kLostDisputed && to == State::kLost) return {to, Outcome::kAccepted};  // the claim alone goes
     if (!is_held(from)) return {from, Outcome::kConflict};
     return acceptable ? Turn{to, Outcome::kAccepted} : Turn{from, Outcome::kDisputed};
 }

@@ -150,3 +150,22 @@ def test_a_brake_just_while_its_exchange_is_looked_up_holds(open_desk: Callable[
     books._braked_numbers = Numbers()
     desk.try_reserve(1_000, exchange="adx")
     assert desk.try_reserve(1_000, exchange="adx")[1] == [Reason.BRAKE]
+
+
+def test_a_win_after_a_loss_is_closed_by_hand(open_desk: Callable[..., Any]) -> None:
+    desk = open_desk()
+    token = desk.reserve(10_000)[0]
+    assert [desk.notify(LOSS, token), desk.notify(WIN, token, 5_000)] == [
+        NoticeOutcome.ACCEPTED,
+        NoticeOutcome.DISPUTED,
+    ]
+    assert desk.ledger.close_reservation(token, "ann", "they paid", 5_000) == NoticeOutcome.CONFLICT
+    assert desk.line().disputed_micros == 5
+    closed = [desk.ledger.close_reservation(token, "ann", "their mistake") for _ in range(2)]
+    assert closed == [NoticeOutcome.ACCEPTED, NoticeOutcome.DUPLICATE]
+    desk.restart(drain=False)
+    assert desk.line().disputed_micros == 0
+    with open_store(desk.store.path) as trail:
+        found = audit(trail)
+        compare_stated(found, stated_by_engine(trail, desk.now), balances(found, 0), "the engine")
+    assert found.differences == []

@@ -16,7 +16,7 @@ NEXT = {
     State.DISPUTED: {State.BILLED, State.LOST},
     State.LOST: {State.LOST_DISPUTED, State.LATE},
     State.EXPIRED: {State.LOST, State.LATE},
-    State.LOST_DISPUTED: {State.LATE},
+    State.LOST_DISPUTED: {State.LATE, State.LOST},
 }
 """What a token may become; one that the journal never named may become anything that its lease's money allows."""
 

@@ -117,6 +117,8 @@ def _turn(kind: int, state: str, acceptable: bool) -> tuple[str, int]:
     to = "lost" if kind == CLOSE_LOST else "billed"
     if state == to:
         return state, DUPLICATE
+    if state == "lost_disputed" and to == "lost":
+        return to, ACCEPTED
     if state not in HELD:
         return state, CONFLICT
     return (to, ACCEPTED) if acceptable or kind == CLOSE_LOST else (state, DISPUTED)
