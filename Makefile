@@ -90,7 +90,7 @@ bench-service: setup
 	$(BIN)/python benchmarks/bench_overload.py
 	$(BIN)/python benchmarks/bench_swap.py --share 0.25
 
-# the simulated market's days, for three seeds: 20 minutes
+# the simulated market's days, for three seeds, as a table: 10 minutes on two cores
 control: setup
 	$(BIN)/python benchmarks/bench_control.py
 
