@@ -44,6 +44,11 @@ def test_a_bid_is_explained_by_the_running_server_and_its_command(start: Any) ->
     offer = bid(client, "b1", country="DE")
     won = bidder_pb2.Notice(type=bidder_pb2.NOTICE_TYPE_WIN, token=offer.token, price_cpm_micros=4_000)
     client.notify([won])
+    action = bidder_pb2.Action(
+        action_id="order 1", token=offer.token, time_ms=1_760_000_000_000, worth_micros=5_000_000
+    )
+    assert client.report_actions([action]).outcomes == [bidder_pb2.ACTION_OUTCOME_ACCEPTED]
+    assert client.report_actions([action]).outcomes == [bidder_pb2.ACTION_OUTCOME_DUPLICATE]
     answer = client.explain_bid(offer.token)
     assert (answer.bid_cpm_micros, answer.exchange, answer.recomputed) == (offer.bid_cpm_micros, "adx", True)
     assert (answer.would_have_won_at_cpm_micros, answer.price_source) == (4_000, bidder_pb2.PRICE_SOURCE_PAID)
@@ -54,6 +59,7 @@ def test_a_bid_is_explained_by_the_running_server_and_its_command(start: Any) ->
     assert (shown.returncode, json.loads(shown.stdout)["would_have_won_at_cpm_micros"]) == (0, "4000")
     told = headrace("explain", "--request-id", "b1", "--at", server.address)
     assert "c1/abroad: COUNTRY; needed one of countries: FR" in told.stdout
+    assert "purchases reported: 1 at 2025-10-09T08:53:20+00:00, each worth 5000000 micros" in told.stdout
     unknown = headrace("explain", "--token", "nobody's", "--at", server.address)
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "a decision that is recorded" in unknown.stderr

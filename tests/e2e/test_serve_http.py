@@ -124,6 +124,19 @@ def test_bid_win_bill_and_loss_leave_the_books_as_over_grpc(server: Any, exchang
     assert books(server.client, "c1")["reserved_micros"] == 0
 
 
+def test_purchases_are_reported_as_json(server: Any, exchange: Exchange) -> None:
+    won, lost = exchange.bid()
+    assert exchange.tell(won["nurl"], "0.5") == exchange.tell(lost["lurl"]) == 204
+    tokens = [re.search(r"token=([^&]+)", each["burl"])[1] for each in (won, lost)]  # type: ignore[index]
+    actions = [{"action_id": f"order {n}", "token": token, "count": 2} for n, token in enumerate(tokens)]
+    status, body, _ = exchange.ask("POST", "/v1/actions", json.dumps({"actions": actions}).encode())
+    assert (status, json.loads(body)) == (200, {"outcomes": ["ACTION_OUTCOME_ACCEPTED", "ACTION_OUTCOME_NOT_WON"]})
+    assert exchange.ask("POST", "/v1/actions", b'{"actions": []}')[0] == 400
+    assert exchange.ask("POST", "/v1/actions", b"none")[0] == 400
+    (action,) = server.client.explain_bid(tokens[0]).actions
+    assert (action.count, action.worth_micros) == (2, 0)
+
+
 def test_wrong_notices_move_no_money(server: Any, exchange: Exchange) -> None:
     won, _ = exchange.bid()
     before = books(server.client, "c1")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.security.roles import BID_ROUTE, GRANTS, METRICS, NOTICE_ROUTES, OPEN, Role
+from headrace.security.roles import ACTION_ROUTE, BID_ROUTE, GRANTS, METRICS, NOTICE_ROUTES, OPEN, Role
 
 PROTOS = Path(__file__).parents[2] / "proto" / "headrace" / "v1"
-ROUTES = {BID_ROUTE, METRICS, *NOTICE_ROUTES}
+ROUTES = {BID_ROUTE, ACTION_ROUTE, METRICS, *NOTICE_ROUTES}
 SHARED = {"/headrace.v1.BidderService/ExplainBid"}
 """For whoever bids and whoever pays."""
 MONEY = {f"/headrace.v1.CampaignsService/{name}" for name in ("SetFence", "CloseReservation")}

@@ -71,7 +71,7 @@ class View(NamedTuple):
     epoch, state : the holder's own.   settings_version, totals_version : grow with every change.
     live : holders that count.   rates : of all of them.
     needs, wants : nodes below which others wait for money, and below which a line item of its own does.
-    notices : whether some wait for the holder.
+    notices, actions : whether some wait for the holder.
     """
 
     epoch: int
@@ -83,6 +83,7 @@ class View(NamedTuple):
     needs: list[int]
     wants: list[int]
     notices: bool
+    actions: bool
 
 
 class Renewal(NamedTuple):
@@ -290,6 +291,7 @@ class _Stand(NamedTuple):
     number: int
     state: HolderState
     notices: bool
+    actions: bool
     live: int
     rates: int
     settings_version: int
@@ -301,13 +303,14 @@ class _Stand(NamedTuple):
     def read(cls, sql: Sql, holder: str, now_ms: int) -> _Stand:
         live = "FROM authority_holders WHERE state = ? AND seen_ms > ?"
         recent = (HolderState.LIVE, now_ms - LIVE_MS)
-        epoch, number, state, notice, n_live, rates = sql.execute(
+        epoch, number, state, notice, action, n_live, rates = sql.execute(
             "SELECT (SELECT epoch FROM authority_holders WHERE holder = ?), "
             "(SELECT number FROM authority_holders WHERE holder = ?), "
             "(SELECT state FROM authority_holders WHERE holder = ?), "
             "(SELECT min(notice_id) FROM authority_notices WHERE holder = ?), "
+            "(SELECT min(number) FROM authority_actions WHERE holder = ?), "
             f"(SELECT count(*) {live}), (SELECT coalesce(sum(rate), 0) {live})",
-            (holder, holder, holder, holder, *recent, *recent),
+            (holder, holder, holder, holder, holder, *recent, *recent),
         ).fetchone()
         meta = dict(
             sql.execute(
@@ -319,6 +322,7 @@ class _Stand(NamedTuple):
             number=number or 0,
             state=HolderState(HolderState.GONE if state is None else state),
             notices=notice is not None,
+            actions=action is not None,
             live=int(n_live),
             rates=int(rates),
             settings_version=int(meta.get("settings_version", 0)),
@@ -339,6 +343,7 @@ class _Stand(NamedTuple):
             needs=sorted({need.node for need in self.needs if need.holder != holder}),
             wants=sorted({need.node for need in self.needs if need.holder == holder}),
             notices=self.notices,
+            actions=self.actions,
         )
 
 

@@ -15,6 +15,7 @@ from headrace.authority.authority import Authority
 from headrace.authority.holder import Holder
 from headrace.authority.mirror import create_tables
 from headrace.authority.notices import COLUMNS, Forwarded
+from headrace.decisions.batch import Action
 from headrace.errors import AuthorityUnreachableError, LedgerNotOwnerError
 from headrace.events.store import Store
 from headrace.ledger.books import AccountState, Books
@@ -25,6 +26,7 @@ from headrace.ledger.notices import NoticeBatch, NoticeOutcome, NoticeType, read
 from headrace.ledger.recovery import LedgerConfig
 from headrace.ledger.reservations import Reason, Reservations
 from headrace.ledger.sql import Sql
+from headrace.ledger.tokens import Bodies
 from headrace.types import Bool, Int8, Int32, Int64
 
 BUDGET = int(Reason.BUDGET)  # an enum member costs 6 us in a comparison with an array
@@ -33,6 +35,9 @@ Settled = Callable[[Sequence[int], Sequence[str], Sequence[int | None], Sequence
 """Hears of notices that came by way of the authority: types, tokens, prices and minimums to win in CPM micros."""
 
 MINUTE_MS = 60_000
+
+Acted = Callable[[Sequence[Action], Sequence[int]], object]
+"""Takes in reported purchases that came by way of the authority, and when each came; returns once they are kept."""
 
 
 class HeldLedger(Ledger):
@@ -58,6 +63,7 @@ class HeldLedger(Ledger):
         store.write(create_tables)
         self.authority = authority
         self.on_settled: Settled | None = None
+        self.on_actions: Acted | None = None
         self.holder = Holder(self, store, f"{self._ledger_id:016x}")
 
     # -- what the holder needs
@@ -172,6 +178,17 @@ class HeldLedger(Ledger):
                 None if minimums_cpm is None else [minimums_cpm[row] for row in again],
             )
         return outcomes
+
+    def read_tokens(self, tokens: Sequence[str]) -> tuple[Bodies, Bool, Bool]:
+        """See `Ledger.read_tokens`; keys of holders that have just come are read first."""
+        read = super().read_tokens(tokens)
+        return super().read_tokens(tokens) if self._keys.take_unknown() and self.holder.learn_keys() else read
+
+    def homes_of(self, bodies: Bodies) -> list[str]:
+        """See `Ledger.homes_of`."""
+        own, holders = self.holder.name, self.holder.key_holders
+        homes = (holders.get(key, own) for key in bodies["key"].tolist())
+        return ["" if home == own else home for home in homes]
 
     def _apply(self, batch: NoticeBatch, now_ms: int, extra: Extra | None = None) -> None:
         foreign = [

@@ -197,6 +197,8 @@ class Holder:
         self._renew(view)
         if not (view.notices and self._post.receive()):
             self.heard_ms = looked_ms - FORWARD_MS
+        if view.actions:
+            self._post.receive_actions()
 
     def _check_epoch(self, view: View) -> None:
         if view.epoch < self.epoch:

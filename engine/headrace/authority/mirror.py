@@ -20,6 +20,10 @@ OUTBOX = """CREATE TABLE IF NOT EXISTS authority_outbox(
 
 MINIMUM = "ALTER TABLE authority_outbox ADD COLUMN minimum_cpm_micros INTEGER NOT NULL DEFAULT -1"
 """Of stores that were made before notices carried it."""
+ACTION_OUTBOX = """CREATE TABLE IF NOT EXISTS authority_action_outbox(
+    number INTEGER PRIMARY KEY AUTOINCREMENT, holder TEXT NOT NULL, came_ms INTEGER NOT NULL, action TEXT NOT NULL,
+    token TEXT NOT NULL, time_ms INTEGER NOT NULL, n INTEGER NOT NULL, worth_micros INTEGER NOT NULL) STRICT"""
+"""The same of reported purchases."""
 
 Brake = tuple[str, str, str, str, int]
 """A row of ledger_brakes: exchange, advertiser, reason, who, since."""
@@ -33,6 +37,7 @@ def create_tables(sql: Sql) -> None:
         "SELECT 1 FROM pragma_table_info('authority_outbox') WHERE name = 'minimum_cpm_micros'"
     ).fetchone():
         sql.execute(MINIMUM)
+    sql.execute(ACTION_OUTBOX)
 
 
 def copied(query: Query) -> tuple[str, int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headrace.authority import mirror
 from headrace.authority.authority import Authority
-from headrace.authority.held import HeldLedger, Settled
+from headrace.authority.held import Acted, HeldLedger, Settled
 from headrace.authority.settings import AuthorityConfig
 from headrace.errors import ConfigError
 from headrace.events.store import Store
@@ -37,12 +37,13 @@ def open_ledger(
 
 
 @contextmanager
-def in_step(ledger: Ledger, settled: Settled) -> Iterator[None]:
-    """Within: a ledger with an authority is kept in step with it; ``settled`` hears of notices that come that way."""
+def in_step(ledger: Ledger, settled: Settled, acted: Acted) -> Iterator[None]:
+    """Within: a ledger with an authority is kept in step with it; ``settled`` hears of notices that come that way, and
+    ``acted`` takes in reported purchases."""
     if not isinstance(ledger, HeldLedger):
         yield
         return
-    ledger.on_settled = settled
+    ledger.on_settled, ledger.on_actions = settled, acted
     ledger.holder.step_quietly()  # first shares of all that is bid for, before the first bid
     ledger.holder.start()
     try:

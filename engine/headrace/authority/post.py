@@ -1,4 +1,4 @@
-"""What goes between a holder and the authority beside money: brakes, and notices of other holders' tokens."""
+"""What goes between a holder and the authority beside money: brakes, and what is told of other holders' tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from headrace.authority import mirror
+from headrace.authority.actions import drop_actions, read_outbox, send_actions, waiting_actions
 from headrace.authority.mirror import Brake
 from headrace.authority.notices import COLUMNS, Forwarded, drop_notices, send_notices, waiting_notices
 from headrace.authority.operators import edit
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from headrace.authority.held import HeldLedger
 
 AT_ONCE = 1000
-"""Notices that one call takes."""
+"""Notices, or actions, that one call takes."""
 
 _log = logging.getLogger("headrace.authority")
 
@@ -34,7 +35,7 @@ class Post:
         self._refused: set[Brake] = set()
 
     def send(self) -> None:
-        """Tell the authority of own brakes, and of notices of others' tokens. Raises AuthorityUnreachableError."""
+        """Tell the authority of own brakes, and what is told of others' tokens. Raises AuthorityUnreachableError."""
         for brake in mirror.own_brakes(self._store.read):
             if brake not in self._refused:
                 self._send_brake(brake)
@@ -45,6 +46,11 @@ class Post:
             send_notices(self._authority, [Forwarded(*row[1:]) for row in rows])
             last = rows[-1][0]
             self._store.write(lambda sql: sql.execute("DELETE FROM authority_outbox WHERE notice_id <= ?", (last,)))
+        letters = read_outbox(self._store.read, AT_ONCE)
+        if letters:
+            send_actions(self._authority, [letter for _, letter in letters])
+            sent = letters[-1][0]
+            self._store.write(lambda sql: sql.execute("DELETE FROM authority_action_outbox WHERE number <= ?", (sent,)))
 
     def _send_brake(self, brake: Brake) -> None:
         exchange, advertiser, reason, who, since_ms = brake
@@ -72,3 +78,12 @@ class Post:
         self._ledger.settle_forwarded(good)
         drop_notices(self._authority, self._name, [number for number, _ in waiting])
         return len(waiting) == AT_ONCE
+
+    def receive_actions(self) -> None:
+        """Take in purchases that were reported to other processes. Raises AuthorityUnreachableError."""
+        take_in = self._ledger.on_actions
+        if take_in is None:  # whoever learns from them is not there yet
+            return
+        waiting = waiting_actions(self._authority, self._name, AT_ONCE)
+        take_in([letter.action for _, letter in waiting], [letter.came_ms for _, letter in waiting])
+        drop_actions(self._authority, self._name, [number for number, _ in waiting])

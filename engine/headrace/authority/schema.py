@@ -28,6 +28,9 @@ authority_keys
 authority_notices
     notices that came to another process than the holder whose token they carry, until that holder has settled them.
     ``time_ms``: when they came. ``minimum_cpm_micros``: the lowest bid that would have won; -1: not known.
+authority_actions
+    the same of reported purchases. ``came_ms``: when they came. ``action``: a digest of the id that the caller named it
+    by. ``n``: how many; below zero: taken back.
 """
 
 from __future__ import annotations
@@ -101,6 +104,10 @@ TABLES = (
         price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL, minimum_cpm_micros INTEGER NOT NULL DEFAULT -1,
         UNIQUE(token, notice_type, price_cpm_micros))""",
     "CREATE INDEX IF NOT EXISTS authority_notices_holder ON authority_notices(holder, notice_id)",
+    """CREATE TABLE IF NOT EXISTS authority_actions(
+        number SERIAL_KEY, holder TEXT NOT NULL, came_ms INTEGER NOT NULL, action TEXT NOT NULL, token TEXT NOT NULL,
+        time_ms INTEGER NOT NULL, n INTEGER NOT NULL, worth_micros INTEGER NOT NULL, UNIQUE(holder, action))""",
+    "CREATE INDEX IF NOT EXISTS authority_actions_holder ON authority_actions(holder, number)",
 )
 """SERIAL_KEY stands for a primary key that the database counts up, never twice the same."""
 

@@ -180,14 +180,6 @@ class BiddingEngine:
         with self._lock:
             return self._view.board, self.pacer.terms, self.pacer.report
 
-    def learn_actions(self, actions: Sequence[tuple[str, str, float]]) -> None:
-        """Take in purchases that followed won impressions: (campaign_id, line_item_id, how many) each.
-
-        They correct predicted purchases, which are taken as they are before; feed those of all line items or none.
-        """
-        with self._lock:
-            self.pacer.report_actions(actions)
-
     def strategies(self) -> list[StrategyState]:
         """What became of every user-written strategy."""
         with self._lock:

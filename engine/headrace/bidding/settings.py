@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -33,6 +33,10 @@ class BiddingConfig:
     max_catch_up: Annotated[float, Meta(ge=1, le=100)] = 4.0
     # Share of first-price bids that are drawn at random between floor and paced value, to learn and judge win rates.
     explore_share: Annotated[float, Meta(ge=0, le=0.1)] = 0.005
+    # What goals go by: "predicted" purchases, or "reported" ones, where those of all line items are told.
+    actions: Literal["predicted", "reported"] = "predicted"
+    # Milliseconds after a bid for which its purchases may be reported, and for which repeats are told from new ones.
+    action_window_ms: Annotated[int, Meta(ge=3_600_000, le=31_536_000_000)] = 2_592_000_000
     # Milliseconds that a reported purchase follows its impression by, on average.
     action_delay_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 86_400_000
     # User-written strategies that line items may name, as PATH.py:FUNCTION; the function's name is the strategy's.

@@ -118,6 +118,11 @@ def notify(notices: Iterable[bidder.Notice]) -> bidder.NotifyRequest:
     return bidder.NotifyRequest(notices=notices)
 
 
+def report_actions(actions: Iterable[bidder.Action]) -> bidder.ReportActionsRequest:
+    """Tell of 1 to 1000 purchases, or of their return, which bids' impressions led to them; each counts once."""
+    return bidder.ReportActionsRequest(actions=actions)
+
+
 def explain_bid(token: str = "", *, bid_request_id: str = "", impression: int = 0) -> bidder.ExplainBidRequest:
     """Say why an impression was bid on or not; it is named by its bid's token, or by request and place in that."""
     return bidder.ExplainBidRequest(token=token, bid_request_id=bid_request_id, impression=impression)
@@ -216,6 +221,9 @@ class Methods:
     bid = _message("BidderService/Bid", bid, bidder.BidResponse, BID_S, False)
     bid_batch = _message("BidderService/BidBatch", bid_batch, bidder.BidBatchResponse, BID_S, False)
     notify = _message("BidderService/Notify", notify, bidder.NotifyResponse, WRITE_S, True)
+    report_actions = _message(
+        "BidderService/ReportActions", report_actions, bidder.ReportActionsResponse, WRITE_S, True
+    )
     explain_bid = _message("BidderService/ExplainBid", explain_bid, bidder.ExplainBidResponse, EXPLAIN_S, True)
 
     fund_advertiser = _message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +52,10 @@ def _lines(answer: ExplainBidResponse) -> Iterator[str]:
     if answer.notice:
         paid = f", {answer.price_cpm_micros} paid" if answer.price_cpm_micros else ""
         yield f"told: {pb.NoticeType.Name(answer.notice).removeprefix('NOTICE_TYPE_')}{paid}"
+    for action in answer.actions:
+        what = "taken back" if action.count < 0 else "reported"
+        worth = f", each worth {action.worth_micros} micros" if action.worth_micros else ""
+        yield f"purchases {what}: {abs(action.count)} at {_moment(action.time_ms)}{worth}"
     how = pb.PriceSource.Name(answer.price_source).removeprefix("PRICE_SOURCE_").lower()
     yield f"would have won at {answer.would_have_won_at_cpm_micros} ({how.replace('_', ' ')})"
     yield f"artifact {answer.artifact_version}, events up to {answer.event_sequence}, floor {answer.floor_cpm_micros}"
@@ -58,6 +63,10 @@ def _lines(answer: ExplainBidResponse) -> Iterator[str]:
     yield f"{answer.fit} line items fit, {answer.payable} in the currency, {answer.matched} may run"
     for candidate in answer.candidates:
         yield _candidate(candidate)
+
+
+def _moment(time_ms: int) -> str:
+    return dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).isoformat(timespec="seconds")
 
 
 def _candidate(candidate: CandidateExplanation) -> str:

@@ -41,6 +41,21 @@ class Decided(NamedTuple):
     sequence: int
 
 
+class Action(NamedTuple):
+    """A purchase that is attributed to a bid's impression.
+
+    action : digest of the caller's own name of it, hexadecimal.   time_ms : when it happened, as the caller says.
+    n : how many; below zero: taken back.   worth_micros : of each, in the campaign's currency; 0: as the line
+    item says.
+    """
+
+    action: str
+    token: str
+    time_ms: int
+    n: int
+    worth_micros: int
+
+
 class Recorder(Protocol):
     """Hears of decisions and of what became of them; never waits and never raises."""
 
@@ -53,6 +68,9 @@ class Recorder(Protocol):
     def heard(self, kinds: Sequence[int], tokens: Sequence[str], prices_cpm: Amounts, minimums_cpm: Amounts) -> None:
         """Take accepted notices: NoticeType, token, what is paid and what would have won, None where not known."""
 
+    def acted(self, actions: Sequence[Action]) -> None:
+        """Take accepted actions."""
+
 
 class NoRecorder:
     """Keeps nothing."""
@@ -64,4 +82,7 @@ class NoRecorder:
         """See `Recorder`."""
 
     def heard(self, kinds: Sequence[int], tokens: Sequence[str], prices_cpm: Amounts, minimums_cpm: Amounts) -> None:
+        """See `Recorder`."""
+
+    def acted(self, actions: Sequence[Action]) -> None:
         """See `Recorder`."""

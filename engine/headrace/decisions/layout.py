@@ -41,6 +41,7 @@ class Kind(IntEnum):
     AUCTIONS = 4
     OUTCOMES = 5
     CURVES = 6
+    ACTIONS = 7
 
 
 AUCTION = np.dtype(
@@ -106,6 +107,20 @@ OUTCOME = np.dtype(
     ]
 )
 """What became of a bid."""
+
+ACTION = np.dtype(
+    [
+        ("token", "V16"),
+        ("time_ms", "<i8"),  # when it happened, as the caller says
+        ("heard_ms", "<i8"),
+        ("worth_micros", "<i8"),  # of each, 0: the line item's own
+        ("count", "<i4"),  # below zero where actions were taken back
+    ]
+)
+"""A purchase reported of a bid's impression; nothing that its caller names it by."""
+
+TOLD = {Kind.OUTCOMES: OUTCOME, Kind.ACTIONS: ACTION}
+"""Columns of the frames that tell of bids, by their tokens."""
 
 WITHDRAWN = 100
 """Kind of an outcome: the answer never left the process, so nobody heard of the bid."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.decisions.catalog import RecordedBoard, RecordedModel
 from headrace.decisions.columns import Block, digest
-from headrace.decisions.layout import OUTCOME, Kind, Rows
+from headrace.decisions.layout import TOLD, Kind, Rows
 from headrace.decisions.reading import Outcomes, Shelf, join, live_frames
 from headrace.decisions.segments import segment_paths
 from headrace.types import Int32
@@ -22,7 +22,7 @@ class Decision:
     """One recorded impression, with all that it refers to.
 
     auction : (1,) AUCTION.   candidates : CANDIDATE.   terms : int32, the request's words on the board.
-    outcome : of the one auction.
+    outcome : of the one auction.   actions : ACTION, as they were heard.
     """
 
     auction: Rows
@@ -33,6 +33,7 @@ class Decision:
     exchange: str
     placement: str
     outcome: Outcomes
+    actions: Rows
 
 
 def find_decision(folder: Path, token: str = "", seed: int = 0, impression: int = 0) -> Decision | None:
@@ -46,11 +47,12 @@ def find_decision(folder: Path, token: str = "", seed: int = 0, impression: int 
         found = _find_in(paths[at], token, seed, impression)
         if found is not None:
             auction, candidates, terms, shelf = found
-            outcome = join(auction, _told(paths[at:], bytes(auction["token"][0])))
+            told = _told(paths[at:], bytes(auction["token"][0]))
+            outcome = join(auction, told[Kind.OUTCOMES])
             (row,) = auction
             names = shelf.words[row["exchange"]], shelf.words[row["placement"]]
             references = shelf.boards[row["board"]], shelf.models[row["model"]]
-            return Decision(auction, candidates, terms, *references, *names, outcome)
+            return Decision(auction, candidates, terms, *references, *names, outcome, told[Kind.ACTIONS])
     return None
 
 
@@ -84,14 +86,12 @@ def _row_of(auctions: Rows, token: bytes | None, seed: int, impression: int) -> 
     return fits[-1] if fits else -1
 
 
-def _told(paths: list[Path], token: bytes) -> Rows:
-    """What was told of a bid."""
-    if token == _NOBODY:
-        return np.zeros(0, OUTCOME)
-    told = [
-        np.frombuffer(payload, OUTCOME)
-        for path in paths
-        for kind, payload in live_frames(path)
-        if kind == Kind.OUTCOMES and token in payload
-    ]
-    return np.concatenate(told) if told else np.zeros(0, OUTCOME)
+def _told(paths: list[Path], token: bytes) -> dict[Kind, Rows]:
+    """What was told of a bid, by kind."""
+    found: dict[Kind, list[Rows]] = {kind: [np.zeros(0, columns)] for kind, columns in TOLD.items()}
+    frames = (each for path in paths for each in live_frames(path)) if token != _NOBODY else ()
+    for kind, payload in frames:
+        if kind in TOLD and token in payload:
+            rows = np.frombuffer(payload, TOLD[Kind(kind)])
+            found[Kind(kind)].append(rows[rows["token"] == np.void(token)])
+    return {kind: np.concatenate(rows) for kind, rows in found.items()}

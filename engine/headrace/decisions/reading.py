@@ -10,7 +10,18 @@ import numpy as np
 
 from headrace.decisions.catalog import RecordedBoard, RecordedModel, board_of, curves_of, model_of
 from headrace.decisions.columns import Block
-from headrace.decisions.layout import AUCTION, CANDIDATE, OUTCOME, SUFFIX, WITHDRAWN, Kind, Rows, frames, torn_bytes
+from headrace.decisions.layout import (
+    ACTION,
+    AUCTION,
+    CANDIDATE,
+    SUFFIX,
+    TOLD,
+    WITHDRAWN,
+    Kind,
+    Rows,
+    frames,
+    torn_bytes,
+)
 from headrace.decisions.segments import segment_paths
 from headrace.errors import DataError
 from headrace.types import Bool, Float64, Int32, Int64
@@ -18,6 +29,10 @@ from headrace.v1 import bidder_pb2 as pb
 
 KEEP_MS = 600_000
 """A recording holds what was learned of prices at most so often."""
+
+
+Told = dict[Kind, list[Rows]]
+"""What was told, by kind."""
 
 
 @dataclass
@@ -73,6 +88,7 @@ class Recording:
         ``candidate_start`` and ``term_start`` into the next two.
     candidates : CANDIDATE.   terms : int32.   outcomes : of the auctions.
     torn : names of the segments whose end was cut off or damaged.
+    actions : ACTION, as they were heard, of these auctions.   action_row : (a,) int64, the auction of each.
     """
 
     auctions: Rows
@@ -83,6 +99,8 @@ class Recording:
     models: list[RecordedModel]
     words: list[str]
     torn: list[str]
+    actions: Rows = field(default_factory=lambda: np.zeros(0, ACTION))
+    action_row: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def find_segments(folder: Path) -> list[Path]:
@@ -111,12 +129,10 @@ def read_recording(folder: Path, since_ms: int = 0) -> Recording:
     """
     whole = Shelf()
     blocks: list[Block] = []
-    outcomes: list[Rows] = []
+    told: Told = {kind: [np.zeros(0, columns)] for kind, columns in TOLD.items()}
     torn: list[str] = []
     for path in find_segments(folder):
-        found, told = _read_segment(path, whole, since_ms)
-        blocks += found
-        outcomes += told
+        blocks += _read_segment(path, whole, told, since_ms)
         if path.exists() and torn_bytes(path) > 0:
             torn.append(path.name)
     if not blocks:
@@ -125,8 +141,20 @@ def read_recording(folder: Path, since_ms: int = 0) -> Recording:
     auctions, candidates, terms = _joined(blocks)
     order = np.argsort(auctions["time_ms"], kind="stable")
     auctions = auctions[order]
-    joined = join(auctions, np.concatenate([np.zeros(0, OUTCOME), *outcomes]))
-    return Recording(auctions, candidates, terms, joined, whole.boards, whole.models, whole.words, torn)
+    outcomes, actions = (np.concatenate(told[kind]) for kind in TOLD)
+    rows, ours = _whose(auctions, actions)
+    return Recording(
+        auctions,
+        candidates,
+        terms,
+        join(auctions, outcomes),
+        whole.boards,
+        whole.models,
+        whole.words,
+        torn,
+        actions[ours],
+        rows,
+    )
 
 
 def join(auctions: Rows, told: Rows) -> Outcomes:
@@ -134,14 +162,8 @@ def join(auctions: Rows, told: Rows) -> Outcomes:
     n = len(auctions)
     won, lost, withdrawn = np.zeros((3, n), np.bool_)
     found = Outcomes(won, lost, withdrawn, np.full(n, -1, np.int64), np.full(n, -1, np.int64))
-    bids = np.flatnonzero(auctions["reason"] == 0)
-    if not len(bids) or not len(told):
-        return found
-    keys, asked = _halves(auctions["token"][bids]), _halves(told["token"])
-    order = np.argsort(keys[:, 0], kind="stable")
-    at = np.minimum(np.searchsorted(keys[order, 0], asked[:, 0]), len(order) - 1)
-    ours = (keys[order[at]] == asked).all(axis=1)
-    rows, told = bids[order[at[ours]]], told[ours]
+    rows, ours = _whose(auctions, told)
+    told = told[ours]
     kind = told["kind"]
     found.won[rows[np.isin(kind, (pb.NOTICE_TYPE_WIN, pb.NOTICE_TYPE_BILLING))]] = True
     found.lost[rows[kind == pb.NOTICE_TYPE_LOSS]] = True
@@ -151,16 +173,27 @@ def join(auctions: Rows, told: Rows) -> Outcomes:
     return found
 
 
+def _whose(auctions: Rows, told: Rows) -> tuple[Int64, Bool]:
+    """Which auction's bid each row tells of, and which rows, (t,) bool, tell of any of these."""
+    bids = np.flatnonzero(auctions["reason"] == 0)
+    if not len(bids) or not len(told):
+        return np.zeros(0, np.int64), np.zeros(len(told), np.bool_)
+    keys, asked = _halves(auctions["token"][bids]), _halves(told["token"])
+    order = np.argsort(keys[:, 0], kind="stable")
+    at = np.minimum(np.searchsorted(keys[order, 0], asked[:, 0]), len(order) - 1)
+    ours: Bool = (keys[order[at]] == asked).all(axis=1)
+    return bids[order[at[ours]]], ours
+
+
 def _halves(tokens: Rows) -> Int64:
     """Digests as two numbers each, (n, 2)."""
     return np.ascontiguousarray(tokens).view("<i8").reshape(-1, 2)
 
 
-def _read_segment(path: Path, whole: Shelf, since_ms: int) -> tuple[list[Block], list[Rows]]:
-    """Blocks and outcomes of one segment; what they refer to is added to the whole and numbered as there."""
+def _read_segment(path: Path, whole: Shelf, told: Told, since_ms: int) -> list[Block]:
+    """Blocks of one segment; what they refer to is added to the whole and numbered as there, the rest to ``told``."""
     base = len(whole.boards)
     blocks: list[Block] = []
-    outcomes: list[Rows] = []
     words, models = [0], _Models(whole)
     for kind, payload in live_frames(path):
         if kind == Kind.AUCTIONS:
@@ -173,15 +206,15 @@ def _read_segment(path: Path, whole: Shelf, since_ms: int) -> tuple[list[Block],
             places = np.array(words, np.uint32)
             auctions["exchange"], auctions["placement"] = places[auctions["exchange"]], places[auctions["placement"]]
             blocks.append(Block(auctions, block.candidates, block.terms))
-        elif kind == Kind.OUTCOMES:
-            outcomes.append(np.frombuffer(payload, OUTCOME))
+        elif kind in TOLD:
+            told[Kind(kind)].append(np.frombuffer(payload, TOLD[Kind(kind)]))
         elif kind == Kind.WORD:
             words.append(whole.word(payload.decode()))
         elif kind in (Kind.MODEL, Kind.CURVES):
             models.put(kind, payload)
         else:
             whole.put(kind, payload)
-    return blocks, outcomes
+    return blocks
 
 
 def _since(block: Block, since_ms: int) -> Block:

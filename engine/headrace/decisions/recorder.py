@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from headrace.decisions.batch import Amounts, Decided
+from headrace.decisions.batch import Action, Amounts, Decided
 from headrace.decisions.columns import block_of, digest
 from headrace.decisions.erasure import Erasures, unlink
-from headrace.decisions.layout import OUTCOME, WITHDRAWN, Kind, frame
+from headrace.decisions.layout import TOLD, WITHDRAWN, Kind, frame
 from headrace.decisions.segments import Segment, drop_old
 from headrace.decisions.settings import DecisionsConfig
 from headrace.types import Float64
@@ -23,15 +23,16 @@ ROUND_S = 0.2
 """Seconds between two writes, unless half of the queue is full before."""
 TIDY_S = 1.0
 """Seconds between two looks at what must be forgotten, or is too old."""
-MAX_OUTCOMES = 1 << 20
-"""Outcomes that wait, at most."""
+MAX_TOLD = 1 << 20
+"""Outcomes that wait, at most, and actions."""
 FRAME_CANDIDATES = 1 << 18
 """Candidates of all impressions of a frame, about."""
 _MIB = 1 << 20
 
 _log = logging.getLogger("headrace.decisions")
 
-_Outcome = tuple[bytes, int, int, int, int]
+_Told = tuple[bytes, int, int, int, int]
+"""A row of what is told of bids."""
 
 
 class DecisionRecorder:
@@ -56,7 +57,7 @@ class DecisionRecorder:
         self._clock_ms, self._wall_s = clock_ms, wall_s
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._batches: list[Decided] = []
-        self._outcomes: list[_Outcome] = []
+        self._told = _nothing()
         self.n_waiting = self.n_recorded = self.n_dropped = 0
         self._n_requests, self._n_solutions = 0, 0
         self._terms: object = None
@@ -108,21 +109,31 @@ class DecisionRecorder:
             (digest(token), now_ms, -1 if price is None else price, -1 if minimum is None else minimum, kind)
             for kind, token, price, minimum in zip(kinds, tokens, prices_cpm, minimums_cpm, strict=True)
         ]
+        self._put(Kind.OUTCOMES, new)
+
+    def acted(self, actions: Sequence[Action]) -> None:
+        """See `Recorder`."""
+        now_ms = self._clock_ms()
+        told = ((digest(each.token), each.time_ms, now_ms, each.worth_micros, each.n) for each in actions)
+        self._put(Kind.ACTIONS, list(told))
+
+    def _put(self, kind: Kind, new: Sequence[_Told]) -> None:
         with self._lock:
-            if len(self._outcomes) + len(new) > MAX_OUTCOMES:
+            waiting = self._told[kind]
+            if len(waiting) + len(new) > MAX_TOLD:
                 self.n_dropped += len(new)
             else:
-                self._outcomes += new
+                waiting.extend(new)
 
     def flush(self) -> None:
         """Hand all that waits to the system before this returns."""
         with self._writing:
             with self._lock:
                 batches, self._batches = self._batches, []
-                outcomes, self._outcomes = self._outcomes, []
+                told, self._told = self._told, _nothing()
                 self.n_waiting = 0
-            if batches or outcomes:
-                self._write(batches, outcomes)
+            if batches or any(told.values()):
+                self._write(batches, told)
 
     def tidy(self) -> None:
         """End the segment where it is due, forget who must be forgotten, drop what is too old."""
@@ -158,16 +169,17 @@ class DecisionRecorder:
         except Exception:  # a disk that fails now may work again
             _log.exception("keeping decision records failed")
 
-    def _write(self, batches: list[Decided], outcomes: list[_Outcome]) -> None:
-        n_dropped = sum(len(batch.draft.reasons) for batch in batches) + len(outcomes)
+    def _write(self, batches: list[Decided], told: Mapping[Kind, Sequence[_Told]]) -> None:
+        n_dropped = sum(len(batch.draft.reasons) for batch in batches) + sum(map(len, told.values()))
         n_recorded = 0
         try:
             for group in _groups(batches):
                 n_recorded += self._write_group(group)
                 n_dropped -= sum(len(batch.draft.reasons) for batch in group)
-            if outcomes:
-                self._current().write(frame(Kind.OUTCOMES, np.array(outcomes, OUTCOME).tobytes()))
-                n_dropped -= len(outcomes)
+            for kind, rows in told.items():
+                if rows:
+                    self._current().write(frame(kind, np.array(rows, TOLD[kind]).tobytes()))
+                    n_dropped -= len(rows)
         except OSError as error:
             _log.warning("%d decision records were dropped: %s", n_dropped, error)
             self._end_segment()
@@ -219,6 +231,10 @@ class DecisionRecorder:
         segment, self._segment = self._segment, None
         if segment is not None:
             segment.close(self._erasures.sequence if clean_until is None else clean_until)
+
+
+def _nothing() -> dict[Kind, list[_Told]]:
+    return {kind: [] for kind in TOLD}
 
 
 def _groups(batches: Sequence[Decided]) -> Iterator[list[Decided]]:

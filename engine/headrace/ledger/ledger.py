@@ -23,7 +23,8 @@ from headrace.ledger.budgets import (
     put_brake,
     put_fund,
 )
-from headrace.ledger.core import VIEW_MS, LedgerCore
+from headrace.ledger.core import VIEW_MS
+from headrace.ledger.fates import FatesLedger
 from headrace.ledger.journal import query_of
 from headrace.ledger.notices import (
     MAX_CPM_MICROS,
@@ -43,7 +44,7 @@ from headrace.types import Int8, Int32, Int64
 __all__ = ["AccountState", "Ledger", "LedgerConfig", "NoticeOutcome", "NoticeType", "Reason", "Reservations"]
 
 
-class Ledger(LedgerCore):
+class Ledger(FatesLedger):
     """One ledger over one store and one data directory; many processes may open it, one at a time owns it.
 
     ``shared`` : whether its accounts are those of an authority that other ledgers spend from, too.

@@ -21,6 +21,7 @@ def _rpcs(service: str, *names: str) -> frozenset[str]:
 
 METRICS = "/metrics"
 BID_ROUTE = "/openrtb2/bid"
+ACTION_ROUTE = "/v1/actions"
 NOTICE_ROUTES = frozenset({"/openrtb2/win", "/openrtb2/bill", "/openrtb2/loss"})
 
 OPEN = NOTICE_ROUTES
@@ -30,7 +31,7 @@ _RECOMMEND = _rpcs("RecommenderService", "Recommend", "RecommendBatch", "Similar
 _RECORD = _rpcs("EventsService", "RecordEvents")
 _ERASE = _rpcs("EventsService", "ErasePerson")
 _CATALOG = _rpcs("CatalogService", "UpsertItems", "DeleteItems")
-_BID = _rpcs("BidderService", "Bid", "BidBatch", "BidStream", "Notify") | {BID_ROUTE}
+_BID = _rpcs("BidderService", "Bid", "BidBatch", "BidStream", "Notify", "ReportActions") | {BID_ROUTE, ACTION_ROUTE}
 # for whoever bids and whoever pays
 _EXPLAIN = _rpcs("BidderService", "ExplainBid")
 _CAMPAIGNS = _rpcs(

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from headrace.artifacts import Artifact, open_artifact
+from headrace.authority.actions import put_in_outbox
 from headrace.authority.opening import in_step, open_ledger
+from headrace.bidding.actions import Actions
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.foreign import ForeignEngine
 from headrace.bidding.pacing import progress
@@ -20,6 +22,7 @@ from headrace.bidding.predict import BidModel
 from headrace.bidding.strategies.strategy import load_strategies
 from headrace.clock import Clock, RequestClock, SystemClock
 from headrace.config import Config, ServerConfig
+from headrace.decisions.batch import NoRecorder
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.recorder import DecisionRecorder
 from headrace.decisions.segments import FOLDER
@@ -32,6 +35,7 @@ from headrace.recommend.model import Model
 from headrace.recommend.recommender import Recommender
 from headrace.recommend.warm import warm, warm_arena
 from headrace.service import artifacts
+from headrace.service.actions import ActionsService
 from headrace.service.artifacts import ServedArtifact
 from headrace.service.bidder import BidderService
 from headrace.service.campaigns import CampaignsService
@@ -53,6 +57,7 @@ FED = frozenset(
     f"/headrace.v1.{name}"
     for name in (
         "BidderService/Notify",
+        "BidderService/ReportActions",
         "CatalogService/DeleteItems",
         "CatalogService/UpsertItems",
         "EventsService/RecordEvents",
@@ -127,15 +132,19 @@ class Assembly:
         self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)
         self._store = store
-        self._bidding.pacer.restore(progress.load(store))
+        self._bidding.pacer.restore(progress.load(store), self._clock())
         self._bidding.warm(self._clock())
         self._records = data / FOLDER
         erasures = Erasures(self._event_log.erased_since, self._records)
         self._recorder = DecisionRecorder(self._records, config.decisions, erasures, self._clock)
         self._recorder.start()
         undo.callback(self._recorder.close)
-        if config.decisions.record:
-            self._bidding.record(self._recorder)
+        recorder = self._recorder if config.decisions.record else NoRecorder()
+        self._bidding.record(recorder)
+        self._actions = Actions(
+            store, self._ledger, self._bidding.pacer, config.bidding, self._clock, recorder, put_in_outbox
+        )
+        self._actions.feed()
 
     def _adopt(self, artifact: Artifact) -> None:
         model, bid_model = Model(artifact, self._event_log), BidModel.of(artifact)
@@ -150,6 +159,7 @@ class Assembly:
         every = [
             *RecommenderService(self._recommender).methods(),
             *self._bidder.methods(),
+            *ActionsService(self._actions, self._clock).methods(),
             *ExplainService(self._records, self._recorder).methods(),
             *EventsService(self._recommender).methods(),
             *CampaignsService(self._campaigns, self._bidding, self._ledger).methods(),
@@ -170,6 +180,7 @@ class Assembly:
             n_swaps=lambda: self.served.n_swaps,
             clock_ms=self._clock,
             decisions=self._recorder,
+            actions=self._actions,
         )
 
     def follow_settings(self, live: LiveSettings) -> None:
@@ -193,7 +204,8 @@ class Assembly:
             explain=self._config.http.explain_no_bid,
         )
         breaker = self._event_log.store.breaker
-        guarded = [replace(method, breaker=breaker) for method in NoticeUrls(self._bidder).methods()]
+        durable = *NoticeUrls(self._bidder).methods(), *ActionsService(self._actions, self._clock).http_methods()
+        guarded = [replace(method, breaker=breaker) for method in durable]
         return [*openrtb.methods(), *guarded]
 
     @contextmanager
@@ -209,13 +221,13 @@ class Assembly:
         # with the requests' clock bids solve themselves, always at the same requests, so that a replay paces the same
         aside = nullcontext() if self._config.server.clock == "requests" else self._bidding.pacer.aside()
         try:
-            with aside, in_step(self._ledger, self._bidding.learn):
+            with aside, in_step(self._ledger, self._bidding.learn, self._actions.report):
                 yield
         finally:
             over.set()
             follower.join()
             if self._ledger.owned:
-                progress.save(self._store, self._bidding.pacer.progress())
+                self._save()
 
     def _follow(self, over: threading.Event, set_serving: Callable[[str, bool], None]) -> None:
         owned, turns = self._ledger.owned, 0
@@ -225,18 +237,24 @@ class Assembly:
                 self._ledger.tick(self._clock())
                 self._campaigns.refresh()
                 self._bidding.refresh_items()
+                self._actions.feed()
                 turns += 1
                 if self._ledger.owned and turns * self._retry_s >= SAVE_S:
                     turns = 0
-                    progress.save(self._store, self._bidding.pacer.progress())
+                    self._save()
             except Exception:  # a disk that fails now may work again
                 _log.exception("following the ledger and the campaigns failed")
             if self._ledger.owned != owned:
                 owned = self._ledger.owned
                 if owned:
-                    self._bidding.pacer.restore(progress.load(self._store))
+                    self._bidding.pacer.restore(progress.load(self._store), self._clock())
                 _log.info("this process %s the ledger", "owns" if owned else "no longer owns")
                 set_serving(BIDDER, owned)
+
+    def _save(self) -> None:
+        kept = self._bidding.pacer.progress()
+        progress.save(self._store, kept)
+        self._actions.forget(kept.heard)
 
     def close(self) -> None:
         """Return leases, commit, close; safe to call twice."""

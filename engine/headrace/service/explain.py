@@ -22,6 +22,7 @@ MAX_TOKEN_BYTES = 256
 MAX_REQUEST_ID_BYTES = 128
 MAX_IMPRESSION = 63
 MAX_CANDIDATES = 1000
+MAX_ACTIONS = 1000
 
 
 class ExplainService:
@@ -87,6 +88,12 @@ def response_of(decision: Decision) -> pb.ExplainBidResponse:
         payable=int(auction["n_payable"]),
         matched=int(auction["n_matched"]),
         candidates=[_candidate(decision, each) for each in candidates[:MAX_CANDIDATES]],
+        actions=[
+            pb.ReportedAction(
+                time_ms=int(each["time_ms"]), count=int(each["count"]), worth_micros=int(each["worth_micros"])
+            )
+            for each in decision.actions[:MAX_ACTIONS]
+        ],
     )
 
 

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from headrace.config import Config, ServerConfig
 from headrace.front.http import HttpDoor
+from headrace.service.actions import PATH as ACTIONS
+from headrace.service.actions import action_routes
 from headrace.service.dispatch import Dispatcher, Gates
 from headrace.service.method import Method
 from headrace.service.notices import TYPES as NOTICES
@@ -27,12 +29,14 @@ class HttpServer:
 
     def __init__(self, tenants: Mapping[str, Iterable[Method]], config: Config, gates: Gates | None = None) -> None:
         self._grace_s = config.server.drain_grace_s
-        self._door = HttpDoor([bid_route(config.http), *notice_routes()], config.http, config.door, config.tls)
+        self._door = HttpDoor(
+            [bid_route(config.http), *notice_routes(), *action_routes()], config.http, config.door, config.tls
+        )
         self._durable = ThreadPoolExecutor(config.server.durable_workers, "headrace-http-durable")
         dispatcher = Dispatcher(
             self._door,
             tenants,
-            durable=NOTICES,
+            durable={*NOTICES, ACTIONS},
             pure=(),
             executor=self._durable,
             batch_limit=config.server.batch_limit,

@@ -25,6 +25,7 @@ DURABLE = frozenset(
         "ArtifactsService/ReloadArtifact",
         "BidderService/ExplainBid",
         "BidderService/Notify",
+        "BidderService/ReportActions",
         "CampaignsService/CloseReservation",
         "CampaignsService/CreateCampaign",
         "CampaignsService/FundAdvertiser",

@@ -185,7 +185,7 @@ class Driver:
 
     def _deliver(self, now_ms: int) -> None:
         if self.stack.ledger.owned and (actions := self._purchases.reported(now_ms)):
-            self.stack.engine.learn_actions(actions)
+            self.stack.actions.report(actions)
         mail = self._post.arrived(now_ms)
         if not len(mail):
             return
@@ -251,7 +251,7 @@ class Driver:
         record.bid_cpm[rows] = bid
         record.paid_cpm[rows] = paid
         record.explored[rows] = decisions.explored
-        self._purchases.follow(rows, decisions.lines, won)
+        self._purchases.follow(rows, decisions.lines, won, decisions.tokens)
         columns = (rows, auctions.time_ms[rows], won, paid, price)
         for token, *values in zip(decisions.tokens, *(column.tolist() for column in columns), strict=True):
             if token is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace.bidding.actions import Actions
 from headrace.bidding.campaigns import CampaignStore
 from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.pacing import progress
@@ -47,7 +48,8 @@ class Stack:
     ) -> None:
         self.folder = folder
         self._plan, self._model, self._visitors = plan, model, visitors
-        self._clock_ms, self._bidding = clock_ms, bidding
+        reports = plan.scenario.purchase_delay_hours is not None
+        self._clock_ms, self._bidding = clock_ms, replace(bidding, actions="reported") if reports else bidding
         self._ledger = replace(ledger, max_bid_cpm_micros=ledger.max_bid_cpm_micros or bidding.max_bid_cpm_micros)
         self._strategies = load_strategies(bidding.strategies)
         _check_strategies(plan, list(self._strategies))
@@ -88,7 +90,9 @@ class Stack:
             strategies=self._strategies,
         )
         self.campaigns.subscribe(self.engine.set_board)
-        self.engine.pacer.restore(progress.load(self.store))
+        self.engine.pacer.restore(progress.load(self.store), self._clock_ms())
+        self.actions = Actions(self.store, self.ledger, self.engine.pacer, self._bidding, self._clock_ms)
+        self.actions.feed()
 
     def close(self) -> None:
         """Keep the progress of goals, return leases, record what is open, let go of the files."""

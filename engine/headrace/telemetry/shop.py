@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from headrace.artifacts import Artifact
 from headrace.authority.held import HeldLedger
 from headrace.authority.holder import Holder
+from headrace.bidding.actions import ActionOutcome, Actions
 from headrace.bidding.engine import BiddingEngine
 from headrace.decisions.recorder import DecisionRecorder
 from headrace.events.log import EventLog
@@ -27,6 +28,9 @@ BIDS = Family("headrace_bids", "counter", "Impressions that were bid on.", _T)
 NO_BIDS = Family("headrace_no_bids", "counter", "Impressions that were not bid on, by reason.", ("tenant", "reason"))
 BID_MICROS = Family("headrace_bid_micros", "counter", "Cost of all bids if each won at its own price, micros.", _MONEY)
 NOTICES = Family("headrace_notices", "counter", "Notices, by what became of them.", ("tenant", "outcome"))
+ACTIONS = Family(
+    "headrace_actions", "counter", "Reported purchases, by what became of the report.", ("tenant", "outcome")
+)
 RECORDED = Family("headrace_decisions_recorded", "counter", "Impressions whose decision was recorded.", _T)
 UNRECORDED = Family(
     "headrace_decisions_dropped", "counter", "Decisions and outcomes that found no room or no disk to be recorded.", _T
@@ -149,7 +153,7 @@ AGE = Family("headrace_artifact_age_seconds", "gauge", "Time since the last even
 SWAPS = Family("headrace_artifact_swaps", "counter", "Artifacts swapped in since the start.", _T)
 
 FAMILIES = (
-    *(RECOMMENDATIONS, SLATES_DROPPED, BIDS, NO_BIDS, BID_MICROS, NOTICES, OWNED, FENCED, BUDGET, OVERSPENT),
+    *(RECOMMENDATIONS, SLATES_DROPPED, BIDS, NO_BIDS, BID_MICROS, NOTICES, ACTIONS, OWNED, FENCED, BUDGET, OVERSPENT),
     *(RECORDED, UNRECORDED, UNWRITTEN),
     *(EXPLORED, GIVEN_UP, JUDGED, WINS, FORETOLD, SHIFTS, PRICE_ROWS),
     *(STRATEGY, STRATEGY_ANSWERS, STRATEGY_MICROS, STRATEGY_STOPPED),
@@ -170,7 +174,7 @@ class Parts:
     """What one tenant's numbers are read from.
 
     artifact : the one that answers now. n_swaps : how many have been swapped in. clock_ms : ms since 1970 UTC.
-    decisions : what keeps the records of bids.
+    decisions : what keeps the records of bids.   actions : what takes in reported purchases.
     """
 
     recommender: Recommender
@@ -181,6 +185,7 @@ class Parts:
     n_swaps: Callable[[], int]
     clock_ms: Callable[[], int]
     decisions: DecisionRecorder
+    actions: Actions
 
 
 def write_parts(page: Page, tenant: str, parts: Parts, max_campaigns: int) -> None:
@@ -217,6 +222,9 @@ def _write_decisions(page: Page, tenant: str, parts: Parts) -> None:
     outcomes = parts.ledger.outcomes.totals()
     for outcome in NoticeOutcome:
         page.add(NOTICES, (tenant, outcome.name.lower()), int(outcomes[outcome]))
+    reports = parts.actions.outcomes.totals()
+    for report in ActionOutcome:
+        page.add(ACTIONS, (tenant, report.name.lower()), int(reports[report]))
 
 
 def _write_prices(page: Page, tenant: str, bidding: BiddingEngine) -> None:

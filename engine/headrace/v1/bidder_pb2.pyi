@@ -47,6 +47,18 @@ class NoticeOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_OUTCOME_CONFLICT: _ClassVar[NoticeOutcome]
     NOTICE_OUTCOME_REFUSED: _ClassVar[NoticeOutcome]
 
+class ActionOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACTION_OUTCOME_UNSPECIFIED: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_ACCEPTED: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_DUPLICATE: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_CONFLICT: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_FORGED: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_UNKNOWN: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_TOO_OLD: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_NOT_WON: _ClassVar[ActionOutcome]
+    ACTION_OUTCOME_NOT_REPORTED: _ClassVar[ActionOutcome]
+
 class CandidateReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CANDIDATE_REASON_UNSPECIFIED: _ClassVar[CandidateReason]
@@ -103,6 +115,15 @@ NOTICE_OUTCOME_DISPUTED: NoticeOutcome
 NOTICE_OUTCOME_FORGED: NoticeOutcome
 NOTICE_OUTCOME_CONFLICT: NoticeOutcome
 NOTICE_OUTCOME_REFUSED: NoticeOutcome
+ACTION_OUTCOME_UNSPECIFIED: ActionOutcome
+ACTION_OUTCOME_ACCEPTED: ActionOutcome
+ACTION_OUTCOME_DUPLICATE: ActionOutcome
+ACTION_OUTCOME_CONFLICT: ActionOutcome
+ACTION_OUTCOME_FORGED: ActionOutcome
+ACTION_OUTCOME_UNKNOWN: ActionOutcome
+ACTION_OUTCOME_TOO_OLD: ActionOutcome
+ACTION_OUTCOME_NOT_WON: ActionOutcome
+ACTION_OUTCOME_NOT_REPORTED: ActionOutcome
 CANDIDATE_REASON_UNSPECIFIED: CandidateReason
 CANDIDATE_REASON_BID: CandidateReason
 CANDIDATE_REASON_COUNTRY: CandidateReason
@@ -259,6 +280,34 @@ class NotifyResponse(_message.Message):
     outcomes: _containers.RepeatedScalarFieldContainer[NoticeOutcome]
     def __init__(self, outcomes: _Optional[_Iterable[_Union[NoticeOutcome, str]]] = ...) -> None: ...
 
+class Action(_message.Message):
+    __slots__ = ("action_id", "token", "time_ms", "count", "worth_micros", "retraction")
+    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    WORTH_MICROS_FIELD_NUMBER: _ClassVar[int]
+    RETRACTION_FIELD_NUMBER: _ClassVar[int]
+    action_id: str
+    token: str
+    time_ms: int
+    count: int
+    worth_micros: int
+    retraction: bool
+    def __init__(self, action_id: _Optional[str] = ..., token: _Optional[str] = ..., time_ms: _Optional[int] = ..., count: _Optional[int] = ..., worth_micros: _Optional[int] = ..., retraction: _Optional[bool] = ...) -> None: ...
+
+class ReportActionsRequest(_message.Message):
+    __slots__ = ("actions",)
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    actions: _containers.RepeatedCompositeFieldContainer[Action]
+    def __init__(self, actions: _Optional[_Iterable[_Union[Action, _Mapping]]] = ...) -> None: ...
+
+class ReportActionsResponse(_message.Message):
+    __slots__ = ("outcomes",)
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedScalarFieldContainer[ActionOutcome]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[ActionOutcome, str]]] = ...) -> None: ...
+
 class ExplainBidRequest(_message.Message):
     __slots__ = ("token", "bid_request_id", "impression")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -301,8 +350,18 @@ class CandidateExplanation(_message.Message):
     needed: str
     def __init__(self, campaign_id: _Optional[str] = ..., line_item_id: _Optional[str] = ..., advertiser_id: _Optional[str] = ..., reason: _Optional[_Union[CandidateReason, str]] = ..., item_id: _Optional[str] = ..., probability: _Optional[float] = ..., value_cpm_micros: _Optional[int] = ..., premium_cpm_micros: _Optional[int] = ..., multiplier: _Optional[float] = ..., paced_cpm_micros: _Optional[int] = ..., bid_cpm_micros: _Optional[int] = ..., shade: _Optional[float] = ..., affordable_cpm_micros: _Optional[int] = ..., needed: _Optional[str] = ...) -> None: ...
 
+class ReportedAction(_message.Message):
+    __slots__ = ("time_ms", "count", "worth_micros")
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    WORTH_MICROS_FIELD_NUMBER: _ClassVar[int]
+    time_ms: int
+    count: int
+    worth_micros: int
+    def __init__(self, time_ms: _Optional[int] = ..., count: _Optional[int] = ..., worth_micros: _Optional[int] = ...) -> None: ...
+
 class ExplainBidResponse(_message.Message):
-    __slots__ = ("time_ms", "exchange", "placement", "impression", "auction_type", "floor_cpm_micros", "bid_cpm_micros", "no_bid_reason", "artifact_version", "event_sequence", "recomputed", "notice", "withdrawn", "price_cpm_micros", "would_have_won_at_cpm_micros", "price_source", "win_rate", "weight", "fit", "payable", "matched", "candidates")
+    __slots__ = ("time_ms", "exchange", "placement", "impression", "auction_type", "floor_cpm_micros", "bid_cpm_micros", "no_bid_reason", "artifact_version", "event_sequence", "recomputed", "notice", "withdrawn", "price_cpm_micros", "would_have_won_at_cpm_micros", "price_source", "win_rate", "weight", "fit", "payable", "matched", "candidates", "actions")
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
@@ -325,6 +384,7 @@ class ExplainBidResponse(_message.Message):
     PAYABLE_FIELD_NUMBER: _ClassVar[int]
     MATCHED_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
     time_ms: int
     exchange: str
     placement: str
@@ -347,4 +407,5 @@ class ExplainBidResponse(_message.Message):
     payable: int
     matched: int
     candidates: _containers.RepeatedCompositeFieldContainer[CandidateExplanation]
-    def __init__(self, time_ms: _Optional[int] = ..., exchange: _Optional[str] = ..., placement: _Optional[str] = ..., impression: _Optional[int] = ..., auction_type: _Optional[_Union[AuctionType, str]] = ..., floor_cpm_micros: _Optional[int] = ..., bid_cpm_micros: _Optional[int] = ..., no_bid_reason: _Optional[_Union[NoBidReason, str]] = ..., artifact_version: _Optional[str] = ..., event_sequence: _Optional[int] = ..., recomputed: _Optional[bool] = ..., notice: _Optional[_Union[NoticeType, str]] = ..., withdrawn: _Optional[bool] = ..., price_cpm_micros: _Optional[int] = ..., would_have_won_at_cpm_micros: _Optional[int] = ..., price_source: _Optional[_Union[PriceSource, str]] = ..., win_rate: _Optional[float] = ..., weight: _Optional[float] = ..., fit: _Optional[int] = ..., payable: _Optional[int] = ..., matched: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[CandidateExplanation, _Mapping]]] = ...) -> None: ...
+    actions: _containers.RepeatedCompositeFieldContainer[ReportedAction]
+    def __init__(self, time_ms: _Optional[int] = ..., exchange: _Optional[str] = ..., placement: _Optional[str] = ..., impression: _Optional[int] = ..., auction_type: _Optional[_Union[AuctionType, str]] = ..., floor_cpm_micros: _Optional[int] = ..., bid_cpm_micros: _Optional[int] = ..., no_bid_reason: _Optional[_Union[NoBidReason, str]] = ..., artifact_version: _Optional[str] = ..., event_sequence: _Optional[int] = ..., recomputed: _Optional[bool] = ..., notice: _Optional[_Union[NoticeType, str]] = ..., withdrawn: _Optional[bool] = ..., price_cpm_micros: _Optional[int] = ..., would_have_won_at_cpm_micros: _Optional[int] = ..., price_source: _Optional[_Union[PriceSource, str]] = ..., win_rate: _Optional[float] = ..., weight: _Optional[float] = ..., fit: _Optional[int] = ..., payable: _Optional[int] = ..., matched: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[CandidateExplanation, _Mapping]]] = ..., actions: _Optional[_Iterable[_Union[ReportedAction, _Mapping]]] = ...) -> None: ...

@@ -188,17 +188,18 @@ def test_reported_purchases_correct_predictions_with_shrinkage(path, make):
     path.create(lines=lines)
     path.bid_one(time_ms=make.noon_ms)
     goals = path.engine.pacer._course.goals
-    assert goals.calibration().tolist() == [1.0, 1.0]
-    path.engine.learn_actions([("spring", "a", 0.0), ("gone", "a", 5.0)])
-    path.bid_one(time_ms=make.noon_ms + 2_000)
-    assert goals.reported
+    assert [each.tolist() for each in goals.calibration()] == [[1.0, 1.0], [1.0, 1.0]]
     goals.due[:] = 60.0, 0.0
-    goals.actions[:] = 30.0, 0.0
+    goals.actions[:] = 30.0, -3.0
+    goals.earned[:] = 75.0, 0.0
     every = (30 + PRIOR_ACTIONS) / (60 + PRIOR_ACTIONS)
     campaign = (30 + PRIOR_ACTIONS * every) / (60 + PRIOR_ACTIONS)
     own = (30 + PRIOR_ACTIONS * campaign) / (60 + PRIOR_ACTIONS)
-    assert goals.calibration().tolist() == pytest.approx([own, campaign])
+    actions, worth = goals.calibration()
+    assert actions.tolist() == pytest.approx([own, campaign])
+    assert worth[0] > 1.0
     assert goals.credit.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    assert goals.allowed().tolist() == [[worth[0], 0.0], [0.0, 0.0]]
 
 
 def test_progress_survives_a_restart_and_a_changed_goal_begins_anew(path, make, tmp_path):
@@ -207,23 +208,24 @@ def test_progress_survives_a_restart_and_a_changed_goal_begins_anew(path, make, 
     path.create(lines=lines)
     bid_for(path, make.noon_ms, 30)
     path.bid_one(time_ms=make.noon_ms + 40_000)
-    kept = path.engine.pacer.progress()
+    everything = path.engine.pacer.progress()
+    kept = everything.lines
     assert [row.line_item_id for row in kept] == ["a"]
     assert kept[0].won > 0
     assert kept[0].won_today == kept[0].won
     assert kept[0].worth > 0
     store = Store(tmp_path / "other.db")
-    assert progress.load(store) == []
-    progress.save(store, kept)
-    assert progress.load(store) == kept
+    assert progress.load(store) == progress.Kept([], [])
+    progress.save(store, everything)
+    assert progress.load(store) == everything._replace(purchases=[])
     store.close()
     course = path.engine.pacer._course
     course.goals.won[:], course.goals.worth[:] = 0.0, 0.0
-    path.engine.pacer.restore([*kept, kept[0]._replace(line_item_id="gone")])
+    path.engine.pacer.restore(progress.Kept([*kept, kept[0]._replace(line_item_id="gone")]), path.now_ms)
     assert course.goals.won[:, 0].tolist() == [kept[0].won_today, kept[0].won]
     assert course.goals.worth[0] == kept[0].worth
     course.goals.worth[:] = 0.0
-    path.engine.pacer.restore([kept[0]._replace(own_credit=7.0)])
+    path.engine.pacer.restore(progress.Kept([kept[0]._replace(own_credit=7.0)]), path.now_ms)
     assert course.goals.worth[0] == 0.0
     # the next local day counts its own impressions
     path.now_ms = make.noon_ms + DAY_MS

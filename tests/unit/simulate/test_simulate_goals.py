@@ -40,15 +40,17 @@ def test_purchases_are_those_of_the_answer_and_come_late(small):
     auctions = draw_auctions(plan)
     kept = Purchases(plan, auctions)
     rows = np.arange(len(auctions.time_ms))
-    kept.follow(rows, np.zeros(len(rows), np.int32), rows % 2 == 0)
+    tokens = [f"token {row}" if row % 2 == 0 else None for row in rows.tolist()]
+    kept.follow(rows, np.zeros(len(rows), np.int32), rows % 2 == 0, tokens)
     due = (auctions.luck < 0.5 * auctions.probability[:, 0]) & (rows % 2 == 0)
     assert due.sum() > 3
     soon = kept.reported(int(auctions.time_ms[-1]))
-    assert set(soon) == {("spring", "shoes", 1.0)}
+    assert {(action.n, action.worth_micros) for action in soon} == {(1, 0)}
+    assert {action.token for action in soon} <= {f"token {row}" for row in np.flatnonzero(due).tolist()}
     assert len(soon) + len(kept.reported(2**60)) == due.sum()
     assert len(soon) < due.sum()
     silent = Purchases(small.plan(), auctions)
-    silent.follow(rows, np.zeros(len(rows), np.int32), rows % 2 == 0)
+    silent.follow(rows, np.zeros(len(rows), np.int32), rows % 2 == 0, tokens)
     assert silent.reported(2**60) == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -28,9 +28,9 @@ from headrace.bidding.pacing.experience import (
     ratio,
 )
 from headrace.bidding.pacing.forecast import Forecast
-from headrace.bidding.pacing.goals import DAY_MS, EVEN_OUT_MS, Goals, Market
+from headrace.bidding.pacing.goals import DAY_MS, EVEN_OUT_MS, Counted, Goals, Market
 from headrace.bidding.pacing.plans import HORIZON_MS, Plans
-from headrace.bidding.pacing.progress import Progress
+from headrace.bidding.pacing.progress import Kept, kept_of, put_back
 from headrace.bidding.pacing.solution import Report, Since, empty_tally
 from headrace.bidding.pacing.traffic import Traffic, local_day
 from headrace.bidding.pacing.tree import Tree
@@ -72,7 +72,7 @@ class Course:
         self.tally = empty_tally(m)
         self.keys = _keys(board)
         self.line_of = {account: line for line, account in enumerate(board.nodes.accounts[:m].tolist())}
-        self.experience, self.drift, self.goals = Experience(m), Drift(n), Goals(board)
+        self.experience, self.drift, self.goals = Experience(m), Drift(n), Goals(board, config.actions == "reported")
         self.plans, self.promised = Plans(n), Plans(m)
         self._tree = Tree(board)
         self._least_step = np.concatenate([least := self.goals.least_step, self._tree.campaigns(least, np.minimum)])
@@ -111,42 +111,24 @@ class Course:
         for ours, theirs in zip(self.tally[1:], course.tally[1:], strict=True):
             ours += moved(theirs, self._came_from)
 
-    def progress(self) -> list[Progress]:
-        """Of line items with a promise or a goal; not while another thread solves."""
-        goals, board = self.goals, self.board
-        rows = board.promises.impressions.any(axis=0) | goals.lines
-        return [
-            Progress(
-                *self.keys[line],
-                int(self._day_ends_ms[line]),
-                *goals.won[:, line].tolist(),
-                *(float(kept[line]) for kept in (goals.worth, goals.spent, goals.lately)),
-                *goals.credit[:, line].tolist(),
-            )
-            for line in np.flatnonzero(rows).tolist()
-        ]
+    def progress(self) -> Kept:
+        """What promises, goals and reported purchases have come to; not while another thread solves."""
+        return kept_of(self.goals, self.keys, self._day_ends_ms)
 
-    def restore(self, rows: Iterable[Progress]) -> None:
-        """Go on from what was kept; balances of goals that are others now begin anew."""
-        position = {key: line for line, key in enumerate(self.keys[: self.board.n_lines])}
-        for row in rows:
-            line = position.get((row.campaign_id, row.line_item_id))
-            if line is None:
-                continue
-            goals, self._day_ends_ms[line] = self.goals, row.day_end_ms
-            goals.won[:, line] = row.won_today, row.won
-            if (goals.credit[:, line] == (row.own_credit, row.campaign_credit)).all():
-                goals.worth[line], goals.spent[line], goals.lately[line] = row.worth, row.spent, row.lately
+    def restore(self, kept: Kept, now_ms: int) -> None:
+        """Go on from what was kept; where nothing was, predicted purchases are counted from this moment on."""
+        put_back(kept, self.goals, self.keys, self._day_ends_ms)
+        self.goals.since_ms = self.goals.since_ms or now_ms
 
     def win_share(self) -> Float64:
         """(m,) share of bids that win, of late."""
         sums = self.experience.sums[LONG]
         return np.asarray(np.divide(sums[WINS_BID], sums[N_BID], out=np.zeros_like(sums[N_BID]), where=sums[N_BID] > 0))
 
-    def report_actions(self, campaign_id: str, line_item_id: str, n: float) -> None:
+    def learn_actions(self, actions: Sequence[Counted]) -> None:
         """See `Goals.report`."""
-        key = campaign_id, line_item_id
-        self.goals.report(self.keys.index(key) if line_item_id and key in self.keys else -1, n)
+        for action in actions:
+            self.goals.report(self.line_of.get(action.account, -1), action)
 
     def solve(
         self, now_ms: int, seen: Since, ledger: Ledger, forecast: Forecast, values: Callable[[slice], Float64]
@@ -386,7 +368,7 @@ class Course:
             multiplier=self._tree.campaigns(active, np.maximum),
             dual=self.drift.dual[:m] | self.drift.dual[m:][board.campaign_of],
             won=self.goals.won.copy(),
-            worth=self.goals.worth * self.goals.calibration(),
+            worth=self.goals.worth * self.goals.calibration()[1],
             solved=solved,
         )
 

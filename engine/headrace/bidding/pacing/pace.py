@@ -19,7 +19,8 @@ import numpy as np
 from headrace.bidding.board import Board
 from headrace.bidding.pacing.course import Course
 from headrace.bidding.pacing.forecast import Forecast
-from headrace.bidding.pacing.progress import Progress
+from headrace.bidding.pacing.goals import Counted
+from headrace.bidding.pacing.progress import Kept
 from headrace.bidding.pacing.solution import Report, Since
 from headrace.bidding.pacing.wins import Wins
 from headrace.bidding.predict import BidModel
@@ -57,6 +58,8 @@ _log = logging.getLogger("headrace.bidding")
 class Pacer:
     """Multipliers of all line items.
 
+    ``heard_actions`` : number of the last reported action that it was told of.
+
     lock : guards what bids fill and read; it is held for moments only. Solving takes place outside of it, one thread at
         a time.
     """
@@ -73,7 +76,8 @@ class Pacer:
         self._kinds = np.zeros(2)
         self._weight = 1.0
         self._wins = Wins()
-        self._actions: list[tuple[str, str, float]] = []
+        self._actions: list[Counted] = []
+        self.heard_actions = 0
         self._forecast = Forecast(model.profile)
         self._dirty = True
         self._wake: threading.Event | None = None
@@ -133,10 +137,13 @@ class Pacer:
         """Count wins of accepted notices, under the lock."""
         self._wins.heard(types, tokens, self._course.now_ms)
 
-    def report_actions(self, actions: Sequence[tuple[str, str, float]]) -> None:
-        """Take in purchases that followed impressions, under the lock: campaign_id, line_item_id, how many."""
-        self._actions.extend(actions)
-        self._dirty = True
+    def learn_actions(self, actions: Sequence[Counted]) -> None:
+        """Correct predicted purchases by reported ones, numbered upwards; those known already are left out."""
+        with self._lock:
+            new = [action for action in actions if action.number > self.heard_actions]
+            self._actions.extend(new)
+            self.heard_actions = max((action.number for action in new), default=self.heard_actions)
+            self._dirty = True
 
     def advance(self, now_ms: int) -> None:
         """Solve again if enough time of the requests, or enough of them, went by since the last solution.
@@ -167,15 +174,16 @@ class Pacer:
         with self._solving:
             self._solve(now_ms)
 
-    def progress(self) -> list[Progress]:
-        """What promises and goals have won so far."""
+    def progress(self) -> Kept:
+        """What promises, goals and reported purchases have come to so far."""
         with self._solving:
             return self._course.progress()
 
-    def restore(self, rows: Sequence[Progress]) -> None:
-        """Go on from what was kept of an earlier process."""
-        with self._solving:
-            self._course.restore(rows)
+    def restore(self, kept: Kept, now_ms: int) -> None:
+        """Go on from what was kept of an earlier process; see `Course.restore`."""
+        with self._solving, self._lock:
+            self._course.restore(kept, now_ms)
+            self._actions, self.heard_actions = [], kept.heard
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -228,8 +236,7 @@ class Pacer:
         if self._weight > MOST_WEIGHT:
             course.tally.values[:] /= self._weight
             self._weight = 1.0
-        for campaign_id, line_item_id, n in self._actions:
-            course.report_actions(campaign_id, line_item_id, n)
+        course.learn_actions(self._actions)
         self._actions = []
         won, delays = self._wins.take(course.line_of, course.win_share())
         self._curves = curves_of(self.landscape.costs)
