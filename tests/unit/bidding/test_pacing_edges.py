@@ -189,6 +189,7 @@ def test_reported_purchases_correct_predictions_with_shrinkage(path, make):
     path.bid_one(time_ms=make.noon_ms)
     goals = path.engine.pacer._course.goals
     assert [each.tolist() for each in goals.calibration()] == [[1.0, 1.0], [1.0, 1.0]]
+    goals.reported = True
     goals.due[:] = 60.0, 0.0
     goals.actions[:] = 30.0, -3.0
     goals.earned[:] = 75.0, 0.0
