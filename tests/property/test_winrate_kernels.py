@@ -22,7 +22,7 @@ def made_row(seed, n_bins, weight):
     some = rng.random((3, n_bins + 1)) < 0.5
     prices = 0.05 + (weight * rng.random(n_bins + 1) * some[0])[:n_bins]
     wins, losses = weight * rng.random((2, n_bins + 1)) * some[1:]
-    return anchor, float(10.0 ** rng.uniform(-1, 4)), prices, wins, losses
+    return anchor, 10.0 ** rng.uniform(-1, 4, n_bins - 3), prices, wins, losses
 
 
 @settings(max_examples=50)
@@ -44,16 +44,34 @@ def test_a_fit_is_the_top_of_the_plain_likelihood(seed, n_bins, weight):
 
 
 @settings(max_examples=25)
-@given(seeds, st.integers(5, 30))
-def test_smoothness_is_estimated_as_with_the_whole_inverse(seed, n_bins):
-    anchor, smooth, prices, wins, losses = made_row(seed, n_bins, 100.0)
-    theta = anchor.copy()
+@given(seeds, st.integers(5, 30), st.booleans())
+def test_smoothness_errors_and_jumps_are_those_of_the_whole_inverse(seed, n_bins, some_jumps):
+    anchor, _, prices, wins, losses = made_row(seed, n_bins, 100.0)
+    rng = np.random.default_rng(seed)
+    jumps = (
+        (rng.random(n_bins - 2) < 0.2) & some_jumps & (np.arange(n_bins - 2) > 0) & (np.arange(n_bins - 2) < n_bins - 3)
+    )
+    smooth = np.full(n_bins - 3, 10.0 ** rng.uniform(0, 4))
+    free = jumps[:-1] | jumps[1:]
+    smooth[free] = winrate.JUMP_SMOOTH
+    theta, errors, moved = anchor.copy(), np.zeros(n_bins + 1), jumps.copy()
     winrate.fit_row(anchor, smooth, prices, wins, losses, theta)
-    learned = winrate.learn_smooth(anchor, smooth, prices, wins, losses, theta)
-    trace = plain.penalty_trace(np.linalg.inv(plain.hessian(theta, smooth, prices, wins, losses)))
-    known = max(n_bins - 3 - smooth * trace, 0.0)
-    expected = (known + 1.0) / (np.sum(np.diff(theta - anchor, 2) ** 2) + 1.0 / winrate.PRIOR_SMOOTH)
+    learned = winrate.learn_smooth(anchor, smooth, moved, prices, wins, losses, theta, errors)
+    inverse = np.linalg.inv(plain.hessian(theta, smooth, prices, wins, losses))
+    np.testing.assert_allclose(errors[1:-1] ** 2, np.diag(inverse), rtol=1e-3)
+    known = max(plain.sure_bends(inverse, smooth)[~free].sum(), 0.0)
+    bent = np.sum(np.diff(theta - anchor, 2)[~free] ** 2)
+    expected = (known + 1.0) / (bent + 1.0 / winrate.PRIOR_SMOOTH)
     assert learned == pytest.approx(np.clip(expected, winrate.LEAST_SMOOTH, winrate.MOST_SMOOTH), rel=1e-3)
+    told = plain.jump_statistics(theta, anchor, inverse, smooth, jumps.tolist())
+    assert (told[jumps & moved] >= winrate.JUMP_KEPT * 0.98).all()
+    assert (told[jumps & ~moved] <= winrate.JUMP_KEPT * 1.02).all()
+    taken, others = np.flatnonzero(moved & ~jumps), np.where(jumps, 0.0, told)
+    assert len(taken) <= 1
+    if len(taken):
+        assert others[taken[0]] >= max(winrate.JUMP_TAKEN, others.max()) * 0.98
+    else:
+        assert others.max() <= winrate.JUMP_TAKEN * 1.02
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.floats(1.0, 2.0**42)), max_size=20))
@@ -85,23 +103,32 @@ def test_evidence_counts_for_its_row_and_all_above(told):
 
 
 @settings(max_examples=30)
-@given(seeds, st.floats(0.05, 0.95), st.sampled_from([-2.0, 0.0, 2.0]))
-def test_alarms_are_the_plain_tests(seed, rate, shift):
+@given(seeds, st.floats(0.05, 0.95), st.sampled_from([-2.0, 0.0, 2.0]), st.sampled_from([0.0, 0.3, 5.0]))
+def test_alarms_are_the_plain_tests(seed, rate, shift, unsure):
     rng = np.random.default_rng(seed)
     n = 1_000
     predicted = np.clip(rate + rng.uniform(-0.04, 0.04, n), 0.01, 0.99)
-    odds = predicted / (1.0 - predicted) * np.where(np.arange(n) > 400, np.exp(shift), 1.0)
-    won = rng.random(n) < odds / (1.0 + odds)
-    first = plain.cusum(predicted, won.tolist(), drift.SHIFT, drift.THRESHOLD, drift.GRACE)
-    seen, sums, alarms = np.zeros(2, np.int64), np.zeros((2, 2)), np.zeros(2, np.bool_)
+    odds = predicted / (1.0 - predicted) * np.where(np.arange(n) > 200, np.exp(shift), 1.0)
+    won, errors = rng.random(n) < odds / (1.0 + odds), unsure * rng.random(n)
+    first = plain.cusum(predicted, errors, won.tolist(), drift.SHIFT, drift.THRESHOLD)
+    behind, sums, alarms = np.array([1e9, drift.GRACE]), np.zeros((2, 2)), np.zeros(2, np.bool_)
     parents, rows = np.array([-1, 0], np.int32), np.ones(n, np.int32)
-    n_before = first if first >= 0 else n
-    drift.watch(parents, rows[:n_before], predicted[:n_before], won[:n_before], seen, sums, alarms)
+    before, after = slice(first if first >= 0 else n), slice(first, n)
+    drift.watch(parents, rows[before], predicted[before], errors[before], won[before], behind, sums, alarms)
     assert not alarms.any()
     if first >= 0:
-        drift.watch(parents, rows[first:], predicted[first:], won[first:], seen, sums, alarms)
+        drift.watch(parents, rows[after], predicted[after], errors[after], won[after], behind, sums, alarms)
         assert alarms.all()
         assert not sums.any()
+
+
+@pytest.mark.parametrize(("behind", "expected"), [((1e9, 299.0), (False, False)), ((299.0, 1e9), (False, True))])
+def test_what_was_fitted_to_too_little_is_not_tested(behind, expected):
+    n = 1_000
+    sums, alarms = np.zeros((2, 2)), np.zeros(2, np.bool_)
+    parents, rows, rates = np.array([-1, 0], np.int32), np.ones(n, np.int32), np.full(n, 0.1)
+    drift.watch(parents, rows, rates, np.zeros(n), np.ones(n, np.bool_), np.array(behind), sums, alarms)
+    assert tuple(alarms) == expected
 
 
 def made_auctions(rng, n, tries):

@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import scipy.special
 
-from headrace.bidding.pricing.winrate import EDGES_CPM
+from headrace.bidding.pricing.winrate import EDGES_CPM, broad_fits
 from headrace.errors import DataError
 from headrace.kernels.winrate import (
     LOSS,
     PRICE,
-    PRIOR_MEDIAN_CPM,
-    PRIOR_SMOOTH,
     WIN,
     Evidence,
-    Fits,
     Outcomes,
     add_evidence,
     fit_rows,
@@ -128,8 +125,7 @@ def _fitted(tallies: Sequence[Tally]) -> Float64:
     n = len(tallies)
     evidence = Evidence(*(np.concatenate([tally.evidence[k] for tally in tallies]) for k in range(5)))
     parents = np.where(np.arange(n) == 0, -1, 0).astype(np.int32)
-    broad = np.log(EDGES_CPM[1:-1] / PRIOR_MEDIAN_CPM)
-    fits = Fits(np.tile(broad, (n, 1)), np.full(n, PRIOR_SMOOTH), np.zeros((n, N_FINE + 1)))
+    fits = broad_fits(n)
     for _ in range(FITS):
         fit_rows(EDGES_CPM, np.arange(n, dtype=np.int32), parents, evidence, fits)
     rates = np.stack([np.interp(price_edges(), EDGES_CPM, row, left=0.0) for row in fits.win_rate])

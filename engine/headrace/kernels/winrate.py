@@ -2,7 +2,7 @@
 
 A row's win rate F at the inner edges of the price bins is written as logistic(theta). What is maximised is
 
-    sum n_k log(F_k+1 - F_k) + sum w_k log F_k + sum l_k log(1 - F_k) - smooth / 2 * |D2 (theta - anchor)|^2
+    sum n_k log(F_k+1 - F_k) + sum w_k log F_k + sum l_k log(1 - F_k) - sum smooth_k / 2 * (D2 (theta - anchor))_k^2
 
 with n the weight of prices known to lie in a bin, w that of bids at an edge that won without a price, l that of bids
 that lost. It is concave in theta (the ordered logit's likelihood; Pratt, "Concavity of the log likelihood", 1981), and
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from headrace.types import Float64, Int8, Int32
+from headrace.types import Bool, Float64, Int8, Int32
 
 FIRST_OCTAVE = 10
 LAST_OCTAVE = 40
@@ -36,6 +36,13 @@ SHARED_AUCTIONS = 20.0
 PRIOR_SMOOTH = 30_000.0
 """How smooth a row is taken to be before it has evidence of its own."""
 LEAST_SMOOTH, MOST_SMOOTH = 1.0, 1e6
+JUMP_SMOOTH = 1.0
+"""How smooth theta is where it jumps: not at all, up to jumps of odds by some ten times."""
+JUMP_TAKEN, JUMP_KEPT = 12.0, 4.0
+"""Statistics of chi-squared from which a jump is taken up: some 2 ln b, the most that b bins without any show; and down
+to which it is kept."""
+LEAST_KNOWN = 1e-6
+"""Below it, relative to the penalty, rounding decides what is known of a jump."""
 LEAST_SHARE = 1e-6
 """Share of the prior in every bin, so that all bins stay apart."""
 LEAST_GAP = 1e-9
@@ -76,11 +83,15 @@ class Fits(NamedTuple):
 
     theta : (r, b - 1) float64, ascending along a row; start of the next fit.   smooth : (r,) float64.
     win_rate : (r, b + 1) float64, as of `headrace.kernels.price.Market`.
+    errors : (r, b + 1) float64. Standard errors of theta, at the same edges.
+    jumps : (r, b - 1) bool. Behind which places theta jumps, see `learn_smooth`.
     """
 
     theta: Float64
     smooth: Float64
     win_rate: Float64
+    errors: Float64
+    jumps: Bool
 
 
 @njit(nogil=True, cache=True)
@@ -130,7 +141,7 @@ def _logistic(x: float) -> float:
 
 @njit(nogil=True, cache=True)
 def _objective(
-    theta: Float64, anchor: Float64, smooth: float, prices: Float64, wins: Float64, losses: Float64
+    theta: Float64, anchor: Float64, smooth: Float64, prices: Float64, wins: Float64, losses: Float64
 ) -> float:
     last = theta.shape[0] - 1
     total = 0.0
@@ -145,7 +156,7 @@ def _objective(
             total += above * math.log(-math.expm1(theta[k] - theta[k + 1]))
         if 0 < k < last:
             bend = theta[k - 1] - 2.0 * theta[k] + theta[k + 1] - anchor[k - 1] + 2.0 * anchor[k] - anchor[k + 1]
-            total -= 0.5 * smooth * bend * bend
+            total -= 0.5 * smooth[k - 1] * bend * bend
     return total
 
 
@@ -175,9 +186,10 @@ def _derivatives(
 
 
 @njit(nogil=True, cache=True)
-def _add_penalty(theta: Float64, anchor: Float64, smooth: float, gradient: Float64, hessian: Float64) -> None:
+def _add_penalty(theta: Float64, anchor: Float64, smooths: Float64, gradient: Float64, hessian: Float64) -> None:
     for k in range(1, theta.shape[0] - 1):
         bend = theta[k - 1] - 2.0 * theta[k] + theta[k + 1] - anchor[k - 1] + 2.0 * anchor[k] - anchor[k + 1]
+        smooth = smooths[k - 1]
         gradient[k - 1] -= smooth * bend
         gradient[k] += 2.0 * smooth * bend
         gradient[k + 1] -= smooth * bend
@@ -223,10 +235,10 @@ def _solve(a: Float64, x: Float64) -> None:
 
 
 @njit(nogil=True, cache=True)
-def fit_row(anchor: Float64, smooth: float, prices: Float64, wins: Float64, losses: Float64, theta: Float64) -> int:
+def fit_row(anchor: Float64, smooth: Float64, prices: Float64, wins: Float64, losses: Float64, theta: Float64) -> int:
     """Fit one row; returns the steps taken.
 
-    anchor : (b - 1,) float64. The parent's theta: the row's may bend away from it at a price of ``smooth``.
+    anchor : (b - 1,) float64. The parent's theta: the row's may bend away from it at prices of ``smooth``, (b - 3,).
     prices : (b,) float64 > 0, prior included.   wins, losses : (b + 1,) float64 >= 0; the end edges do not count.
     theta : (b - 1,) float64. In: where to begin, strictly ascending. Out: the fit.
     """
@@ -262,35 +274,94 @@ def fit_row(anchor: Float64, smooth: float, prices: Float64, wins: Float64, loss
 
 
 @njit(nogil=True, cache=True)
-def learn_smooth(
-    anchor: Float64, smooth: float, prices: Float64, wins: Float64, losses: Float64, theta: Float64
-) -> float:
-    """The next estimate of how smooth a fitted row is, by its marginal likelihood.
+def _invert(a: Float64) -> Float64:
+    """Diagonals 0 to 3 of the inverse of a factored pentadiagonal matrix, padded, from the last row up.
 
-    Bends of theta are taken as normal with variance 1 / smooth; one step of Fellner and Schall's iteration (Wood and
-    Fasiolo, "A generalized Fellner-Schall method", 2017), with one bend at `PRIOR_SMOOTH` taken as seen. Arguments as
-    of `fit_row`, whose theta it needs.
+    Takahashi, Fagan and Chin, "Formation of a sparse bus impedance matrix", 1973.
+    """
+    n = a.shape[1]
+    v = np.zeros((4, n + 3))
+    for k in range(n - 1, -1, -1):
+        below = a[1, k] if k + 1 < n else 0.0
+        further = a[2, k] if k + 2 < n else 0.0
+        v[3, k] = -(below * v[2, k + 1] + further * v[1, k + 2])
+        v[2, k] = -(below * v[1, k + 1] + further * v[0, k + 2])
+        v[1, k] = -(below * v[0, k + 1] + further * v[1, k + 1])
+        v[0, k] = 1.0 / a[0, k] - (below * v[1, k] + further * v[2, k])
+    return v
+
+
+@njit(nogil=True, cache=True)
+def _bends(theta: Float64, anchor: Float64, v: Float64) -> Float64:
+    """Bends of theta away from the anchor, their variances, and covariances with the next one, (3, n - 2)."""
+    n = theta.shape[0]
+    result = np.zeros((3, n - 2))
+    for k in range(n - 2):
+        result[0, k] = theta[k] - 2.0 * theta[k + 1] + theta[k + 2] - anchor[k] + 2.0 * anchor[k + 1] - anchor[k + 2]
+        result[1, k] = v[0, k] + 4.0 * (v[0, k + 1] - v[1, k] - v[1, k + 1]) + v[0, k + 2] + 2.0 * v[2, k]
+        if k + 3 < n:
+            result[2, k] = v[1, k] - 2.0 * v[2, k] + v[3, k] + v[1, k + 1] - 2.0 * v[0, k + 2] + v[1, k + 2]
+            result[2, k] -= 2.0 * (v[0, k + 1] - 2.0 * v[1, k + 1] + v[2, k + 1])
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _move_jumps(smooth: Float64, bends: Float64, jumps: Bool) -> None:
+    """Take up the jump that the likelihood gains most from, and drop those that nothing speaks for any more.
+
+    A step of theta in one bin bends it up, then down. Where there is no jump, the score test of one (Rao, 1948); where
+    there is, Wald's of none; both statistics are chi-squared with one degree of freedom while there is no jump.
+    """
+    best, place = JUMP_TAKEN, -1
+    for k in range(1, bends.shape[1]):
+        up, down, near = bends[:, k - 1], bends[:, k], bends[2, k - 1]
+        if jumps[k]:
+            jumps[k] = (up[0] - down[0]) ** 2 >= JUMP_KEPT * (up[1] + down[1] - 2.0 * near)
+            continue
+        one, other = smooth[k - 1], smooth[k]
+        score = one * up[0] - other * down[0]
+        known = one + other - one * one * up[1] - other * other * down[1] + 2.0 * one * other * near
+        if score > 0.0 and known > LEAST_KNOWN * (one + other) and score * score > best * known:
+            best, place = score * score / known, k
+    if place >= 0:
+        jumps[place] = True
+
+
+@njit(nogil=True, cache=True)
+def learn_smooth(
+    anchor: Float64,
+    smooth: Float64,
+    jumps: Bool,
+    prices: Float64,
+    wins: Float64,
+    losses: Float64,
+    theta: Float64,
+    errors: Float64,
+) -> float:
+    """The next estimate of how smooth a fitted row is, by its marginal likelihood, and of where it jumps.
+
+    Bends of theta are taken as normal with variance 1 / smooth, those of jumps aside; one step of Fellner and Schall's
+    iteration (Wood and Fasiolo, "A generalized Fellner-Schall method", 2017), with one bend at `PRIOR_SMOOTH` taken as
+    seen. Arguments as of `fit_row`, whose theta it needs.
+
+    jumps : (b - 1,) bool, updated: theta may jump behind place k, in bin k + 1, as where many ask the same price.
+    errors : (b + 1,) float64, written: theta's standard errors at the edges, 0 at the end edges.
     """
     n = theta.shape[0]
     gradient, a = np.empty(n), np.empty((3, n))
     _derivatives(theta, prices, wins, losses, gradient, a)
     _add_penalty(theta, anchor, smooth, gradient, a)
     _factor(a)
-    # the inverse's diagonals, from the last row up (Takahashi, 1973)
-    v = np.zeros((3, n + 2))
-    unsure, bends = 0.0, 0.0
-    for k in range(n - 1, -1, -1):
-        below = a[1, k] if k + 1 < n else 0.0
-        further = a[2, k] if k + 2 < n else 0.0
-        v[2, k] = -(below * v[1, k + 1] + further * v[0, k + 2])
-        v[1, k] = -(below * v[0, k + 1] + further * v[1, k + 1])
-        v[0, k] = 1.0 / a[0, k] - (below * v[1, k] + further * v[2, k])
-        if k + 2 < n:
-            unsure += v[0, k] + 4.0 * v[0, k + 1] + v[0, k + 2] - 4.0 * v[1, k] - 4.0 * v[1, k + 1] + 2.0 * v[2, k]
-            bend = theta[k] - 2.0 * theta[k + 1] + theta[k + 2] - anchor[k] + 2.0 * anchor[k + 1] - anchor[k + 2]
-            bends += bend * bend
-    known = max(n - 2.0 - smooth * unsure, 0.0)
-    return float(min(max((known + 1.0) / (bends + 1.0 / PRIOR_SMOOTH), LEAST_SMOOTH), MOST_SMOOTH))
+    v = _invert(a)
+    errors[1 : n + 1] = np.sqrt(np.maximum(v[0, :n], 0.0))
+    bends = _bends(theta, anchor, v)
+    known, bent = 0.0, 0.0
+    for k in range(n - 2):
+        if not (jumps[k] or jumps[k + 1]):
+            known += 1.0 - smooth[k] * bends[1, k]
+            bent += bends[0, k] * bends[0, k]
+    _move_jumps(smooth, bends, jumps)
+    return float(min(max((max(known, 0.0) + 1.0) / (bent + 1.0 / PRIOR_SMOOTH), LEAST_SMOOTH), MOST_SMOOTH))
 
 
 @njit(nogil=True, cache=True)
@@ -313,8 +384,12 @@ def fit_rows(edges: Float64, order: Int32, parents: Int32, evidence: Evidence, f
             before = rate
         prices[n] = evidence.prices[row, n] + weight * max(1.0 - before, LEAST_SHARE)
         wins, losses, theta = evidence.wins[row], evidence.losses[row], fits.theta[row]
-        fit_row(anchor, fits.smooth[row], prices, wins, losses, theta)
-        fits.smooth[row] = learn_smooth(anchor, fits.smooth[row], prices, wins, losses, theta)
+        smooth, jumps = np.full(n - 2, fits.smooth[row]), fits.jumps[row]
+        for k in range(1, n - 2):
+            if jumps[k]:
+                smooth[k - 1] = smooth[k] = JUMP_SMOOTH
+        fit_row(anchor, smooth, prices, wins, losses, theta)
+        fits.smooth[row] = learn_smooth(anchor, smooth, jumps, prices, wins, losses, theta, fits.errors[row])
         evidence.changed[row] = 0.0
         fits.win_rate[row, 0] = 0.0
         for k in range(n):

@@ -130,6 +130,41 @@ def test_alarms_are_not_false_more_often_than_stated():
     assert market.hold(key(), 1e6, n, refresh_every=1_000) <= 4
 
 
+def test_a_step_of_many_outcomes_at_once_is_no_alarm_while_rows_are_young():
+    """Predictions of a step are of one fit: rows learn of none of it before its end."""
+    rates, rng = WinRates(64), np.random.default_rng(6)
+    medians = 1e6 * np.exp(rng.standard_normal(20))
+    for _ in range(8):
+        of = rng.integers(0, 20, 5_000)
+        prices = medians[of] * np.exp(0.5 * rng.standard_normal(5_000))
+        bids = medians[of] * np.exp(rng.standard_normal(5_000))
+        kinds = np.where(bids >= prices, WIN, LOSS).tolist()
+        rates.learn(Told([key(placement=f"p{place}") for place in of.tolist()], kinds, bids.tolist(), bids.tolist()))
+        rates.refresh()
+    assert rates.n_alarms == 0
+
+
+def test_where_many_ask_the_same_price_the_curve_jumps_and_elsewhere_it_does_not():
+    rates, rng = WinRates(8), np.random.default_rng(7)
+    smooth = Market(WinRates(8), seed=7)
+    for _ in range(20):
+        prices = np.where(rng.random(500) < 0.4, 1e6, 1e6 * np.exp(0.5 * rng.standard_normal(500)))
+        bids = 1e6 * np.exp(0.5 * rng.standard_normal(500))
+        kinds = np.where(bids >= prices, WIN, LOSS).tolist()
+        rates.learn(Told([key()] * 500, kinds, bids.tolist(), bids.tolist()))
+        rates.refresh()
+    smooth.hold(key(), 1e6, 10_000, refresh_every=500)
+
+    def rise(of):
+        prices = of.prices
+        row = prices.row(key())
+        low, high = (win_rate_at(bid, prices.market.edges_cpm, prices.market.win_rate[row]) for bid in (0.96e6, 1.05e6))
+        return high - low
+
+    assert rise(rates) > 0.3  # 0.4 in truth
+    assert rise(smooth.rates) < 0.1  # 0.07 in truth
+
+
 def test_old_evidence_fades():
     market = Market(WinRates(8))
     market.hold(key(), 1e6, int(1.5 * REMEMBERED_AUCTIONS), refresh_every=2_000)

@@ -52,6 +52,13 @@ MAX_FITS = 64
 """Rows fitted in one refresh, those first that have changed most: bidding waits for it."""
 
 
+def broad_fits(n: int) -> Fits:
+    """Where fits of n rows begin: as the broad landscape that is the prior of all."""
+    theta = np.tile(np.log(EDGES_CPM[1:-1] / PRIOR_MEDIAN_CPM), (n, 1))
+    win_rate, errors = np.zeros((n, N_BINS + 1)), np.zeros((n, N_BINS + 1))
+    return Fits(theta, np.full(n, PRIOR_SMOOTH), win_rate, errors, np.zeros((n, N_BINS - 1), np.bool_))
+
+
 def floor_band(floor_cpm: int) -> int:
     """The octave of a floor in CPM micros; 0 where there is none."""
     return max(floor_cpm, 0).bit_length()
@@ -121,11 +128,8 @@ class WinRates:
             np.zeros(capacity),
             np.zeros(capacity),
         )
-        broad = np.log(EDGES_CPM[1:-1] / PRIOR_MEDIAN_CPM)
-        smooth = np.full(capacity, PRIOR_SMOOTH)
-        self._fits = Fits(np.tile(broad, (capacity, 1)), smooth, np.zeros((capacity, n_edges)))
+        self._fits = broad_fits(capacity)
         self._used = np.zeros(capacity)
-        self._seen = np.zeros(capacity, np.int64)
         self._sums = np.zeros((capacity, 2))
         self.n_alarms = 0
         self._evidence.changed[0] = 1.0
@@ -152,10 +156,12 @@ class WinRates:
         bids, amounts = np.array(told.bids, np.float64), np.array(told.amounts, np.float64)
         kinds = np.array(told.kinds, np.int8)
         won = np.where(kinds == PRICE, amounts <= bids, kinds == WIN)
-        predicted = np.empty(len(rows))
+        predicted, errors = np.empty(len(rows)), np.empty(len(rows))
         win_rates_at(self.prices.market, rows, bids, predicted)
         alarms = np.zeros(self._capacity, np.bool_)
-        watch(self._parents, rows, predicted, won, self._seen, self._sums, alarms)
+        behind = self._evidence.weight - self._evidence.changed
+        win_rates_at(Market(EDGES_CPM, self._fits.errors), rows, bids, errors)
+        watch(self._parents, rows, predicted, errors, won, behind, self._sums, alarms)
         if alarms.any():
             self._give_up(alarms)
         add_evidence(EDGES_CPM, self._parents, Outcomes(rows, kinds, amounts), self._evidence)
@@ -213,11 +219,11 @@ class WinRates:
         parent = self._rows[()] if len(path) == 1 else self._rows.get(path[:3] if len(path) == 4 else path[:1], 0)
         self._rows[path], self._parents[row] = row, parent
         self._grown = True
-        for table in (*self._evidence, self._used, self._seen, self._sums):
+        for table in (*self._evidence, self._used, self._sums):
             table[row] = 0
         self._evidence.changed[row] = 1.0  # so that it is fitted with the row above it
         self._fits.theta[row], self._fits.win_rate[row] = self._fits.theta[parent], self._fits.win_rate[parent]
-        self._fits.smooth[row] = PRIOR_SMOOTH
+        self._fits.smooth[row], self._fits.jumps[row] = PRIOR_SMOOTH, False
         return row
 
     def _least_used(self, asked: float) -> int:
@@ -240,7 +246,7 @@ class WinRates:
                 above = [self._rows.get(path[:n], 0) for n in (1, 3)]
                 below[row] = any(alarms[each] for each in above if 0 < each != row)
         rows = np.flatnonzero(below)
-        self._seen[rows], self._sums[rows] = 0, 0.0
+        self._sums[rows] = 0.0
         self._scale(rows, np.minimum(KEPT_AUCTIONS / np.maximum(self._evidence.weight[rows], 1e-9), 1.0))
 
     def _scale(self, rows: npt.NDArray[np.intp], factors: Float64) -> None:
