@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_a_fenced_holder_is_refused_and_its_money_stays_committed(rig: Any) -> N
     assert operators.write_off(authority, "one", "ann", "gone") == held - 150
     assert rig.total("a") == 150
     assert two.ask(x, 850) == 850
+
+
+def test_a_lost_holders_time_is_by_one_clock(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts' clocks differ by hours; where the database has one of its own, it alone counts."""
+    rig.funded(1000)
+    with closing(Authority(rig.config)) as authority:
+        epoch = authority.register("one", "", 1, []).epoch
+        authority.renew(Claim("one", epoch, 1), [Change(rig.number("a/c/x"), TODAY, KEEP_ALL, 0, 1)], Report(1, 0))
+        operators.fence_holder(authority, "one", "ann", "no answer")
+        host_ms = time.time_ns() // 1_000_000
+        monkeypatch.setattr("headrace.authority.authority.time.time_ns", lambda: (host_ms + 7_200_000) * 1_000_000)
+        if authority.database.clock:
+            with pytest.raises(PreconditionError, match=r"3[0-9]{3} s more; wait, or --force"):
+                operators.write_off(authority, "one", "ann", "no answer")
+        else:  # one host, one clock
+            assert operators.write_off(authority, "one", "ann", "no answer") == 125
 
 
 def test_books_brought_in_after_a_write_off_count_in_full(rig: Any) -> None:

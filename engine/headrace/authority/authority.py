@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from headrace.authority.database import Database, open_database
-from headrace.authority.grants import Change, Grants, Need, Slices, needs_at
+from headrace.authority.grants import Asked, Change, Grants, Moment, Need, Slices, ask_needs
 from headrace.authority.schema import FIRST_KEY, SCHEMA_VERSION, HolderState
 from headrace.authority.settings import AuthorityConfig
 from headrace.authority.tree import Key, Tree
@@ -99,7 +99,8 @@ class Authority:
     At every moment, for each node: the sum of what is allotted below it <= its limits and its balance, where none was
     cut below what was allotted already. What a holder has spent stays in its allotment.
 
-    clock_ms : ms since 1970 UTC; used for who is live, and how long one waits for others, never for money.
+    clock_ms : ms since 1970 UTC; used for who is live, how long one waits for others, and when a lost holder has
+        stopped. Left out: the database's own where it has one, since hosts' clocks differ; else this host's.
 
     Every method raises AuthorityUnreachableError; what was done then is not known, and every method may be called again
     with the same arguments.
@@ -110,12 +111,24 @@ class Authority:
     ) -> None:
         self.config = config
         self.database = open_database(config) if database is None else database
-        self.now_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self._clock_ms = clock_ms
         self._tree = Tree()
 
     def close(self) -> None:
         """Let go of the database."""
         self.database.close()
+
+    def present(self) -> Moment:
+        """The authority's present moment, for its SQL."""
+        if self._clock_ms is None and self.database.clock:
+            return self.database.clock, ()
+        now_ms = time.time_ns() // 1_000_000 if self._clock_ms is None else self._clock_ms()
+        return "CAST(? AS BIGINT)", (now_ms,)
+
+    def now_ms(self, sql: Sql) -> int:
+        """The authority's present moment, ms since 1970 UTC."""
+        text, values = self.present()
+        return int(sql.execute(f"SELECT {text}", values).fetchone()[0])
 
     # -- holders
 
@@ -132,7 +145,7 @@ class Authority:
         """
 
         def job(sql: Sql) -> Registration:
-            query, now_ms = query_of(sql), self.now_ms()
+            query, now_ms = query_of(sql), self.now_ms(sql)
             authority = authority_id(sql)
             if known_authority not in ("", authority):
                 raise HolderRefusedError(
@@ -166,11 +179,14 @@ class Authority:
         keys = [(change.account, change.day) for change in changes]
 
         def job(sql: Sql) -> Renewal:
-            now_ms = self.now_ms()
-            stand = _Stand.read(sql, claim.holder, now_ms)
+            standing = _Standing(sql, claim.holder, self.present())
+            known = self._tree.version
+            asked = Asked(sql, self._tree, claim.holder, keys)  # along with the first question, for the tree we know
+            stand = standing.read()
             self._check_claim(stand, claim)
             self._tree.refresh(query_of(sql), stand.settings_version)
-            grants = Grants(sql, self._tree, claim.holder, keys, now_ms, stand.needs)
+            grants = Grants(sql, self._tree, claim.holder, keys, stand.now_ms, stand.needs)
+            grants.load(asked if known == self._tree.version else None)
             if claim.number != stand.number:
                 stand = self._renew(sql, claim, changes, report, (grants, stand))
             return Renewal([grants.allotted.get(key, 0) for key in keys], stand.view(claim.holder))
@@ -179,7 +195,7 @@ class Authority:
 
     def look(self, holder: str) -> View:
         """How things stand; changes nothing."""
-        return self.database.read(lambda sql: _Stand.read(sql, holder, self.now_ms()).view(holder))
+        return self.database.read(lambda sql: _Standing(sql, holder, self.present()).read().view(holder))
 
     def leave(self, claim: Claim, changes: Sequence[Change], report: Report) -> None:
         """A last renewal, after which the holder does not count as live until it registers again."""
@@ -198,7 +214,7 @@ class Authority:
         """Make another signing key for a holder; it signs with it once it has read the settings anew."""
 
         def job(sql: Sql) -> None:
-            self._make_key(sql, holder, self.now_ms(), another=True)
+            self._make_key(sql, holder, self.now_ms(sql), another=True)
             _next(sql, "settings_version")
 
         self.database.write(job)
@@ -242,7 +258,7 @@ class Authority:
 
     def _bring_in(self, sql: Sql, holder: str, committed: Sequence[tuple[int, int, int]], now_ms: int) -> int:
         keys = [(account, day) for account, day, _ in committed]
-        grants = Grants(sql, self._tree, holder, keys, now_ms)
+        grants = Grants(sql, self._tree, holder, keys, now_ms).load()
         missing: dict[Key, int] = {}
         for account, day, micros in committed:
             lacks = micros - grants.allotted.get((account, day), 0)
@@ -258,7 +274,6 @@ class Authority:
         self, sql: Sql, claim: Claim, changes: Sequence[Change], report: Report, loaded: tuple[Grants, _Stand]
     ) -> _Stand:
         grants, stand = loaded
-        now_ms = self.now_ms()
         for change in changes:
             grants.apply(change)
         if not stand.fenced:
@@ -279,7 +294,7 @@ class Authority:
         )
         sql.execute(
             "UPDATE authority_holders SET number = ?, seen_ms = ?, sequence = ?, rate = ?, state = ? WHERE holder = ?",
-            (claim.number, now_ms, report.sequence, report.rate, HolderState.LIVE, claim.holder),
+            (claim.number, stand.now_ms, report.sequence, report.rate, HolderState.LIVE, claim.holder),
         )
         return stand._replace(totals_version=version, state=HolderState.LIVE)
 
@@ -287,6 +302,7 @@ class Authority:
 class _Stand(NamedTuple):
     """What one transaction reads of how things stand; see `View`."""
 
+    now_ms: int
     epoch: int
     number: int
     state: HolderState
@@ -298,38 +314,6 @@ class _Stand(NamedTuple):
     totals_version: int
     fenced: bool
     needs: list[Need]
-
-    @classmethod
-    def read(cls, sql: Sql, holder: str, now_ms: int) -> _Stand:
-        live = "FROM authority_holders WHERE state = ? AND seen_ms > ?"
-        recent = (HolderState.LIVE, now_ms - LIVE_MS)
-        epoch, number, state, notice, action, n_live, rates = sql.execute(
-            "SELECT (SELECT epoch FROM authority_holders WHERE holder = ?), "
-            "(SELECT number FROM authority_holders WHERE holder = ?), "
-            "(SELECT state FROM authority_holders WHERE holder = ?), "
-            "(SELECT min(notice_id) FROM authority_notices WHERE holder = ?), "
-            "(SELECT min(number) FROM authority_actions WHERE holder = ?), "
-            f"(SELECT count(*) {live}), (SELECT coalesce(sum(rate), 0) {live})",
-            (holder, holder, holder, holder, holder, *recent, *recent),
-        ).fetchone()
-        meta = dict(
-            sql.execute(
-                "SELECT key, value FROM ledger_meta WHERE key IN ('settings_version', 'totals_version', 'fenced')"
-            ).fetchall()
-        )
-        return cls(
-            epoch=epoch or 0,
-            number=number or 0,
-            state=HolderState(HolderState.GONE if state is None else state),
-            notices=notice is not None,
-            actions=action is not None,
-            live=int(n_live),
-            rates=int(rates),
-            settings_version=int(meta.get("settings_version", 0)),
-            totals_version=int(meta.get("totals_version", 0)),
-            fenced=bool(meta.get("fenced", "")),
-            needs=needs_at(sql, now_ms),
-        )
 
     def view(self, holder: str) -> View:
         """What the holder is told of it."""
@@ -344,6 +328,43 @@ class _Stand(NamedTuple):
             wants=sorted({need.node for need in self.needs if need.holder == holder}),
             notices=self.notices,
             actions=self.actions,
+        )
+
+
+class _Standing:
+    """How things stand, on its way from the database; `read` waits for it."""
+
+    def __init__(self, sql: Sql, holder: str, now: Moment) -> None:
+        text, values = now
+        live = f"FROM authority_holders WHERE state = ? AND seen_ms > {text} - ?"
+        recent = (HolderState.LIVE, *values, LIVE_MS)
+        own = "(SELECT {} FROM authority_holders WHERE holder = ?)"
+        meta = "(SELECT value FROM ledger_meta WHERE key = '{}')"
+        self._rows = sql.execute(
+            f"SELECT {text}, {own.format('epoch')}, {own.format('number')}, {own.format('state')}, "
+            "(SELECT min(notice_id) FROM authority_notices WHERE holder = ?), "
+            "(SELECT min(number) FROM authority_actions WHERE holder = ?), "
+            f"(SELECT count(*) {live}), (SELECT coalesce(sum(rate), 0) {live}), "
+            f"{meta.format('settings_version')}, {meta.format('totals_version')}, {meta.format('fenced')}",
+            (*values, *[holder] * 5, *recent, *recent),
+        )
+        self._needs = ask_needs(sql, now)
+
+    def read(self) -> _Stand:
+        now_ms, epoch, number, state, notice, action, live, rates, settings, totals, fenced = self._rows.fetchone()
+        return _Stand(
+            now_ms=int(now_ms),
+            epoch=epoch or 0,
+            number=number or 0,
+            state=HolderState(HolderState.GONE if state is None else state),
+            notices=notice is not None,
+            actions=action is not None,
+            live=int(live),
+            rates=int(rates),
+            settings_version=int(settings or 0),
+            totals_version=int(totals or 0),
+            fenced=bool(fenced),
+            needs=[Need(row[0], row[1], bool(row[2])) for row in self._needs.fetchall()],
         )
 
 

@@ -17,9 +17,13 @@ T = TypeVar("T")
 class Database(Protocol):
     """A database with the authority's tables. Thread-safe.
 
+    ``clock`` : what its SQL calls the present moment, ms since 1970 UTC; empty where it has no clock but its host's.
+
     Both methods raise AuthorityUnreachableError: nothing is known then of what the job did. What a job raises itself
     takes everything back.
     """
+
+    clock: str
 
     def write(self, job: Callable[[Sql], T]) -> T:
         """Run ``job(sql)`` as the only writer there is, and commit durably."""

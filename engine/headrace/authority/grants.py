@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from headrace.authority.schema import LIFE
 from headrace.authority.tree import Key, Tree
 from headrace.errors import HolderRefusedError
-from headrace.ledger.sql import Sql
+from headrace.ledger.sql import Rows, Sql
 
 KEEP_ALL = -1
 NEED_MS = 2000
@@ -16,6 +16,9 @@ NEED_MS = 2000
 
 CHUNK = 400
 """Values in one list of a statement."""
+
+Moment = tuple[str, tuple[int, ...]]
+"""The present, ms since 1970 UTC: SQL, and the values that it wants."""
 
 
 class Change(NamedTuple):
@@ -52,6 +55,28 @@ class Slices(NamedTuple):
     most: int
 
 
+class Asked:
+    """What is allotted to a holder for some line items and days, and the sums above, on its way from the database.
+
+    keys : those of line items that the tree knows; the others are left out.
+    """
+
+    def __init__(self, sql: Sql, tree: Tree, holder: str, keys: Sequence[Key]) -> None:
+        accounts = sorted({account for account, _ in keys})
+        nodes = sorted({node for account in accounts for node in tree.path(account)})
+        days = sorted({day for _, day in keys})
+        columns = "account, day, allotted, used"
+        own = (("holder", holder),)
+        self._own = _select(sql, "authority_allotments", columns, accounts, own, days)
+        self._sums = _select(sql, "authority_totals", columns, nodes, days=[LIFE, *days])
+
+    def rows(self) -> tuple[list[Any], list[Any]]:
+        """The allotments and the sums: account, day, allotted, used."""
+        return [row for part in self._own for row in part.fetchall()], [
+            row for part in self._sums for row in part.fetchall()
+        ]
+
+
 class Grants:
     """One holder's allotments, the sums above them and who needs what, loaded for some line items.
 
@@ -62,24 +87,23 @@ class Grants:
         self, sql: Sql, tree: Tree, holder: str, keys: Sequence[Key], now_ms: int, needs: Sequence[Need] = ()
     ) -> None:
         self._sql, self._tree, self._holder, self._now_ms = sql, tree, holder, now_ms
-        accounts = sorted({account for account, _ in keys})
-        for account in accounts:
+        self._keys = keys
+        for account in sorted({account for account, _ in keys}):
             if not tree.is_leaf(account):
                 raise HolderRefusedError("account", account, "a line item of this authority")
-        self._nodes = sorted({node for account in accounts for node in tree.path(account)})
-        days = sorted({day for _, day in keys})
-        own = _select(
-            sql, "authority_allotments", "account, day, allotted, used", accounts, (("holder", holder),), days
-        )
-        self.allotted: dict[Key, int] = {(row[0], row[1]): row[2] for row in own}
-        self._used: dict[Key, int] = {(row[0], row[1]): row[3] for row in own}
-        sums = _select(sql, "authority_totals", "account, day, allotted, used", self._nodes, days=[LIFE, *days])
-        self._total: dict[Key, int] = {(row[0], row[1]): row[2] for row in sums}
-        self._total_used: dict[Key, int] = {(row[0], row[1]): row[3] for row in sums}
         self._needs = self._waiting(needs)
         self._moved: set[Key] = set()
         self._needed: set[int] = set()
         self._served: set[int] = set()
+
+    def load(self, asked: Asked | None = None) -> Grants:
+        """Take over what the database has; asked : where it was asked for already, by the same tree."""
+        own, sums = (asked or Asked(self._sql, self._tree, self._holder, self._keys)).rows()
+        self.allotted: dict[Key, int] = {(row[0], row[1]): row[2] for row in own}
+        self._used: dict[Key, int] = {(row[0], row[1]): row[3] for row in own}
+        self._total: dict[Key, int] = {(row[0], row[1]): row[2] for row in sums}
+        self._total_used: dict[Key, int] = {(row[0], row[1]): row[3] for row in sums}
+        return self
 
     def _waiting(self, needs: Sequence[Need]) -> dict[int, tuple[int, bool]]:
         """By node: how many others wait there, and whether nothing may be allotted."""
@@ -149,10 +173,11 @@ class Grants:
             [(*key, self._total[key], self._total_used[key], version) for key in sorted(touched)],
         )
         put_needs(sql, holder, sorted(self._needed), self._now_ms + NEED_MS)
-        sql.executemany(
-            "DELETE FROM authority_needs WHERE node = ? AND holder = ?",
-            [(node, holder) for node in sorted(self._served - self._needed)],
-        )
+        served = sorted(self._served - self._needed)
+        for first in range(0, len(served), CHUNK):
+            some = served[first : first + CHUNK]
+            nodes = ", ".join("?" * len(some))
+            sql.execute(f"DELETE FROM authority_needs WHERE holder = ? AND node IN ({nodes})", [holder, *some])
 
 
 def put_needs(sql: Sql, holder: str, nodes: Sequence[int], until_ms: int, blocks: bool = False) -> None:
@@ -164,13 +189,13 @@ def put_needs(sql: Sql, holder: str, nodes: Sequence[int], until_ms: int, blocks
     )
 
 
-def needs_at(sql: Sql, now_ms: int) -> list[Need]:
-    """All needs that count at a moment; those from a clock that was far ahead do not."""
-    rows = sql.execute(
-        "SELECT node, holder, blocks FROM authority_needs WHERE until_ms > ? AND until_ms <= ?",
-        (now_ms, now_ms + 2 * NEED_MS),
-    ).fetchall()
-    return [Need(row[0], row[1], bool(row[2])) for row in rows]
+def ask_needs(sql: Sql, now: Moment) -> Rows:
+    """All needs that count at a moment, rows of `Need`; those from a clock that was far ahead do not."""
+    text, values = now
+    return sql.execute(
+        f"SELECT node, holder, blocks FROM authority_needs WHERE until_ms > {text} AND until_ms <= {text} + ?",
+        (*values, *values, 2 * NEED_MS),
+    )
 
 
 def _select(
@@ -180,15 +205,15 @@ def _select(
     accounts: Sequence[int],
     where: Iterable[tuple[str, Any]] = (),
     days: Sequence[int] = (),
-) -> list[tuple[Any, ...]]:
-    """Rows of some accounts, and of some days where any are named."""
+) -> list[Rows]:
+    """Rows of some accounts, and of some days where any are named; sent, and not waited for where that is possible."""
     fixed = list(where)
-    rows: list[tuple[Any, ...]] = []
+    rows: list[Rows] = []
     for first in range(0, len(accounts), CHUNK):
         some = accounts[first : first + CHUNK]
         conditions = [f"account IN ({', '.join('?' * len(some))})", *(f"{column} = ?" for column, _ in fixed)]
         values = [*some, *(value for _, value in fixed), *days]
         if days:
             conditions.append(f"day IN ({', '.join('?' * len(days))})")
-        rows += sql.execute(f"SELECT {columns} FROM {table} WHERE {' AND '.join(conditions)}", values).fetchall()
+        rows.append(sql.execute(f"SELECT {columns} FROM {table} WHERE {' AND '.join(conditions)}", values))
     return rows

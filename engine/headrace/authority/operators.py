@@ -65,7 +65,7 @@ def fence_holder(authority: Authority, holder: str, who: str, why: str) -> None:
             (HolderState.FENCED, epoch + 1, holder),
         )
         sql.execute("DELETE FROM authority_needs WHERE holder = ?", (holder,))
-        audit(sql, authority.now_ms(), who, "fence_holder", holder, ("", "fenced"), why)
+        audit(sql, authority.now_ms(sql), who, "fence_holder", holder, ("", "fenced"), why)
 
     authority.database.write(job)
 
@@ -79,7 +79,7 @@ def lift_holder(authority: Authority, holder: str, who: str, why: str) -> None:
             sql.execute(
                 "UPDATE authority_holders SET state = ?, sequence = 0 WHERE holder = ?", (HolderState.GONE, holder)
             )
-            audit(sql, authority.now_ms(), who, "lift_holder", holder, ("fenced", ""), why)
+            audit(sql, authority.now_ms(sql), who, "lift_holder", holder, ("fenced", ""), why)
 
     authority.database.write(job)
 
@@ -98,13 +98,13 @@ def write_off(authority: Authority, holder: str, who: str, why: str, *, force: b
         state, _, until_ms = _find(sql, holder)
         if state != HolderState.FENCED:
             raise PreconditionError("holder", holder, "a fenced one", f"headrace authority fence {holder} first")
-        now_ms = authority.now_ms()
+        now_ms = authority.now_ms(sql)
         if now_ms < until_ms and not force:
             raise PreconditionError(
                 "holder",
                 holder,
                 f"one not heard of for its isolation time, {(until_ms - now_ms) // 1000} s more",
-                "wait",
+                "wait, or --force where it is known not to run any more",
             )
         rows = sql.execute(
             "SELECT account, day, allotted, used FROM authority_allotments WHERE holder = ? AND allotted > used",
@@ -112,7 +112,7 @@ def write_off(authority: Authority, holder: str, who: str, why: str, *, force: b
         ).fetchall()
         tree = Tree()
         tree.refresh(query_of(sql))
-        grants = Grants(sql, tree, holder, [(row[0], row[1]) for row in rows], now_ms)
+        grants = Grants(sql, tree, holder, [(row[0], row[1]) for row in rows], now_ms).load()
         for account, day, allotted, used in rows:
             grants.move((account, day), used - allotted, 0)
         grants.save(_next_total(sql))
@@ -131,11 +131,12 @@ def fund(
     A refund makes holders give back what they do not use, for some seconds at most.
     Raises PreconditionError for another currency, a reused entry id, or a refund of what is committed.
     """
-    by = (authority.now_ms(), who, f"entry {entry_id}")
     until = time.monotonic() + REFUND_PATIENCE_S
     while True:
         account, lacks = authority.database.write(
-            lambda sql: _book(sql, entry_id, advertiser, amount_micros, currency, by)
+            lambda sql: _book(
+                sql, entry_id, advertiser, amount_micros, currency, (authority.now_ms(sql), who, f"entry {entry_id}")
+            )
         )
         if lacks <= 0:
             return account

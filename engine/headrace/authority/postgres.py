@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -23,6 +24,11 @@ LOCK = 0x68656164
 
 ATTEMPTS = 5
 
+ROWS_AT_ONCE = 500
+"""Rows of one statement."""
+
+_VALUES = re.compile(r"VALUES (\([?, ]+\))")
+
 
 class PostgresDatabase:
     """One connection to a PostgreSQL database; opened when first used and again after it was lost.
@@ -33,6 +39,8 @@ class PostgresDatabase:
 
     Raises ConfigError where psycopg is not installed or the file cannot be read.
     """
+
+    clock = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
 
     def __init__(self, url: str, timeout_ms: int, password_file: str = "") -> None:
         try:
@@ -137,11 +145,17 @@ class _Portable:
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
         return self._connection.execute(sql.replace("?", "%s"), _plain(parameters))
 
-    def executemany(self, sql: str, parameters: Sequence[Any], /) -> object:
-        if parameters:
-            with self._connection.cursor() as cursor:
-                cursor.executemany(sql.replace("?", "%s"), [_plain(row) for row in parameters])
-        return None
+    def executemany(self, sql: str, parameters: Sequence[Any], /) -> None:
+        """See `Sql`; rows to insert go into one statement, so none may name what another of them names."""
+        values = _VALUES.search(sql)
+        if values is None:
+            for row in parameters:
+                self.execute(sql, row)
+            return
+        for first in range(0, len(parameters), ROWS_AT_ONCE):
+            rows = parameters[first : first + ROWS_AT_ONCE]
+            many = f"{sql[: values.start(1)]}{', '.join([values[1]] * len(rows))}{sql[values.end(1) :]}"
+            self.execute(many, [value for row in rows for value in row])
 
 
 def _plain(parameters: Sequence[Any]) -> list[Any]:

@@ -25,6 +25,8 @@ class SqliteDatabase:
     timeout_ms : how long a call waits for other processes.
     """
 
+    clock = ""
+
     def __init__(self, path: Path, timeout_ms: int) -> None:
         self.path = path
         self._timeout_s = timeout_ms / 1000

@@ -23,12 +23,15 @@ class Limits(NamedTuple):
 
 
 class Tree:
-    """Limits by account number; follows the tables from one transaction to the next."""
+    """Limits by account number; follows the tables from one transaction to the next.
+
+    ``version`` : of the settings that it knows.
+    """
 
     def __init__(self) -> None:
         self.nodes: dict[int, Limits] = {}
         self._paths: dict[int, list[int]] = {}
-        self._version = 0
+        self.version = 0
 
     def refresh(self, query: Query, version: int | None = None) -> None:
         """Take over what changed since the last time.
@@ -36,19 +39,19 @@ class Tree:
         version : the present settings version, where it has been read already.
         """
         version = settings_version(query) if version is None else version
-        if version == self._version:
+        if version == self.version:
             return
-        if version < self._version:  # a restored database
+        if version < self.version:  # a restored database
             self.nodes.clear()
-            self._version = 0
-        for row in accounts_since(query, self._version):
+            self.version = 0
+        for row in accounts_since(query, self.version):
             lifetime = row.settings.lifetime_micros
             if row.parent < 0:
                 balance = balance_of(query, row.number)
                 lifetime = balance if lifetime is None else min(lifetime, balance)
             self.nodes[row.number] = Limits(row.parent, lifetime, row.settings.daily_micros)
         self._paths.clear()
-        self._version = version
+        self.version = version
 
     def path(self, account: int) -> list[int]:
         """The account and what is above it, from below; empty for an unknown one."""
