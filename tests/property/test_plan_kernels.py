@@ -1,4 +1,4 @@
-"""What passes of plans, what they want to be left, and dual updates agree with their plain twins."""
+"""What passes of plans, what they want to be left, dual updates and memories agree with their plain twins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.kernels import duals, plans
+from headrace.kernels import duals, experience, plans
+from headrace.reference import experience as plain_experience
 from headrace.reference import plans as plain
 
 seeds = st.integers(0, 2**32 - 1)
@@ -83,3 +84,16 @@ def test_dual_updates(seed, n, elapsed):
     duals.update_duals(seen, state)
     for name, ours, theirs in zip(state._fields, state, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-9, err_msg=name)
+
+
+@given(seeds, counts, st.sampled_from([0.05, 0.5]))
+def test_what_memories_say(seed, n, error):
+    rng = np.random.default_rng(seed)
+    sums, mass = rng.choice([0.0, 1e-6, 1.0, 300.0], (5, n)) * rng.random((5, n)), rng.random((2, n))
+    found = np.empty(n)
+    experience.real_shares(*sums[:4], 16.0, 0.25, 4.0, found)
+    np.testing.assert_allclose(found, plain_experience.real_shares(*sums[:4], 16.0, 0.25, 4.0))
+    experience.bid_shares(*sums[:3], 4.0, 0.01, found)
+    np.testing.assert_allclose(found, plain_experience.bid_shares(*sums[:3], 4.0, 0.01))
+    experience.levels(sums[3], mass[0], sums[4], mass[1], 1e-4, error, found)
+    np.testing.assert_allclose(found, plain_experience.levels(sums[3], mass[0], sums[4], mass[1], 1e-4, error))

@@ -315,8 +315,11 @@ class Course:
             lines = slice(start, min(start + LINES_AT_ONCE, m))
             part = values(lines)
             tabulate_spend(part, self._cap_place[lines], premium_cpm[lines], seen.costs, spend[lines])
-            if self.goals.lines[lines].any():
-                tabulate_worth(part, self._cap_place[lines], premium_cpm[lines], seen.wins, worth[lines])
+            with_goals = np.flatnonzero(self.goals.lines[lines])
+            if len(with_goals):
+                some, found = start + with_goals, np.empty((len(with_goals), N_STEPS + 1))
+                tabulate_worth(part[with_goals], self._cap_place[some], premium_cpm[some], seen.wins, found)
+                worth[some] = found
         return spend, worth
 
     def _window(self, now_ms: int) -> Float64:
@@ -362,9 +365,7 @@ class Course:
         nanos = np.minimum(planned[m:], self._tree.nodes(planned[:m])[m:])
         active = np.where(self.terms.exhausted, 0.0, self.terms.multiplier)
         return Report(
-            planned=np.where(np.isfinite(nanos), nanos / NANOS_PER_MICRO, np.nan)
-            if solved
-            else np.full(len(nanos), np.nan),
+            planned=np.where(np.isfinite(nanos) & solved, nanos / NANOS_PER_MICRO, np.nan),
             multiplier=self._tree.campaigns(active, np.maximum),
             dual=self.drift.dual[:m] | self.drift.dual[m:][board.campaign_of],
             won=self.goals.won.copy(),

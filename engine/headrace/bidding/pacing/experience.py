@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.kernels.duals import SHORT_MS
+from headrace.kernels.experience import bid_shares, levels, real_shares
 from headrace.kernels.plans import WEEK_MS
 from headrace.types import Bool, Float64, Int64
 
@@ -86,13 +87,11 @@ class Experience:
     def level(self, error: float) -> Float64:
         """(m,) the same of both memories: the short one weighs more the more was counted and the worse the forecast.
 
-        error : relative error that the forecast usually makes. The weight is the Kalman gain of a count with Poisson
-        noise on a level that is known so well.
+        error : relative error that the forecast usually makes.
         """
-        usual, (matched, mass) = self.rate(), self.sums[SHORT][[MATCHED, MASS]]
-        lately = (matched + PRIOR_WEEKS * usual) / (mass + PRIOR_WEEKS)
-        told = max(error, LEAST_ERROR) ** 2 * matched
-        result: Float64 = usual + told / (1.0 + told) * (lately - usual)
+        result: Float64 = np.empty(self.sums.shape[2])
+        memories = [self.sums[memory, row] for memory in (LONG, SHORT) for row in (MATCHED, MASS)]
+        levels(*memories, PRIOR_WEEKS, max(error, LEAST_ERROR), result)
         return result
 
     def restart(self, lines: Bool) -> None:
@@ -101,22 +100,17 @@ class Experience:
 
     def share(self) -> Float64:
         """(m,) share of matched impressions that are bid on, by expected cost, at least a hundredth."""
-        n, whole, part = self.sums[LONG][[MATCHED, COST_MATCHED, COST_BID]]
-        each = PRIOR_MATCHES * ratio(whole, n)
-        result: Float64 = np.clip(ratio(part + each, whole + each), LEAST_SHARE, 1.0)
+        n, whole, part = self.sums[LONG, MATCHED], self.sums[LONG, COST_MATCHED], self.sums[LONG, COST_BID]
+        result: Float64 = np.empty_like(n)
+        bid_shares(part, whole, n, PRIOR_MATCHES, LEAST_SHARE, result)
         return result
 
     def real(self, what: int, due: int, memory: int = LONG) -> Float64:
         """(m,) what really happened over what was expected, such as COST over DUE_COST, kept within bounds."""
-        each = PRIOR_BIDS * self.each(due)
-        result: Float64 = np.clip(ratio(self.sums[memory, what] + each, self.sums[memory, due] + each), *BOUNDS)
+        sums, usual = self.sums[memory], self.sums[LONG]
+        result: Float64 = np.empty(sums.shape[1])
+        real_shares(sums[what], sums[due], usual[BID_OF[due]], usual[N_BID], PRIOR_BIDS, *BOUNDS, result)
         return result
-
-    def each(self, due: int) -> Float64:
-        """(m,) the expected cost, wins or worth of one bid; 0 before the first."""
-        sums = self.sums[LONG]
-        expected = sums[BID_OF[due]]
-        return np.asarray(np.divide(expected, sums[N_BID], out=np.zeros_like(expected), where=sums[N_BID] > 0))
 
 
 def moved(values: npt.NDArray[Any], positions: Int64) -> npt.NDArray[Any]:
