@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from headrace.bidding.pacing import progress
+from headrace.bidding.pacing.experience import MATCHED, N_SEEN, Experience
 from headrace.bidding.pacing.goals import PRIOR_ACTIONS
 from headrace.events.store import Store
 from headrace.v1 import bidder_pb2
@@ -149,6 +150,18 @@ def test_an_outage_moves_the_plan_and_teaches_no_low_level(even, make):
     assert course.experience.rate()[0] == pytest.approx(rate, rel=0.05)
     assert course.plans.start_ms[0, -1] >= make.noon_ms + 400_000 + HOUR_MS
     assert sound(even) == pytest.approx(multiplier, rel=0.3)
+
+
+def test_what_is_known_of_a_line_item_does_not_fade_in_hours_that_are_not_its_own():
+    experience, real = Experience(2), np.zeros((3, 2))
+    seen = np.zeros((N_SEEN, 2))
+    seen[MATCHED] = 100.0
+    experience.add(60_000.0, float(HOUR_MS), seen, real, np.full(2, 1e-4))
+    before = experience.rate()
+    experience.add(12.0 * HOUR_MS, float(HOUR_MS), 0.0 * seen, real, np.array([0.0, 0.05]))
+    rate = experience.rate()
+    assert rate[0] == before[0] > 0.0
+    assert rate[1] < 0.01 * before[1]
 
 
 def test_bids_never_wait_for_a_solution_made_aside(even, make, monkeypatch):

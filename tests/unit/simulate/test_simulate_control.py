@@ -42,6 +42,25 @@ def test_spend_keeps_to_the_plan_and_the_budget_is_delivered(small, quiet, name)
     assert campaign["largest_deviation"] <= bound
 
 
+def halves(values):
+    """A line item of the first four hours of six and one of the last two, of one budget."""
+    busy(values)
+    first, last = ({"line_item_id": name, "action_worth_micros": 8_000_000} for name in ("boots", "shoes"))
+    values["campaigns"][0]["line_items"] = [
+        first | {"targeting": {"hours": [0, 1, 2, 3]}},
+        last | {"targeting": {"hours": [4, 5]}},
+    ]
+    values["values"]["spring/boots"] = values["values"]["spring/shoes"]
+
+
+def test_a_line_item_whose_hours_are_still_to_come_is_left_its_part_of_the_budget(small):
+    done = small.run(halves)
+    campaign = done.summary["campaigns"][0]
+    assert campaign["delivered"] >= 0.99
+    assert campaign["largest_deviation"] <= 0.05
+    assert campaign["share_of_optimum"] > 0.95
+
+
 def test_without_pacing_the_money_is_gone_early_and_the_value_is_less(small, quiet):
     hasty = small.run(lambda values: busy(values) or values["campaigns"][0].update(pacing_plan="PACING_PLAN_ASAP"))
     shares = [each.summary["campaigns"][0]["share_of_optimum"] for each in (quiet, hasty)]

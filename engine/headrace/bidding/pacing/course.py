@@ -33,7 +33,7 @@ from headrace.bidding.pacing.plans import HORIZON_MS, Plans
 from headrace.bidding.pacing.progress import Kept, kept_of, put_back
 from headrace.bidding.pacing.solution import Report, Since, empty_tally
 from headrace.bidding.pacing.traffic import Traffic, local_day
-from headrace.bidding.pacing.tree import Tree
+from headrace.bidding.pacing.tree import Tree, keys_of
 from headrace.bidding.settings import BiddingConfig
 from headrace.kernels.duals import SHORT_MS, Interval
 from headrace.kernels.goals import Wishes
@@ -55,6 +55,8 @@ NANOS_PER_MICRO = 1000
 MAX_AFFORDABLE = 10**15
 """Micros beyond which what is left does not bound one bid."""
 LINES_AT_ONCE = 1024
+WELL_KNOWN = 0.99
+"""How much of what is known of a line item must be its own for it to go without what is known of its neighbours."""
 STRANGE = 4.0
 """Deviations from the forecast at which traffic of a line item is taken to have changed its level."""
 
@@ -70,7 +72,7 @@ class Course:
         self.board = board
         self.now_ms = 0
         self.tally = empty_tally(m)
-        self.keys = _keys(board)
+        self.keys = keys_of(board)
         self.line_of = {account: line for line, account in enumerate(board.nodes.accounts[:m].tolist())}
         self.experience, self.drift, self.goals = Experience(m), Drift(n), Goals(board, config.actions == "reported")
         self.plans, self.promised = Plans(n), Plans(m)
@@ -283,8 +285,14 @@ class Course:
         board, experience, goals = self.board, self.experience, self.goals
         m, k, (pace, mass) = board.n_lines, len(board.campaigns), paces
         rate, share = experience.level(error), experience.share()
+        young, known = self._young()
+        if len(young):
+            rate[young] += (1.0 - known[young]) * self._tree.others(rate, known, young)
         premium_cpm = self._premiums(seen.wins, values, mass[:, :m] * rate * share)
         spend, worth = self._tabulate(seen, values, premium_cpm)
+        for table in (spend, worth) if len(young) else ():
+            usual = self._tree.others(table, known, young)
+            table[young] += (1.0 - known[young])[:, None] * np.where(usual > 0.0, usual - table[young], 0.0)
         cost_ratio = share * experience.real(COST, DUE_COST)
         market = Market(
             spend=spend * cost_ratio[:, None],
@@ -307,6 +315,12 @@ class Course:
         step = np.maximum(step, np.maximum(steps[m:], goal_common)[board.campaign_of])
         multiplier = np.where(step < N_STEPS, 2.0 ** ((TOP_STEPS - step) / STEPS_PER_OCTAVE), 0.0)
         return multiplier, premium_cpm
+
+    def _young(self) -> tuple[Int64, Float64]:
+        """Line items of which little is known yet, to be taken as like others of their campaign; how much is, (m,)."""
+        known = self.experience.known()
+        few = np.diff(self.board.campaign_indptr)[self.board.campaign_of] > 1
+        return np.flatnonzero((known < WELL_KNOWN) & few), known
 
     def _tabulate(self, seen: Since, values: Callable[[slice], Float64], premium_cpm: Int64) -> tuple[Float64, Float64]:
         m = self.board.n_lines
@@ -372,11 +386,3 @@ class Course:
             worth=self.goals.worth * self.goals.calibration()[1],
             solved=solved,
         )
-
-
-def _keys(board: Board) -> list[tuple[str, str]]:
-    lines = [
-        (board.campaigns[owner].campaign_id, line.line_item_id)
-        for owner, line in zip(board.campaign_of, board.line_items, strict=True)
-    ]
-    return lines + [(campaign.campaign_id, "") for campaign in board.campaigns]

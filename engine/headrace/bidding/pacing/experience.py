@@ -62,7 +62,7 @@ class Experience:
         return result
 
     def add(self, elapsed_ms: float, long_ms: float, seen: Float64, real: Float64, mass: Float64) -> None:
-        """Let time pass.
+        """Let time pass; what is known of a line item's hours does not fade while it has none.
 
         long_ms : half-life of the long memory.   seen : (7, m), what was counted meanwhile.
         real : (3, m), cost, wins and worth that became known.   mass : (m,) weeks of expected traffic.
@@ -70,14 +70,19 @@ class Experience:
         self.pending += seen[[COST_BID, WINS_BID, WORTH_BID]]
         due = self.pending * -np.expm1(-elapsed_ms / self.delay_ms) if elapsed_ms > 0 else np.zeros_like(self.pending)
         self.pending -= due
-        fading = 0.5 ** (elapsed_ms / np.array([long_ms, SHORT_MS]))
-        self.sums *= fading[:, None, None]
+        self.sums[LONG] *= np.where(mass > 0.0, 0.5 ** (elapsed_ms / long_ms), 1.0)
+        self.sums[SHORT] *= 0.5 ** (elapsed_ms / SHORT_MS)
         self.sums += np.concatenate([seen, due, real, mass[None]])
 
     def heard_after(self, delay_ms: float) -> None:
         """A notice of a win came so long after its bid."""
         self._n_heard = min(self._n_heard + 1, MOST_NOTICES)
         self.delay_ms += (max(delay_ms, LEAST_DELAY_MS) - self.delay_ms) / self._n_heard
+
+    def known(self) -> Float64:
+        """(m,) how much of `rate` is a line item's own, in [0, 1): 0 before its first hour, 1/2 after half a minute."""
+        mass = self.sums[LONG, MASS]
+        return np.asarray(mass / (mass + PRIOR_WEEKS))
 
     def rate(self) -> Float64:
         """(m,) impressions that match per week of expected traffic, as the long memory has it."""
