@@ -208,7 +208,8 @@ def _read_file(file: Path) -> Settings:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the configuration file {file} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"the configuration file {file} cannot be read: {reason}") from error
 
 
 def _read_environment(environment: Mapping[str, str]) -> Settings:

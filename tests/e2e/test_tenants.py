@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Client, Connection, cli, errors
+from headrace import Client, Connection, errors
 from headrace.artifacts import ArtifactStore
 from headrace.client import health
 from headrace.config import Config, load_config
@@ -196,16 +195,6 @@ def test_health_says_that_all_bid(shops: Shops) -> None:
     assert health.check(shops.address, "headrace.v1.BidderService") == "SERVING"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code of a command, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["headrace", *arguments])
-    try:
-        cli.main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    return 0
-
-
 def wait_until_refused(client: Client, seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -217,34 +206,29 @@ def wait_until_refused(client: Client, seconds: float = 10) -> None:
 
 
 def test_a_served_process_with_tenants_and_keys(
-    start: Any,
-    tmp_path: Path,
-    factories: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    headrace: Any, start: Any, tmp_path: Path, factories: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, keys = write_config(tmp_path, factories)
     with monkeypatch.context() as environment:
         environment.setenv("HEADRACE_SECURITY_KEYS", str(keys))
-        assert run(monkeypatch, "keys", "create", "--role", "admin", "--note", "the owner") == 0
-    made = capsys.readouterr()
-    whole = made.out.strip()
+        code, out, err = headrace("keys", "create", "--role", "admin", "--note", "the owner")
+    assert code == 0
+    whole = out.strip()
     key_id = whole.split("_")[1]
     (tmp_path / "owner.key").write_text(whole + "\n")
     server = start(config=file, data=None)
     assert server.ready_line.startswith("headrace serves artifacts shoes-v1 to shoes, tea-v1 to tea on 127.0.0.1:")
     at = ("--at", server.address, "--tenant", "tea")
-    assert run(monkeypatch, "reload", *at) == 2
-    refused = capsys.readouterr().err
-    assert run(monkeypatch, "reload", *at, "--key-file", str(tmp_path / "owner.key")) == 0
+    code, _, refused = headrace("reload", *at)
+    assert code == 2
+    assert headrace("reload", *at, "--key-file", tmp_path / "owner.key")[:2] == (0, "already serving tea-v1\n")
     monkeypatch.setenv("HEADRACE_API_KEY", whole)
-    assert run(monkeypatch, "reload", "tea-v2", *at) == 0
-    assert run(monkeypatch, "keys", "list", "--file", str(keys)) == 0
-    expected = f"already serving tea-v1\nnow serving tea-v2\nkey\t{key_id}\tadmin\t-\tin force\tnever\tthe owner\n"
-    assert capsys.readouterr().out == expected
-    assert run(monkeypatch, "keys", "revoke", "--file", str(keys), key_id) == 0
+    assert headrace("reload", "tea-v2", *at)[:2] == (0, "now serving tea-v2\n")
+    listed = f"key\t{key_id}\tadmin\t-\tin force\tnever\tthe owner\n"
+    assert headrace("keys", "list", "--file", keys)[:2] == (0, listed)
+    assert headrace("keys", "revoke", "--file", keys, key_id)[0] == 0
     with Client(server.address, Connection(api_key=whole, tenant="tea")) as client:
         wait_until_refused(client)
     server.send(signal.SIGHUP)
     assert server.stop() == 0
-    assert whole.rpartition("_")[2] not in server.log.read_text() + keys.read_text() + made.err + refused
+    assert whole.rpartition("_")[2] not in server.log.read_text() + keys.read_text() + err + refused

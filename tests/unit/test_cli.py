@@ -6,25 +6,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headrace import __version__, cli
+from headrace import __version__
 from headrace.config import load_config
 from headrace.errors import ConfigError
 from headrace.service.process import check_listen, exposures
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["headrace", *arguments])
-    with pytest.raises(SystemExit) as leaving:
-        cli.main()
-    return int(leaving.value.code or 0)
-
-
-def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "version") == 0
-    assert capsys.readouterr().out == f"headrace {__version__}\n"
+def test_version(headrace: Any) -> None:
+    assert headrace("version") == (0, f"headrace {__version__}\n", "")
 
 
 def test_serving_limits_blas_to_one_thread_before_numpy_is_loaded() -> None:
@@ -60,49 +53,43 @@ print({pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
         ),
         (["serve", "--config", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["serve", "--nope"], "No such option"),
+        (["explain"], "--token, --request-id: got 'neither', expected one of them"),
+        (["explain", "--token", "t", "--request-id", "r"], "--token, --request-id: got 'both'"),
+        (["explain", "--request-id", "r", "--impression", "-1"], "'--impression'"),
         (["nope"], "No such command"),
     ],
 )
 def test_bad_input_is_exit_2_and_says_what(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    arguments: list[str],
-    message: str,
+    headrace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, *arguments) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert said.out == ""
+    code, out, err = headrace(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
 
 
-def test_a_door_that_is_not_built_is_exit_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_door_that_is_not_built_is_exit_2(headrace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "headrace._door", None)
-    assert run(monkeypatch, "serve", "--artifact", "x", "--door", "native") == 2
-    assert "grpcio serves the same calls" in capsys.readouterr().err
+    code, _, err = headrace("serve", "--artifact", "x", "--door", "native")
+    assert code == 2
+    assert "grpcio serves the same calls" in err
 
 
 @pytest.mark.parametrize("command", [["health"], ["reload"], ["erase", "--user-id", "u1"]])
-def test_no_server_is_exit_1_and_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
-) -> None:
-    assert run(monkeypatch, *command, "--at", "127.0.0.1:1") == 1
-    said = capsys.readouterr().err
+def test_no_server_is_exit_1_and_one_line(headrace: Any, command: list[str]) -> None:
+    code, _, said = headrace(*command, "--at", "127.0.0.1:1")
+    assert code == 1
     assert said.count("\n") == 1
     assert "check --at, and where the server speaks TLS --ca" in said
 
 
-def test_config_prints_a_file_that_reads_back(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_config_prints_a_file_that_reads_back(headrace: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HEADRACE_SERVER_WORKERS", "5")
-    assert run(monkeypatch, "config") == 0
+    code, out, _ = headrace("config")
+    assert code == 0
     file = tmp_path / "printed.toml"
-    file.write_text(capsys.readouterr().out)
+    file.write_text(out)
     assert load_config(file, environment={}).server.workers == 5
 
 

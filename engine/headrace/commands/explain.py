@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.commands.options import DEFAULT_ADDRESS, At, Ca, Certificate, KeyFile, Tenant, connection
+from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
     from headrace.v1.bidder_pb2 import CandidateExplanation, ExplainBidResponse
@@ -20,7 +21,9 @@ def explain(
     request_id: Annotated[
         str, typer.Option("--request-id", metavar="ID", help="An auction's, as the exchange has it.")
     ] = "",
-    impression: Annotated[int, typer.Option("--impression", metavar="N", help="With --request-id: its place.")] = 0,
+    impression: Annotated[
+        int, typer.Option("--impression", metavar="N", min=0, max=63, help="With --request-id: its place.")
+    ] = 0,
     at: At = DEFAULT_ADDRESS,
     key_file: KeyFile = None,
     ca: Ca = "",
@@ -33,6 +36,8 @@ def explain(
 
     from headrace.client import Client
 
+    if bool(token) == bool(request_id):
+        raise ConfigError("--token, --request-id", "both" if token else "neither", "one of them")
     with Client(at, connection(key_file, ca, certificate, tenant)) as client:
         answer = client.explain_bid(token, bid_request_id=request_id, impression=impression)
     if as_json:

@@ -142,7 +142,9 @@ def frame(kind: int, payload: bytes) -> bytes:
 def check_start(raw: bytes, path: Path) -> None:
     """Raise DataError unless these are the first bytes of a segment that can be read."""
     if len(raw) < START_BYTES or raw[: len(MAGIC)] != MAGIC:
-        raise DataError(f"{path} holds no decision records", hint="name the folder 'decisions' of a data folder")
+        raise DataError(
+            f"{path} holds no decision records", hint="name a folder of decisions, with no other files in it"
+        )
     version = _START.unpack(raw[:START_BYTES])[1]
     if version != FORMAT_VERSION:
         hint = "read it with the release that wrote it, or a later one"

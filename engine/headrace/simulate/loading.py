@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import datetime as dt
-import re
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from google.protobuf.json_format import ParseDict, ParseError
@@ -21,13 +18,7 @@ from headrace.errors import ConfigError, InvalidRequestError
 from headrace.simulate.checks import check_scenario
 from headrace.simulate.scenario import Scenario
 from headrace.v1 import campaigns_pb2 as pb
-
-_WORDS = {
-    "Object contains unknown field": "unknown key",
-    "Object missing required field": "missing key",
-    "`object`": "a table",
-    "`array`": "a list",
-}
+from headrace.wording import wrong_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +61,7 @@ def read_plan(name: str, seed: int | None = None) -> Plan:
     try:
         scenario = msgspec.convert(values, Scenario)
     except msgspec.ValidationError as error:
-        said = _readable(error, values)
+        said = wrong_value(error, values, Scenario)
         raise ConfigError(f"the scenario {name}: {said}", hint="docs/simulate.md has every key") from error
     return make_plan(scenario)
 
@@ -106,40 +97,6 @@ def _campaigns(scenario: Scenario) -> Iterator[pb.Campaign]:
             yield checked_campaign(campaign)
         except InvalidRequestError as error:
             raise ConfigError(f"{where}: {error}") from error
-
-
-def _readable(error: msgspec.ValidationError, values: dict[str, Any]) -> str:
-    """msgspec's words in those of TOML, with the field's path as it stands in the file."""
-    text, path, is_key = str(error), "", False
-    if found := re.search(r" - at (`key` in )?`\$\.?(.*)`$", text):
-        text, path, is_key = text[: found.start()], found[2], bool(found[1])
-    for word, ours in _WORDS.items():
-        text = text.replace(word, ours)
-    table, inside, rest = path.partition("[...]")
-    if inside or is_key:
-        place = next(name for name in _part(values, table) if _fails(error, values, table, name))
-        table += f'."{place}"'
-    return f"{table}{rest}: {text}" if table else text
-
-
-def _fails(error: msgspec.ValidationError, values: dict[str, Any], table: str, name: str) -> bool:
-    """Whether a table of names fails as it did with this one of them alone."""
-    alone = copy.deepcopy(values)
-    part = _part(alone, table)
-    for other in part.keys() - {name}:
-        del part[other]
-    try:
-        msgspec.convert(alone, Scenario)
-    except msgspec.ValidationError as again:
-        return str(again) == str(error)
-    return False
-
-
-def _part(values: Any, path: str) -> Any:
-    """What stands at a path such as ``exchanges[0].countries``."""
-    for step in re.findall(r"[^.\[\]]+", path):
-        values = values[int(step) if isinstance(values, list) else step]
-    return values
 
 
 def _folder() -> resources.abc.Traversable:

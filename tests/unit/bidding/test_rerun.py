@@ -57,11 +57,13 @@ def market(tmp_path, make, factories):
     path.fund()
     path.engine.predict_with(Taste(rng))
 
-    def run(n=240, first_price=False, tell_minimum=True, no_bid_rate=1.0, **fields):
+    def run(n=240, first_price=False, tell_minimum=True, no_bid_rate=1.0, balance_micros=None, **fields):
         config = DecisionsConfig(no_bid_rate=no_bid_rate)
         recorder = DecisionRecorder(folder, config, Erasures(lambda _: (0, []), folder), lambda: path.now_ms)
         path.engine.record(recorder)
         path.create(**{"pacing_plan": ASAP} | fields)
+        if balance_micros is not None:
+            path.fund(entry_id="refund", amount_micros=balance_micros - 10**9)
         start = path.now_ms - 12 * HOUR_MS
         kind = pb.AUCTION_TYPE_FIRST_PRICE if first_price else pb.AUCTION_TYPE_SECOND_PRICE
         for i in range(n):
@@ -124,6 +126,7 @@ def test_a_lower_bid_spends_less_and_the_interval_says_so(market, tmp_path):
         assert low <= found["difference"][name]["estimate"] <= high < 0
         assert found["base"][name] == pytest.approx(found["recorded"][name], rel=1e-6)
     assert (found["known_price_share"], found["blocks"], found["currency"]) == (1.0, 24, "USD")
+    assert found["warnings"] == []
     same = compare(folder, tmp_path / "low.toml", tmp_path / "low.toml", draws=1)
     assert same["difference"]["value_micros"] == {"estimate": 0.0, "interval": [0.0, 0.0]}
 
@@ -136,6 +139,17 @@ def test_what_is_not_known_of_prices_widens_the_interval(market, tmp_path):
     low, high = found["difference"]["wins"]["interval"]
     assert low < found["difference"]["wins"]["estimate"] < high
     assert found["base"]["wins"] == found["recorded"]["wins"]
+
+
+def test_a_base_that_is_not_what_was_recorded_is_warned_of(headrace_train, market, tmp_path):
+    folder = market(n=60, balance_micros=20_000)
+    (tmp_path / "same.toml").write_text("")
+    files = ["--parameters", tmp_path / "same.toml"]
+    _, out, err = headrace_train("rerun", "--records", folder, "--draws", 1, *files, "--json")
+    (warning,) = json.loads(out)["warnings"]
+    assert "as it was, a rerun wins" in warning
+    assert f"warning: {warning}\n" in err
+    assert compare(folder, files[1], files[1], draws=1)["warnings"] == []
 
 
 def test_shading_can_be_switched_off(market, tmp_path):
@@ -200,7 +214,11 @@ def test_prices_lie_where_the_notices_leave_them(market):
 
 WRONG = {
     "unknown = 1": "unknown",
-    "[campaigns.spring]\nmultiplier = -1.0": "multiplier",
+    "[campaigns.spring]\nmultiplier = -1.0": 'campaigns."spring": multiplier',
+    "[campaigns.spring]\nmultiplier = 1.0\n[campaigns.summer]\nmultiplier = nan": 'campaigns."summer": multiplier',
+    "[campaigns]\nspring = 5": 'campaigns."spring": Expected a table',
+    '[line_items."a/b"]\nmultiplier = "much"': 'line_items."a/b".multiplier',
+    '[bidding]\nmax_catch_up = "2"': "bidding.max_catch_up",
     "[campaigns.spring]\nmax_bid_cpm_micros = 1": "max_bid_cpm_micros",
     '[line_items."a/b"]\npaused = true': "paused",
     "[bidding]\nmax_catchup = 2": "max_catchup",

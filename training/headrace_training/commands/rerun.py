@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from headrace_training.commands.output import damage, put
+from headrace_training.progress import say
 from headrace_training.rerun.compare import MEASURES, compare
 from headrace_training.rerun.traffic import moment
 
@@ -30,6 +31,8 @@ def rerun(
     found = compare(
         records, parameters, against, since_ms=moment(since), currency=currency, draws=draws, block=block, seed=seed
     )
+    for warning in found["warnings"]:
+        say(f"warning: {warning}")
     if json:
         put(found, True)
     else:
@@ -39,7 +42,7 @@ def rerun(
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from damage(found)
     known = found["known_price_share"]
-    yield f"{found['auctions']} auctions in {found['blocks']} {found['block']}s; {known:.1%} of the prices are known"
+    yield f"{found['auctions']} auctions, paired by {found['block']} ({found['blocks']}), {known:.1%} of prices known"
     yield f"{found['currency']:<14}{'recorded':>16}{'base':>16}{'changed':>16}{'difference':>16}   95 % interval"
     for name in MEASURES:
         difference = found["difference"][name]

@@ -21,6 +21,8 @@ from headrace_training.rerun.traffic import Traffic, traffic_of
 BLOCKS_MS = {"hour": 3_600_000, "day": 86_400_000}
 MEASURES = ("value_micros", "spend_micros", "wins", "bids")
 MAX_DRAWS = 100
+FAR_OFF = 0.1
+"""A base whose wins are further from those recorded, as a share of them, is warned of."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def compare(
         prices = traffic.prices.draw(rng)
         for of_way, way in zip(sums, ways, strict=True):
             of_way.append(counted.sums(way.play(prices), traffic, blocks))
+    both = Paired(np.stack(sums[0]), np.stack(sums[1])).summary(seed)
+    recorded = counted.recorded(recording)
     return {
         "auctions": len(traffic.rows),
         "known_price_share": float(traffic.prices.known.mean()),
@@ -100,9 +104,18 @@ def compare(
         "block": block,
         "draws": draws,
         "seed": seed,
-        "recorded": counted.recorded(recording),
-        **Paired(np.stack(sums[0]), np.stack(sums[1])).summary(seed),
+        "recorded": recorded,
+        **both,
+        "warnings": [] if against else _warnings(recorded["wins"], both["base"]["wins"]),
     }
+
+
+def _warnings(recorded: float, again: float) -> list[str]:
+    """Of a rerun of what was in force that comes out otherwise."""
+    if abs(again - recorded) <= FAR_OFF * max(recorded, 1.0):
+        return []
+    why = "limits, balances or history that the records lack mattered"
+    return [f"as it was, a rerun wins {again:.0f} times, and {recorded:.0f} are recorded: {why}"]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import msgspec
 from headrace.bidding.settings import BiddingConfig
 from headrace.errors import ConfigError, nearest
 from headrace.v1 import campaigns_pb2 as pb
+from headrace.wording import wrong_value
 from headrace_training.toml import read_toml
 
 SOLVE_EVERY_MS = 30_000
@@ -89,23 +90,33 @@ def read_parameters(path: Path | None) -> Parameters:
 
     Raises ConfigError naming the key that is unknown or whose value is wrong.
     """
+    values = read_toml(path, "docs/explain.md")
     try:
-        parameters = msgspec.convert(read_toml(path, "docs/explain.md"), Parameters)
-        for kind, changes, known in (
-            ("campaigns", parameters.campaigns, OF_CAMPAIGNS),
-            ("line_items", parameters.line_items, OF_LINE_ITEMS),
-        ):
-            for name, change in changes.items():
-                for key in msgspec.structs.asdict(change):
-                    if key not in known and getattr(change, key) is not None:
-                        raise ConfigError(f"{path}: {kind}.{name}", key, ", ".join(sorted(known)))
-        settings = [entry.name for entry in dataclasses.fields(BiddingConfig)]
-        for name in sorted(parameters.bidding.keys() - set(settings)):
-            raise ConfigError(f"{path}: bidding", name, "a key of the section [bidding]", nearest(name, settings))
+        parameters = msgspec.convert(values, Parameters)
+    except msgspec.ValidationError as error:
+        said = wrong_value(error, values, Parameters)
+        raise ConfigError(f"{path}: {said}", hint="see docs/explain.md for an example") from error
+    _check_keys(path, parameters)
+    try:
         parameters.config(1)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}", hint="see docs/explain.md for an example") from error
+        raise ConfigError(f"{path}: bidding.{wrong_value(error, parameters.bidding, BiddingConfig)}") from error
     return parameters
+
+
+def _check_keys(path: Path | None, parameters: Parameters) -> None:
+    """Keys that campaigns or line items do not have, and settings that there are not."""
+    for kind, changes, known in (
+        ("campaigns", parameters.campaigns, OF_CAMPAIGNS),
+        ("line_items", parameters.line_items, OF_LINE_ITEMS),
+    ):
+        for name, change in changes.items():
+            for key in msgspec.structs.asdict(change):
+                if key not in known and getattr(change, key) is not None:
+                    raise ConfigError(f"{path}: {kind}.{name}", key, ", ".join(sorted(known)))
+    settings = [entry.name for entry in dataclasses.fields(BiddingConfig)]
+    for name in sorted(parameters.bidding.keys() - set(settings)):
+        raise ConfigError(f"{path}: bidding", name, "a key of the section [bidding]", nearest(name, settings))
 
 
 def check_names(path: Path | None, parameters: Parameters, campaigns: Sequence[pb.Campaign]) -> None:
