@@ -64,6 +64,16 @@ class ServerProcess:
 Start = Callable[..., ServerProcess]
 
 
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, factories: ModuleType) -> Iterator[Client]:
+    """A client of one server for all tests of a file that ask for no more; each has people and items of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    server = ServerProcess(_published(folder, factories), folder / "data", folder / "server.log")
+    yield server.client
+    server.close()
+    print(server.log.read_text())
+
+
 @pytest.fixture
 def start(tmp_path: Path, artifacts: Path) -> Iterator[Start]:
     """Starts servers on one data folder, by default, and ends those that a test left running."""
@@ -83,8 +93,12 @@ def start(tmp_path: Path, artifacts: Path) -> Iterator[Start]:
 @pytest.fixture
 def artifacts(tmp_path: Path, factories: ModuleType) -> Path:
     """An artifact store with versions v1, which is published, and v2."""
-    store = ArtifactStore(tmp_path / "artifacts")
+    return _published(tmp_path, factories)
+
+
+def _published(folder: Path, factories: ModuleType) -> Path:
+    store = ArtifactStore(folder / "artifacts")
     for seed, version in enumerate(("v1", "v2")):
         factories.write_artifact(store, version, seed=seed)
     store.publish("v1")
-    return tmp_path / "artifacts"
+    return folder / "artifacts"

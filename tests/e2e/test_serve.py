@@ -35,8 +35,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
         threading.Event().wait(0.01)
 
 
-def test_recommend_and_what_changes_it(start: Any) -> None:
-    client: Client = start().client
+def test_recommend_and_what_changes_it(client: Client) -> None:
     known = client.recommend("u1", limit=5)
     assert (len(known.items), known.tier, known.cold_start) == (5, Tier.EXACT, False)
     assert known.artifact_version == "v1"
@@ -57,8 +56,7 @@ def test_recommend_and_what_changes_it(start: Any) -> None:
     assert (again.accepted, again.duplicates) == (0, 1)
 
 
-def test_catalog_changes_reach_answers_at_once(start: Any) -> None:
-    client: Client = start().client
+def test_catalog_changes_reach_answers_at_once(client: Client) -> None:
     best, second = ids(client.recommend("u2", limit=2))
     client.upsert_items([catalog_pb2.Item(item_id=best, unavailable=True)])
     assert best not in ids(client.recommend("u2", limit=60))
@@ -70,29 +68,27 @@ def test_catalog_changes_reach_answers_at_once(start: Any) -> None:
     assert ids(client.similar_items("i1", limit=3))
 
 
-def test_login_moves_the_history_to_the_user(start: Any) -> None:
-    client: Client = start().client
-    client.record_events([purchase("e1", "i7", anonymous_id="browser")])
+def test_login_moves_the_history_to_the_user(client: Client) -> None:
+    client.record_events([purchase("of the browser", "i7", anonymous_id="browser")])
     before = client.recommend("newcomer")
     assert before.cold_start
     login = events_pb2.Event(
-        event_id="e2", user_id="newcomer", anonymous_id="browser", type=events_pb2.EVENT_TYPE_LOGIN, time_ms=NOW_MS
+        event_id="login", user_id="newcomer", anonymous_id="browser", type=events_pb2.EVENT_TYPE_LOGIN, time_ms=NOW_MS
     )
     client.record_events([login])
     assert not client.recommend("newcomer").cold_start
     assert client.recommend(anonymous_id="browser").cold_start
 
 
-def test_bad_input_is_told_and_loses_nothing(start: Any) -> None:
-    client: Client = start().client
+def test_bad_input_is_told_and_loses_nothing(client: Client) -> None:
     for bad in (lambda: client.recommend("u1", limit=0), lambda: client.recommend("u1", limit=1001)):
         with pytest.raises(errors.InvalidRequestError, match="limit"):
             bad()
-    event = purchase("e1", "i1", user_id="u1")
+    event = purchase("wrong", "i1", user_id="u3")
     event.quantity = float("nan")
     with pytest.raises(errors.InvalidRequestError, match=r"events\[1\]\.quantity"):
-        client.record_events([purchase("e0", "i1", user_id="u1"), event])
-    assert client.record_events([purchase("e0", "i1", user_id="u1")]).accepted == 1
+        client.record_events([purchase("right", "i1", user_id="u3"), event])
+    assert client.record_events([purchase("right", "i1", user_id="u3")]).accepted == 1
     with pytest.raises(errors.PreconditionError, match="min_sequence"):
         client.recommend("u1", min_sequence=10**12)
 

@@ -96,7 +96,7 @@ def test_who_is_erased_is_in_no_record(start: Any, tmp_path: Path) -> None:
     assert client.explain_bid(bid_request_id="b2").bid_cpm_micros == other.bid_cpm_micros
 
 
-def test_the_records_of_a_server_are_run_again_and_measured(start: Any, tmp_path: Path) -> None:
+def test_the_records_of_a_server_are_run_again_and_measured(start: Any, headrace_train: Any, tmp_path: Path) -> None:
     server = start()
     client: Client = server.client
     open_campaign(client)
@@ -110,21 +110,14 @@ def test_the_records_of_a_server_are_run_again_and_measured(start: Any, tmp_path
     client.notify(told)
     assert server.stop() == 0
     (tmp_path / "none.toml").write_text('[campaigns."*"]\npaused = true\n')
-    again = trained("rerun", "--records", tmp_path / "data", "--parameters", tmp_path / "none.toml", "--json")
+    _, out, _ = headrace_train(
+        "rerun", "--records", tmp_path / "data", "--parameters", tmp_path / "none.toml", "--json"
+    )
+    again = json.loads(out)
     assert (again["recorded"]["bids"], again["base"]["bids"], again["changed"]["bids"]) == (12.0, 12.0, 0.0)
     assert again["recorded"]["wins"] == 6.0
-    found = trained("regret", "--records", tmp_path / "data", "--out", tmp_path / "regret.html", "--json")
-    (campaign,) = found["campaigns"]
+    _, out, _ = headrace_train("regret", "--records", tmp_path / "data", "--out", tmp_path / "regret.html", "--json")
+    (campaign,) = json.loads(out)["campaigns"]
     assert campaign["share_of_optimum"] + sum(campaign["parts"].values()) == pytest.approx(1.0)
     assert campaign["known_price_share"] == pytest.approx(7 / 12)
     assert (tmp_path / "regret.html").exists()
-
-
-def trained(*arguments: object) -> dict[str, Any]:
-    """What headrace-train prints as JSON."""
-    code = "from headrace_training.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert shown.returncode == 0, shown.stderr
-    found: dict[str, Any] = json.loads(shown.stdout)
-    return found
