@@ -83,7 +83,17 @@ def _candidate(candidate: CandidateExplanation) -> str:
         worth = str(candidate.value_cpm_micros)
         if candidate.premium_cpm_micros:
             worth = f"({worth} + premium {candidate.premium_cpm_micros})"
-        said += f", value {worth} x {candidate.multiplier:.4g} = {candidate.paced_cpm_micros}"
+        said += f", value {worth} x {candidate.multiplier:.4g} = {_paced(candidate)}"
     if candidate.bid_cpm_micros:
         said += f", priced {candidate.bid_cpm_micros} (shade {candidate.shade:.3f})"
     return said + (f"; needed {candidate.needed}" if candidate.needed else "")
+
+
+def _paced(candidate: CandidateExplanation) -> str:
+    """The paced value, and what cut it where it was cut."""
+    paced = candidate.paced_cpm_micros
+    product = (candidate.value_cpm_micros + candidate.premium_cpm_micros) * candidate.multiplier
+    if paced + 1 >= product:
+        return str(paced)
+    cut = "what was left to spend" if paced == candidate.affordable_cpm_micros else "its highest bid"
+    return f"{product:.0f}, cut to {paced}, {cut}"

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from headrace.commands.explain import _lines as lines_of
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.prices import price_at
 from headrace.decisions.reading import KEEP_MS, read_recording
@@ -143,6 +144,15 @@ def test_a_tie_is_told_as_one(path, make, explain):
     assert fates(answer) == {"second": "BID", "first": "OUTRANKED", "third": "OUTRANKED"}
     for name in ("first", "third"):
         assert "too, and ties go to the campaign first by id, then to its line item named first" in needs(answer, name)
+
+
+def test_the_command_says_what_cut_a_paced_value(path, make, explain):
+    lines = [make.line_item("capped", max_bid_cpm_micros=500), make.line_item("poor", limits={"lifetime_micros": 1})]
+    path.create(lines=[*lines, make.line_item("free")])
+    shown = {line.split(":")[0].strip(): line for line in lines_of(explain(token=path.bid_one().token))}
+    assert "cut to 500, its highest bid" in shown["spring/capped"]
+    assert "cut to 1000, what was left to spend" in shown["spring/poor"]
+    assert "cut" not in shown["spring/free"]
 
 
 def test_a_paced_line_item_is_told_its_multiplier(path, make, explain, monkeypatch):
