@@ -41,6 +41,7 @@ DoorCore::DoorCore(DoorSettings given, const DoorCertificates& certificates)
 
 DoorCore::~DoorCore() {
     if (queue != nullptr) grpc_completion_queue_destroy(queue);
+    for (auto& [method, body] : lost_) grpc_byte_buffer_destroy(body);
 }
 
 int DoorCore::listen() {
@@ -138,6 +139,18 @@ void DoorCore::drop_waiting(Rpc& rpc, int method) {
         ++(request->deadline <= now ? counts.expired_waiting : counts.cancelled_waiting);
         delete request;
     }
+}
+
+void DoorCore::lose(int method, grpc_byte_buffer* body) {
+    if (is_aside(method)) return grpc_byte_buffer_destroy(body);
+    ++counts.dropped_replies;
+    std::lock_guard lock(lost_mutex_);
+    lost_.emplace_back(method, body);
+}
+
+std::vector<std::pair<int, grpc_byte_buffer*>> DoorCore::take_lost() {
+    std::lock_guard lock(lost_mutex_);
+    return std::exchange(lost_, {});
 }
 
 int DoorCore::find_stream(const grpc_slice& name) const {

@@ -187,6 +187,16 @@ class PyDoor {
         if (held) call.rpc().end();
     }
 
+    nb::list take_lost() {
+        nb::list all;
+        for (auto& [method, body] : core_->take_lost()) {
+            nb::bytes bytes = bytes_of(body);
+            grpc_byte_buffer_destroy(body);
+            all.append(nb::make_tuple(methods_[static_cast<size_t>(method)], bytes));
+        }
+        return all;
+    }
+
     void set_room(size_t calls) { core_->set_room(calls); }
 
     nb::dict stats() const {
@@ -272,6 +282,7 @@ void bind_door(nb::module_& m) {
         .def("send", &PyDoor::send, "call"_a, "body"_a)
         .def("end", &PyDoor::end, "call"_a)
         .def("stats", &PyDoor::stats)
+        .def("take_lost", &PyDoor::take_lost)
         .def("set_room", &PyDoor::set_room, "calls"_a)
         .def("drain", &PyDoor::drain, "grace_s"_a);
 }

@@ -77,6 +77,8 @@ class Stream final : public Rpc {
     // Those below need the lock.
     void read_more();
     void write_more();
+    // Nobody gets the answers behind the one that is being written.
+    void lose_rest();
     void finish(int status, const std::string& text);
     bool ends() const { return ending_ || gone_; }
 

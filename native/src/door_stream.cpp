@@ -168,6 +168,7 @@ void Stream::on_written(bool ok) {
         grpc_byte_buffer_destroy(answers_.front());
         answers_.pop_front();
         if (!ok) gone_ = true;
+        if (gone_) lose_rest();
         write_more();
         read_more();
     }
@@ -187,6 +188,12 @@ void Stream::finish(int status, const std::string& text) {
     grpc_slice_unref(details);
 }
 
+void Stream::lose_rest() {
+    auto first = answers_.begin() + (writing_ ? 1 : 0);
+    for (auto body = first; body != answers_.end(); ++body) core_->lose(method_, *body);
+    answers_.erase(first, answers_.end());
+}
+
 void Stream::on_finished(bool) { unref(); }
 
 void Stream::on_closed(bool) {
@@ -197,6 +204,7 @@ void Stream::on_closed(bool) {
     {
         std::lock_guard lock(mutex_);
         gone_ = true;
+        lose_rest();
         core_->drop_waiting(*this, method_);
     }
     retire();

@@ -146,6 +146,30 @@ def test_cancellation_drops_what_waits_and_the_worker_hears_of_the_rest(open_doo
     wait_until(lambda: rig.door.stats()["in_flight"] == 0)
 
 
+def test_answers_that_waited_when_their_stream_broke_are_told(open_door: OpenDoor) -> None:
+    rig = open_door(max_stream_messages=8, max_message_bytes=1 << 20)
+    rig.answer = lambda call: Reply(call.body * (1 << 18) if call.method == STREAM else call.body)
+    asker = Asker(rig)
+    asker.ask(*[b"%d" % (n % 10) for n in range(40)])
+    n_answered = -1
+    while n_answered != len(rig.seen()) or n_answered <= 8:  # until nobody reads on: the transport is full
+        n_answered = len(rig.seen())
+        for _ in range(3):
+            assert rig.call(b"").result() == b""
+            rig.settle()
+        n_answered += 3
+    assert rig.door.take_lost() == []
+    asker.answers.cancel()
+    asker.half_close()
+    lost: list[tuple[str, bytes]] = []
+    wait_until(lambda: bool(lost.extend(rig.door.take_lost()) or lost) and rig.door.stats()["in_flight"] == 0)
+    lost += rig.door.take_lost()
+    assert {method for method, _ in lost} == {STREAM}
+    assert all(len(body) == 1 << 18 for _, body in lost)
+    assert 1 <= len(lost) <= 8, "what was written may have come"
+    assert rig.door.stats()["dropped_replies"] == len(lost)
+
+
 def test_messages_carry_the_deadline_of_their_stream(open_door: OpenDoor) -> None:
     rig = open_door()
     rig.free.clear()

@@ -176,3 +176,34 @@ def test_lists_of_methods_name_rpcs_that_exist() -> None:
             known |= {f"/headrace.v1.{service}/{name}" for name in re.findall(r"rpc (\w+)", body)}
     assert known >= DURABLE | PURE
     assert not DURABLE & PURE
+
+
+class LosingDoor(FakeDoor):
+    """A stream broke while two of its answers waited; then one call comes, and the door closes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = [("/bid", b"waited"), ("/bid", b"waited, too"), ("/other", b"not ours")]
+        self.batches = [[call(b"next", "/bid")], []]
+
+    def next_batch(self, limit: int) -> list[Call]:
+        return self.batches.pop(0)
+
+    def take_lost(self) -> list[tuple[str, bytes]]:
+        lost, self.lost = self.lost, []
+        return lost
+
+
+def test_answers_lost_with_their_stream_are_taken_back_before_the_next_is_answered(later: Later) -> None:
+    said: list[bytes] = []
+
+    def answer(calls: Sequence[Call]) -> list[bytes]:
+        said.extend(one.body for one in calls)
+        return [b""] * len(calls)
+
+    bid = Method("/bid", answer=answer, take_back=lambda _, bodies: said.extend(bodies))
+    other = Method("/other", answer=answer)
+    rest: Any = {"executor": later, "batch_limit": 8, "durable_queue": 2}
+    door: Any = LosingDoor()
+    Dispatcher(door, {"": [bid, other]}, durable=(), pure=(), **rest).run()
+    assert said == [b"waited", b"waited, too", b"next"]

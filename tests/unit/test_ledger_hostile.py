@@ -18,6 +18,7 @@ from headrace.ledger.budgets import LedgerMode
 from headrace.ledger.days import local_day, time_zone
 from headrace.ledger.ledger import LedgerConfig, NoticeOutcome, Reason
 from headrace.ledger.reservations import Reservations
+from headrace.ledger.tokens import TokenKeys
 
 WIN, BILL, LOSS = 1, 2, 3
 HOUR = 3_600_000
@@ -150,6 +151,14 @@ def test_a_brake_just_while_its_exchange_is_looked_up_holds(open_desk: Callable[
     books._braked_numbers = Numbers()
     desk.try_reserve(1_000, exchange="adx")
     assert desk.try_reserve(1_000, exchange="adx")[1] == [Reason.BRAKE]
+
+
+def test_a_token_of_another_tenant_is_not_its_own(open_desk: Callable[..., Any], tmp_path: Path) -> None:
+    desk = open_desk()
+    (own,) = desk.reserve(1_000)
+    body = desk.ledger._keys.verify([own])[0]
+    (other,) = TokenKeys(tmp_path / "other.keys").issue(body)
+    assert desk.ledger.own_tokens([other, own, "none"]) == [own]
 
 
 def test_a_win_after_a_loss_is_closed_by_hand(open_desk: Callable[..., Any]) -> None:

@@ -104,6 +104,15 @@ class Narrowing(Protocol):
         """Calls that may wait for a worker from now on; one more is refused at once with UNAVAILABLE."""
 
 
+@runtime_checkable
+class Losing(Protocol):
+    """A door with streams: answers wait there for a caller who may go meanwhile."""
+
+    def take_lost(self) -> list[tuple[str, bytes]]:
+        """Answers to messages of streams that broke before any byte was written, since the last call: the method and
+        the body, of which `reply` said that it was on its way."""
+
+
 def check_replies(calls: Sequence[Call], replies: Sequence[object]) -> None:
     """Raise ValueError unless there is one reply for each call."""
     if len(calls) != len(replies):

@@ -73,6 +73,7 @@ class GrpcioDoor:
         self._lock = threading.Lock()
         self._counts = Counter[str]()
         self._streams: set[Stream] = set()
+        self._lost: list[tuple[str, bytes]] = []
         self._draining = False
         handlers = {name: grpc.unary_unary_rpc_method_handler(self._unary(name)) for name in methods}
         handlers |= {name: grpc.stream_stream_rpc_method_handler(self._stream(name)) for name in streams}
@@ -122,6 +123,12 @@ class GrpcioDoor:
     def set_room(self, calls: int) -> None:
         """Calls that may wait for a worker from now on; one more is refused at once with UNAVAILABLE."""
         self._room = calls
+
+    def take_lost(self) -> list[tuple[str, bytes]]:
+        """See `Losing`."""
+        with self._lock:
+            lost, self._lost = self._lost, []
+        return lost
 
     def stats(self) -> dict[str, int]:
         """What happened to calls since the start, and how many there are now."""
@@ -177,7 +184,12 @@ class GrpcioDoor:
                 self._enqueue(call)
                 return call
 
-            stream = Stream(receive, self._forget, self._config.max_stream_messages)
+            def lose(bodies: Sequence[bytes]) -> None:
+                with self._lock:
+                    self._counts["dropped_replies"] += len(bodies)
+                    self._lost += [(method, body) for body in bodies]
+
+            stream = Stream(receive, self._forget, lose, self._config.max_stream_messages)
             with self._lock:
                 self._streams.add(stream)
                 leaving = self._draining

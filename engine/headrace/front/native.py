@@ -74,6 +74,10 @@ class NativeDoor:
         """Calls that may wait for a worker from now on; one more is refused at once with UNAVAILABLE."""
         self._core.set_room(calls)
 
+    def take_lost(self) -> list[tuple[str, bytes]]:
+        """See `Losing`."""
+        return self._core.take_lost()
+
     def stats(self) -> dict[str, int]:
         """What happened to calls since the start, and how many there are now."""
         return self._core.stats()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 
@@ -19,12 +19,19 @@ class Stream:
 
     receive : makes a call of a message's bytes and its ticket, and lets it wait.
     forget : takes a call that nobody waits for any more out of the queue.
+    lose : is told of answers that were never written.
     status, text : how the stream ended, once :meth:`answers` has.
     """
 
-    def __init__(self, receive: Callable[[bytes, object], Call], forget: Callable[[Call], None], limit: int) -> None:
+    def __init__(
+        self,
+        receive: Callable[[bytes, object], Call],
+        forget: Callable[[Call], None],
+        lose: Callable[[Sequence[bytes]], None],
+        limit: int,
+    ) -> None:
         self.status, self.text = 0, ""
-        self._receive, self._forget, self._limit = receive, forget, limit
+        self._receive, self._forget, self._lose, self._limit = receive, forget, lose, limit
         self._changed = threading.Condition()
         self._open: dict[_Message, Call | None] = {}
         self._answers: deque[bytes] = deque()
@@ -74,9 +81,13 @@ class Stream:
         with self._changed:
             self._ended = True
             left = [call for call in self._open.values() if call is not None]
+            unwritten = list(self._answers)
+            self._answers.clear()
             self._changed.notify_all()
         for call in left:
             self._forget(call)
+        if unwritten:
+            self._lose(unwritten)
 
     def _over(self) -> bool:
         return self._ended or (self._all_read and not self._unwritten)

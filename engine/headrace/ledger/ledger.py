@@ -139,6 +139,11 @@ class Ledger(FatesLedger):
     def expect(self, accounts: Int32) -> None:
         """Hear which line items will be bid for, (n,) int32. A ledger on its own has nothing to prepare for them."""
 
+    def own_tokens(self, tokens: Sequence[str]) -> list[str]:
+        """Those that were signed with a key of this ledger."""
+        _, malformed, forged = self._keys.verify(tokens)
+        return [tokens[row] for row in np.flatnonzero(~(malformed | forged)).tolist()]
+
     def release_reservations(self, tokens: Sequence[str]) -> None:
         """Give back the money of bids that never left the process. Anything but a live token is ignored."""
         if not self._owned:

@@ -125,8 +125,8 @@ class BidderService:
         return _placed(_errors(kind, inbox), inbox.refusals(INSUFFICIENT_TIME, self._engine.artifact_version))
 
     def take_back(self, kind: Kind, _calls: Sequence[Call], answers: Sequence[bytes]) -> None:
-        """Return the money of the bids in answers that were never sent."""
-        self._engine.take_back(bid_tokens(kind, list(answers)))
+        """Return the money of the bids in answers that were never sent; another tenant's are left alone."""
+        self._engine.take_back(self._ledger.own_tokens(bid_tokens(kind, list(answers))))
 
     def notify(self, calls: Sequence[Call]) -> Answers:
         """Settle the notices of n calls in one commit."""

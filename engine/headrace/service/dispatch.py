@@ -21,7 +21,7 @@ from headrace.errors import (
     ServerError,
     StoreError,
 )
-from headrace.front import Call, Door, Narrowing, Reply, check_replies
+from headrace.front import Call, Door, Losing, Narrowing, Reply, check_replies
 from headrace.service.access import TENANT, Access, OpenAccess
 from headrace.service.admission import DISK_BUSY, EXPIRED, NEXT_TURN, UNBOUNDED, Admission, AdmitAll, Room, Turn
 from headrace.service.method import Method
@@ -83,11 +83,16 @@ class Dispatcher:
         """Answer calls until the door is closed."""
         admission, door = self._gates.admission, self._door
         narrowing = door if isinstance(door, Narrowing) else None
+        losing = door if isinstance(door, Losing) else None
         while batch := door.next_batch(admission.limit(self._batch_limit)):
+            if losing is not None:
+                self._take_back_lost(losing)  # ahead of the batch, which may need the money
             self.dispatch(batch)
             if narrowing is not None and admission.room() != self._waiting:
                 self._waiting = admission.room()
                 narrowing.set_room(self._waiting)
+        if losing is not None:
+            self._take_back_lost(losing)
 
     def dispatch(self, batch: Sequence[Call]) -> None:
         """Answer each tenant's calls of a method together; those that wait for the disk elsewhere."""
@@ -200,12 +205,23 @@ class Dispatcher:
         ended = time.monotonic()
         lost = [i for i in dropped if not replies[i].status]
         if lost and method.take_back is not None:
-            try:
-                method.take_back([calls[i] for i in lost], [replies[i].body for i in lost])
-            except Exception:  # a worker outlives whatever a handler does
-                _log.exception("answers of %s that nobody got could not be taken back", method.name)
+            self._take_back(method, [calls[i] for i in lost], [replies[i].body for i in lost])
         self._gates.admission.answered(method.name, len(calls), ended - started, ended)
         self._gates.observer.answered(method.name, tenant, calls, replies, started, ended)
+
+    def _take_back_lost(self, door: Losing) -> None:
+        """What answers promised that waited in a stream when it broke. Each tenant's method knows its own."""
+        for name, body in door.take_lost():
+            for method in [method for (_, named), method in self._methods.items() if named == name]:
+                if method.take_back is not None:
+                    self._take_back(method, [], [body])
+
+    def _take_back(self, method: Method, calls: Sequence[Call], bodies: Sequence[bytes]) -> None:
+        assert method.take_back is not None
+        try:
+            method.take_back(calls, bodies)
+        except Exception:  # a worker outlives whatever a handler does
+            _log.exception("answers of %s that nobody got could not be taken back", method.name)
 
     def _send(self, calls: Sequence[Call], replies: Sequence[Reply]) -> list[int]:
         """Positions of answers that nobody gets."""

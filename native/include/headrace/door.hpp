@@ -198,6 +198,11 @@ class DoorCore : public std::enable_shared_from_this<DoorCore> {
     void use() { users_.fetch_add(1); }
     void unuse();
 
+    // Keeps the answer of a stream that nobody gets any more, for take_lost.
+    void lose(int method, grpc_byte_buffer* body);
+    // Such answers since the last call, with the positions of their methods; whoever takes them destroys them.
+    std::vector<std::pair<int, grpc_byte_buffer*>> take_lost();
+
     bool is_aside(int method) const { return method >= first_aside_; }
     bool is_draining() const { return draining_.load(); }
     void opened(Stream& stream);
@@ -245,6 +250,8 @@ class DoorCore : public std::enable_shared_from_this<DoorCore> {
     std::atomic<size_t> room_{std::numeric_limits<size_t>::max()};
     std::mutex streams_mutex_;
     std::set<Stream*> streams_;
+    std::mutex lost_mutex_;
+    std::vector<std::pair<int, grpc_byte_buffer*>> lost_;
     std::mutex drain_mutex_;
     bool drained_ = false;
 };
