@@ -148,7 +148,7 @@ def test_a_tie_is_told_as_one(path, make, explain):
 
 def test_the_command_says_what_cut_a_paced_value(path, make, explain):
     lines = [make.line_item("capped", max_bid_cpm_micros=500), make.line_item("poor", limits={"lifetime_micros": 1})]
-    path.create(lines=[*lines, make.line_item("free")])
+    path.create(lines=[*lines, make.line_item("free", action_worth_micros=1_000)])
     shown = {line.split(":")[0].strip(): line for line in lines_of(explain(token=path.bid_one().token))}
     assert "cut to 500, its highest bid" in shown["spring/capped"]
     assert "cut to 1000, what was left to spend" in shown["spring/poor"]
