@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -19,6 +20,7 @@ from headrace.bidding.foreign import ForeignEngine
 from headrace.bidding.pacing import progress
 from headrace.bidding.people import KnownPeople
 from headrace.bidding.predict import BidModel
+from headrace.bidding.pricing.snapshot import Snapshot
 from headrace.bidding.strategies.strategy import load_strategies
 from headrace.clock import Clock, RequestClock, SystemClock
 from headrace.config import Config, ServerConfig
@@ -52,6 +54,8 @@ BIDDER = "headrace.v1.BidderService"
 DAY_MS = 86_400_000
 SAVE_S = 10.0
 """Seconds between two times that the progress of goals and promises is kept; a crash forgets so much of it at most."""
+KEEP_PRICES_S = 60.0
+"""Seconds between two times that what bids taught of prices is kept."""
 
 FED = frozenset(
     f"/headrace.v1.{name}"
@@ -132,7 +136,8 @@ class Assembly:
         self._bidder = BidderService(self._bidding, self._ledger, config.bidding, self._clock)
         self._campaigns.subscribe(self._bidding.set_board)
         self._store = store
-        self._bidding.pacer.restore(progress.load(store), self._clock())
+        self._snapshot = Snapshot(data)
+        self._recall()
         self._bidding.warm(self._clock())
         self._records = data / FOLDER
         erasures = Erasures(self._event_log.erased_since, self._records)
@@ -181,6 +186,7 @@ class Assembly:
             clock_ms=self._clock,
             decisions=self._recorder,
             actions=self._actions,
+            snapshot=self._snapshot,
         )
 
     def follow_settings(self, live: LiveSettings) -> None:
@@ -227,10 +233,11 @@ class Assembly:
             over.set()
             follower.join()
             if self._ledger.owned:
+                self._keep_prices()
                 self._save()
 
     def _follow(self, over: threading.Event, set_serving: Callable[[str, bool], None]) -> None:
-        owned, turns = self._ledger.owned, 0
+        owned, turns, kept_s = self._ledger.owned, 0, time.monotonic()
         while not over.wait(self._retry_s):
             try:
                 self._ledger.try_acquire()
@@ -242,12 +249,16 @@ class Assembly:
                 if self._ledger.owned and turns * self._retry_s >= SAVE_S:
                     turns = 0
                     self._save()
+                    # with the requests' clock bids alone may touch the pacer, so that a replay paces the same
+                    if not isinstance(self._clock, RequestClock) and time.monotonic() - kept_s >= KEEP_PRICES_S:
+                        kept_s = time.monotonic()
+                        self._keep_prices()
             except Exception:  # a disk that fails now may work again
                 _log.exception("following the ledger and the campaigns failed")
             if self._ledger.owned != owned:
                 owned = self._ledger.owned
                 if owned:
-                    self._bidding.pacer.restore(progress.load(self._store), self._clock())
+                    self._recall()
                 _log.info("this process %s the ledger", "owns" if owned else "no longer owns")
                 set_serving(BIDDER, owned)
 
@@ -255,6 +266,20 @@ class Assembly:
         kept = self._bidding.pacer.progress()
         progress.save(self._store, kept)
         self._actions.forget(kept.heard)
+
+    def _recall(self) -> None:
+        """Go on from what the last owner of the ledger kept."""
+        pacer = self._bidding.pacer
+        pacer.restore(progress.load(self._store), self._clock())
+        found = self._snapshot.load(self._clock())
+        if found is not None:
+            pacer.restore_prices(*found)
+
+    def _keep_prices(self) -> None:
+        try:
+            self._snapshot.save(self._bidding.pacer.prices(), self._clock())
+        except OSError as error:  # they are learned again sooner than money is
+            _log.warning("what was learned of prices was not kept: %s", error)
 
     def close(self) -> None:
         """Return leases, commit, close; safe to call twice."""

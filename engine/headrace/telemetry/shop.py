@@ -11,6 +11,7 @@ from headrace.authority.held import HeldLedger
 from headrace.authority.holder import Holder
 from headrace.bidding.actions import ActionOutcome, Actions
 from headrace.bidding.engine import BiddingEngine
+from headrace.bidding.pricing.snapshot import Snapshot
 from headrace.decisions.recorder import DecisionRecorder
 from headrace.events.log import EventLog
 from headrace.ledger.ledger import AccountState, Ledger, NoticeOutcome
@@ -59,6 +60,15 @@ FORETOLD = Family(
 )
 SHIFTS = Family(
     "headrace_price_shifts", "counter", "Rows of the win-rate model whose prices were found to have moved.", _T
+)
+UNFOLLOWED = Family(
+    "headrace_price_notices_unfollowed",
+    "counter",
+    "Wins and losses told of bids that were not followed, or not any more: they teach no prices.",
+    _T,
+)
+REFUSED = Family(
+    "headrace_price_snapshots_refused", "counter", "Snapshots of learned prices that were torn or another's.", _T
 )
 PRICE_ROWS = Family("headrace_price_rows", "gauge", "Rows of the win-rate model: exchanges, placements, floors.", _T)
 
@@ -175,6 +185,7 @@ class Parts:
 
     artifact : the one that answers now. n_swaps : how many have been swapped in. clock_ms : ms since 1970 UTC.
     decisions : what keeps the records of bids.   actions : what takes in reported purchases.
+    snapshot : what keeps learned prices.
     """
 
     recommender: Recommender
@@ -186,12 +197,14 @@ class Parts:
     clock_ms: Callable[[], int]
     decisions: DecisionRecorder
     actions: Actions
+    snapshot: Snapshot
 
 
 def write_parts(page: Page, tenant: str, parts: Parts, max_campaigns: int) -> None:
     """Add one tenant's numbers to a page; at most so many campaigns by name."""
     _write_decisions(page, tenant, parts)
     _write_prices(page, tenant, parts.bidding)
+    page.add(REFUSED, (tenant,), parts.snapshot.n_refused)
     _write_strategies(page, tenant, parts.bidding)
     page.add(OWNED, (tenant,), parts.ledger.owned)
     page.add(FENCED, (tenant,), parts.ledger.fenced)
@@ -240,6 +253,7 @@ def _write_prices(page: Page, tenant: str, bidding: BiddingEngine) -> None:
         page.add(WINS, of, band.wins)
         page.add(FORETOLD, of, band.expected)
     page.add(SHIFTS, (tenant,), landscape.n_alarms)
+    page.add(UNFOLLOWED, (tenant,), landscape.n_strange)
     page.add(PRICE_ROWS, (tenant,), len(landscape.prices.rows))
 
 

@@ -25,6 +25,7 @@ from headrace.bidding.pacing.solution import Report, Since
 from headrace.bidding.pacing.wins import Wins
 from headrace.bidding.predict import BidModel
 from headrace.bidding.pricing.landscape import Landscape
+from headrace.bidding.pricing.winrate import Lessons
 from headrace.bidding.settings import BiddingConfig
 from headrace.kernels.goals import Earnings, Wishes, earning_steps, promise_premiums
 from headrace.kernels.pace import (
@@ -82,7 +83,7 @@ class Pacer:
         self._dirty = True
         self._wake: threading.Event | None = None
         self._wake_ms = 0
-        self.landscape = _landscape_of(model)
+        self.landscape = Landscape(model.market, model.exchanges, model.auctions)
         self._curves = curves_of(self.landscape.costs)
         self._course = Course(board, config)
 
@@ -102,9 +103,9 @@ class Pacer:
         install : called under the lock at the moment from which ``terms`` are of the new board.
         """
         with self._solving:
-            landscape = self.landscape if model is self._model else _landscape_of(model)
             if model is not self._model:
                 self._forecast.adopt(model.profile)
+                self.landscape.adopt(model.market, model.exchanges, model.auctions)
                 self._model = model
             old = self._course
             course = old.for_board(board)
@@ -114,7 +115,7 @@ class Pacer:
             with self._lock:
                 install()
                 course.take_counts(old)
-                self._course, self.landscape, self._dirty = course, landscape, True
+                self._course, self._dirty = course, True
 
     def observe(self, seen: Seen, n_first: int) -> None:
         """Count a priced batch, under the lock; n_first : how many of its auctions are first-price."""
@@ -184,6 +185,16 @@ class Pacer:
         with self._solving, self._lock:
             self._course.restore(kept, now_ms)
             self._actions, self.heard_actions = [], kept.heard
+
+    def prices(self) -> Lessons:
+        """What bids taught of prices."""
+        with self._solving:
+            return self.landscape.keep()
+
+    def restore_prices(self, kept: Lessons, share: float) -> None:
+        """Go on from a share of what an earlier process learned of prices."""
+        with self._solving:
+            self.landscape.restore(kept, share)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -265,10 +276,6 @@ def warm_kernels() -> None:
     solve_steps(spend, Needs(each, each, one, indptr, each), steps, np.empty(1))
     earning_steps(Earnings(spend, worth, one, one, one), indptr, one, one, steps)
     promise_premiums(Wishes(values, one, one, one, one), curve, steps)
-
-
-def _landscape_of(model: BidModel) -> Landscape:
-    return Landscape(model.market, model.exchanges, model.auctions)
 
 
 def curves_of(costs: Float64) -> Curves:

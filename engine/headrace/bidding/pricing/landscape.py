@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.bidding.pricing.exploration import Exploration
-from headrace.bidding.pricing.winrate import Key, Prices, Told, WinRates
+from headrace.bidding.pricing.winrate import Key, Lessons, Prices, Told, WinRates
 from headrace.kernels.pace import FIRST_OCTAVE, N_VALUE_BINS, STEPS_PER_OCTAVE
 from headrace.kernels.price import Market, expected_costs, shade, win_rate_at
 from headrace.kernels.winrate import LOSS, PRICE, WIN
@@ -95,25 +95,41 @@ class Landscape:
     market : the artifact's; row 0 is all exchanges together.
     exchanges : names to its other rows.   auctions : (x,) float64, how many stand behind each.
 
-    Attribute ``exploration`` keeps the account of bids that were drawn at random.
+    Attributes: ``exploration`` keeps the account of bids that were drawn at random; ``n_strange`` counts wins and
+    losses told of bids that were not followed, or not any more: what they say is not guessed.
     """
 
     def __init__(
         self, market: Market, exchanges: Mapping[str, int] | None = None, auctions: Float64 | None = None
     ) -> None:
-        self._rates = WinRates(N_ROWS)
-        self._rates.begin((), market.edges_cpm, market.win_rate[0], TRUSTED_AUCTIONS)
-        for name, row in (exchanges or {}).items():
-            behind = TRUSTED_AUCTIONS if auctions is None else min(float(auctions[row]), TRUSTED_AUCTIONS)
-            if row and behind > 0.0:
-                self._rates.begin((name,), market.edges_cpm, market.win_rate[row], behind)
-        self._rates.refresh()
+        self._artifact = market, exchanges or {}, auctions
+        self._rates = _begun(*self._artifact)
         self._open: dict[str, Row] = {}  # in the order of the bids
         self._waiting: dict[str, Waiting] = {}
         self._n_waiting = 0
         self.exploration = Exploration()
+        self.n_strange = 0
         self._costs_of: Prices | None = None
         self._costs = np.zeros((2, N_VALUE_BINS))
+
+    def adopt(self, market: Market, exchanges: Mapping[str, int], auctions: Float64) -> None:
+        """Take over another artifact's landscape; what bids taught stays. By the thread that learns."""
+        self._artifact = market, exchanges, auctions
+        self._go_on(self._rates.keep(), 1.0)
+
+    def keep(self) -> Lessons:
+        """What bids taught; by the thread that learns."""
+        return self._rates.keep()
+
+    def restore(self, kept: Lessons, share: float) -> None:
+        """Go on from a share of what an earlier process kept, instead of what this one learned; as `adopt`."""
+        self._go_on(kept, share)
+
+    def _go_on(self, kept: Lessons, share: float) -> None:
+        rates = _begun(*self._artifact)
+        rates.n_alarms = self._rates.n_alarms
+        rates.take(kept, share)
+        self._rates = rates
 
     @property
     def prices(self) -> Prices:
@@ -168,6 +184,7 @@ class Landscape:
         for kind, token, price_cpm, minimum_cpm in zip(types, tokens, prices_cpm, minimums_cpm, strict=True):
             row = self._open.pop(token, None)
             if row is None:
+                self.n_strange += kind != pb.NOTICE_TYPE_BILLING  # a bill mostly follows a win
                 continue
             bid = Open._make(row)
             lost = kind == pb.NOTICE_TYPE_LOSS
@@ -219,6 +236,18 @@ class Landscape:
         for token in silent:
             del self._open[token]
         return lost
+
+
+def _begun(market: Market, exchanges: Mapping[str, int], auctions: Float64 | None) -> WinRates:
+    """Win rates that know an artifact's landscape and nothing else."""
+    rates = WinRates(N_ROWS)
+    rates.begin((), market.edges_cpm, market.win_rate[0], TRUSTED_AUCTIONS)
+    for name, row in exchanges.items():
+        behind = TRUSTED_AUCTIONS if auctions is None else min(float(auctions[row]), TRUSTED_AUCTIONS)
+        if row and behind > 0.0:
+            rates.begin((name,), market.edges_cpm, market.win_rate[row], behind)
+    rates.refresh()
+    return rates
 
 
 def warm_prices() -> None:

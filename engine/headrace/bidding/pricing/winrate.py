@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,22 @@ class Told:
     bids: Sequence[float]
 
 
+class Lessons(NamedTuple):
+    """What r rows have learned from bids alone, without the artifact's landscape.
+
+    prices, wins, losses, weight : as of `Evidence`.   theta, smooth, jumps : as of `Fits`.
+    """
+
+    paths: Sequence[Path]
+    prices: npt.NDArray[np.floating[Any]]
+    wins: npt.NDArray[np.floating[Any]]
+    losses: npt.NDArray[np.floating[Any]]
+    weight: Float64
+    theta: Float64
+    smooth: Float64
+    jumps: Bool
+
+
 class WinRates:
     """Win rates of up to ``capacity`` rows. Not thread-safe.
 
@@ -129,6 +146,7 @@ class WinRates:
             np.zeros(capacity),
         )
         self._fits = broad_fits(capacity)
+        self._begun: dict[int, Float64] = {}  # rows to what is left of the artifact's landscape in them, by bin
         self._used = np.zeros(capacity)
         self._sums = np.zeros((capacity, 2))
         self.n_alarms = 0
@@ -145,9 +163,46 @@ class WinRates:
             return
         rates = np.interp(EDGES_CPM, edges_cpm, win_rate, left=0.0)
         rates[0], rates[-1] = 0.0, 1.0  # prices beyond the last edge of either belong to the end bins
-        self._evidence.prices[row] += np.diff(rates) * auctions
+        self._begun[row] = np.diff(rates) * auctions
+        self._evidence.prices[row] += self._begun[row]
         self._evidence.weight[row] += auctions
         self._evidence.changed[row] += auctions
+
+    def keep(self) -> Lessons:
+        """What bids taught, copied."""
+        n, evidence, fits = len(self._paths), self._evidence, self._fits
+        prices, weight = evidence.prices[:n].copy(), evidence.weight[:n].copy()
+        for row, begun in self._begun.items():
+            prices[row] = np.maximum(prices[row] - begun, 0.0)
+            weight[row] = max(weight[row] - begun.sum(), 0.0)
+        wins, losses = evidence.wins[:n].copy(), evidence.losses[:n].copy()
+        fitted = fits.theta[:n].copy(), fits.smooth[:n].copy(), fits.jumps[:n].copy()
+        return Lessons(list(self._paths), prices, wins, losses, weight, *fitted)
+
+    def take(self, kept: Lessons, share: float) -> None:
+        """Go on from a share of what was kept, on top of what rows began as; rows for which there is no room are left.
+
+        Curves are those that were kept until the next refreshes fit them.
+        """
+        order = np.argsort(-kept.weight, kind="stable")
+        for at in sorted(order.tolist(), key=lambda at: len(kept.paths[at])):
+            path = kept.paths[at]
+            if kept.weight[at] <= 0.0:
+                continue  # it has learned nothing beyond where it began
+            row = self._rows.get(path, -1)
+            if row < 0 and len(self._paths) < self._capacity:
+                row = self._add_row(path, np.inf)
+            if row < 0:
+                continue
+            for table, known in zip(self._evidence[:4], kept[1:5], strict=True):
+                table[row] += share * known[at]
+            self._evidence.changed[row] = max(self._evidence.weight[row], 1.0)
+            self._used[row] = share * kept.weight[at]
+            self._fits.theta[row], self._fits.smooth[row] = kept.theta[at], kept.smooth[at]
+            self._fits.jumps[row] = kept.jumps[at]
+            self._fits.win_rate[row, 1:-1] = 1.0 / (1.0 + np.exp(-kept.theta[at]))
+        self._grown = True
+        self._publish()
 
     def learn(self, told: Told) -> tuple[Float64, Bool]:
         """Take in n outcomes; returns the win rates that were predicted, (n,) float64, and who won, (n,) bool."""
@@ -182,6 +237,9 @@ class WinRates:
         depth = np.array([len(self._paths[row]) for row in changed.tolist()])
         order = changed[np.argsort(depth, kind="stable")].astype(np.int32)
         fit_rows(EDGES_CPM, order, self._parents, self._evidence, self._fits)
+        self._publish()
+
+    def _publish(self) -> None:
         rows = dict(self._rows) if self._grown else self.prices.rows
         self._grown = False
         self.prices = Prices(Market(EDGES_CPM, self._fits.win_rate[: len(self._paths)].copy()), rows)
@@ -215,6 +273,7 @@ class WinRates:
             if row < 0:
                 return -1
             del self._rows[self._paths[row]]
+            self._begun.pop(row, None)
             self._paths[row] = path
         parent = self._rows[()] if len(path) == 1 else self._rows.get(path[:3] if len(path) == 4 else path[:1], 0)
         self._rows[path], self._parents[row] = row, parent
@@ -255,3 +314,6 @@ class WinRates:
             table[rows] *= factors[:, None]
         changed[rows] += weight[rows] * (1.0 - factors)
         weight[rows] *= factors
+        for row, factor in zip(rows.tolist(), factors.tolist(), strict=True):
+            if row in self._begun:
+                self._begun[row] = self._begun[row] * factor
