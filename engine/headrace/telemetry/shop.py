@@ -64,7 +64,7 @@ SHIFTS = Family(
 UNFOLLOWED = Family(
     "headrace_price_notices_unfollowed",
     "counter",
-    "Wins and losses told of bids that were not followed, or not any more: they teach no prices.",
+    "Wins and losses told of bids that were not followed, or not any more: prices learn nothing of them.",
     _T,
 )
 REFUSED = Family(
@@ -165,7 +165,7 @@ SWAPS = Family("headrace_artifact_swaps", "counter", "Artifacts swapped in since
 FAMILIES = (
     *(RECOMMENDATIONS, SLATES_DROPPED, BIDS, NO_BIDS, BID_MICROS, NOTICES, ACTIONS, OWNED, FENCED, BUDGET, OVERSPENT),
     *(RECORDED, UNRECORDED, UNWRITTEN),
-    *(EXPLORED, GIVEN_UP, JUDGED, WINS, FORETOLD, SHIFTS, PRICE_ROWS),
+    *(EXPLORED, GIVEN_UP, JUDGED, WINS, FORETOLD, SHIFTS, UNFOLLOWED, REFUSED, PRICE_ROWS),
     *(STRATEGY, STRATEGY_ANSWERS, STRATEGY_MICROS, STRATEGY_STOPPED),
     *LEDGER.values(),
     *AUTHORITY,

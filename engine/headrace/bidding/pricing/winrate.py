@@ -47,6 +47,8 @@ LEAST_ASKED = 16
 """Outcomes of a placement, or a floor band, before it gets a row of its own; an exchange gets one with the first."""
 MAX_ASKED = 65_536
 """Keys without a row whose outcomes are counted at a time."""
+LEAST_TAKEN = 0.5
+"""Weight, in auctions, below which a row that was kept says nothing that its beginning does not."""
 LEAST_NEWS = 0.005
 """Share of a row's evidence that has to be new before it is fitted again."""
 MAX_FITS = 64
@@ -187,8 +189,8 @@ class WinRates:
         order = np.argsort(-kept.weight, kind="stable")
         for at in sorted(order.tolist(), key=lambda at: len(kept.paths[at])):
             path = kept.paths[at]
-            if kept.weight[at] <= 0.0:
-                continue  # it has learned nothing beyond where it began
+            if share * kept.weight[at] < LEAST_TAKEN:
+                continue
             row = self._rows.get(path, -1)
             if row < 0 and len(self._paths) < self._capacity:
                 row = self._add_row(path, np.inf)
