@@ -67,7 +67,7 @@ UNFOLLOWED = Family(
     "Wins and losses told of bids that were not followed, or not any more: prices learn nothing of them.",
     _T,
 )
-REFUSED = Family(
+UNUSABLE = Family(
     "headrace_price_snapshots_refused", "counter", "Snapshots of learned prices that were torn or another's.", _T
 )
 PRICE_ROWS = Family("headrace_price_rows", "gauge", "Rows of the win-rate model: exchanges, placements, floors.", _T)
@@ -165,7 +165,7 @@ SWAPS = Family("headrace_artifact_swaps", "counter", "Artifacts swapped in since
 FAMILIES = (
     *(RECOMMENDATIONS, SLATES_DROPPED, BIDS, NO_BIDS, BID_MICROS, NOTICES, ACTIONS, OWNED, FENCED, BUDGET, OVERSPENT),
     *(RECORDED, UNRECORDED, UNWRITTEN),
-    *(EXPLORED, GIVEN_UP, JUDGED, WINS, FORETOLD, SHIFTS, UNFOLLOWED, REFUSED, PRICE_ROWS),
+    *(EXPLORED, GIVEN_UP, JUDGED, WINS, FORETOLD, SHIFTS, UNFOLLOWED, UNUSABLE, PRICE_ROWS),
     *(STRATEGY, STRATEGY_ANSWERS, STRATEGY_MICROS, STRATEGY_STOPPED),
     *LEDGER.values(),
     *AUTHORITY,
@@ -204,7 +204,7 @@ def write_parts(page: Page, tenant: str, parts: Parts, max_campaigns: int) -> No
     """Add one tenant's numbers to a page; at most so many campaigns by name."""
     _write_decisions(page, tenant, parts)
     _write_prices(page, tenant, parts.bidding)
-    page.add(REFUSED, (tenant,), parts.snapshot.n_refused)
+    page.add(UNUSABLE, (tenant,), parts.snapshot.n_refused)
     _write_strategies(page, tenant, parts.bidding)
     page.add(OWNED, (tenant,), parts.ledger.owned)
     page.add(FENCED, (tenant,), parts.ledger.fenced)
