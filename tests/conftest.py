@@ -99,7 +99,7 @@ def desks() -> ModuleType:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """Bidding processes over one authority of either kind, see tests/worlds.py."""
-    with closing(_module("worlds").World(tmp_path, _authority_url(request, tmp_path))) as made:
+    with closing(_module("worlds").World(tmp_path, _authority_url(request, tmp_path), _module("losses"))) as made:
         yield made
 
 

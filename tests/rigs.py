@@ -44,7 +44,7 @@ class Rig:
             lambda sql: put_account(sql, account_id, settings, self.now_ms, "ann", "test").number  # type: ignore[arg-type]
         )
 
-    def holder(self, authority: Authority, name: str, committed: tuple[tuple[int, int, int], ...] = ()) -> Speaker:
+    def holder(self, authority: Authority, name: str, committed: tuple[tuple[str, int, int], ...] = ()) -> Speaker:
         return Speaker(authority, name, committed)
 
     def number(self, account_id: str) -> int:
@@ -65,7 +65,7 @@ class Rig:
 class Speaker:
     """A holder without a ledger: registers, renews, and remembers what it was allotted."""
 
-    def __init__(self, authority: Authority, name: str, committed: tuple[tuple[int, int, int], ...] = ()) -> None:
+    def __init__(self, authority: Authority, name: str, committed: tuple[tuple[str, int, int], ...] = ()) -> None:
         self.authority, self.name = authority, name
         self.sequence = 1
         registration = authority.register(name, "", self.sequence, committed)

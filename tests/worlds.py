@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -115,8 +116,8 @@ class Process:
 class World:
     """Some processes over one authority, and their time."""
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder, self.url = folder, url
+    def __init__(self, folder: Path, url: str, losses: ModuleType) -> None:
+        self.folder, self.url, self._losses = folder, url, losses
         self.now_ms, self.seconds = NOW, 0.0
         self.processes: dict[str, Process] = {}
         self.opened: list[Process] = []
@@ -158,9 +159,9 @@ class World:
             assert operators.over_limits(authority) == []
         for process in self.processes.values():
             process.ledger.check_invariant()
-            rows = process.ledger.books.native.leaf_days().reshape(-1, 3).tolist()
-            allotted = self.allotted(process)
-            assert all(micros <= allotted.get((leaf, day), 0) for leaf, day, micros in rows)
+            books, allotted = process.ledger.books, self.allotted_by_id(process)
+            rows = books.native.leaf_days().reshape(-1, 3).tolist()
+            assert all(micros <= allotted.get((books.rows[leaf].account_id, day), 0) for leaf, day, micros in rows)
 
     def authority(self, name: str = "") -> Authority:
         config = AuthorityConfig(url=self.url, name=name, timeout_ms=60_000)
@@ -171,6 +172,20 @@ class World:
         query = "SELECT account, day, allotted FROM authority_allotments WHERE holder = ?"
         rows = process.gate.database.read(lambda sql: sql.execute(query, (process.ledger.holder.name,)).fetchall())
         return {(row[0], row[1]): row[2] for row in rows}
+
+    def allotted_by_id(self, process: Process) -> dict[tuple[str, int], int]:
+        """The same by account id, by which processes agree after the authority lost commits, too."""
+        query = "SELECT account_number, account_id FROM ledger_accounts"
+        names = dict(process.gate.database.read(lambda sql: sql.execute(query).fetchall()))
+        return {(names[leaf], day): micros for (leaf, day), micros in self.allotted(process).items()}
+
+    def copy(self) -> Any:
+        """What the authority holds now, for `lose`."""
+        return self._losses.copy_of(self.url)
+
+    def lose(self, copied: Any) -> None:
+        """Let the authority lose all its commits since a copy."""
+        self._losses.put_back(self.url, copied)
 
     def close(self) -> None:
         for process in self.processes.values():

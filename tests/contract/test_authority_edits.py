@@ -10,13 +10,14 @@ import pytest
 from headrace.authority import operators
 from headrace.authority.authority import Amounts, Claim, Report
 from headrace.authority.grants import KEEP_ALL, NEED_MS, Change
+from headrace.authority.history import Stamp
 from headrace.authority.notices import Forwarded, drop_notices, send_notices, waiting_notices
 from headrace.authority.schema import LIFE
 from headrace.authority.views import books_since, settings_since
 from headrace.errors import (
     PreconditionError,
 )
-from headrace.ledger.budgets import put_brake, put_fence
+from headrace.ledger.budgets import put_account, put_brake, put_fence
 
 NOW = 1_800_000_000_000
 TODAY = 20_833
@@ -69,15 +70,18 @@ def test_a_refund_of_what_is_committed_is_refused(rig: Any, monkeypatch: pytest.
 def test_settings_and_brakes_are_read_since_a_version(rig: Any) -> None:
     authority = rig.funded(1000)
     rig.holder(authority, "one")
-    first = settings_since(authority, 0, 0)
+    operators.edit(authority, lambda sql: put_account(sql, "a/c/x", {"daily_micros": 4}, NOW, "ann", "test"))
+    first = settings_since(authority, Stamp(), 0)
+    assert first.whole
     assert [row.account_id for row in first.accounts] == ["a", "a/c", "a/c/x", "a/c/y", "a/d", "a/d/z"]
     assert first.balances == {first.accounts[0].number: 1000}
-    assert [(key, holder) for key, holder, _ in first.keys] == [(1000, "one")]
-    authority.database.write(lambda sql: put_brake(sql, "", "a", True, (NOW, "ann", "stop")))
-    authority.database.write(lambda sql: put_fence(sql, "look first", (NOW, "ann", "stop")))
+    assert [key.holder for key in first.keys] == ["one"]
+    operators.edit(authority, lambda sql: put_brake(sql, "", "a", True, (NOW, "ann", "stop")))
+    operators.edit(authority, lambda sql: put_fence(sql, "look first", (NOW, "ann", "stop")))
     rig.limit(authority, "a/c/x", daily_micros=5)
-    assert authority.look("one").settings_version > first.version
-    then = settings_since(authority, first.version, 0)
+    assert authority.look("one").settings.version > first.stamp.version
+    then = settings_since(authority, first.stamp, 0)
+    assert not then.whole
     assert [(row.account_id, row.settings.daily_micros) for row in then.accounts] == [("a/c/x", 5)]
     assert [row[:2] for row in then.brakes] == [("", "a")]
     assert then.fenced == "look first"

@@ -113,7 +113,7 @@ def test_books_brought_in_after_a_write_off_count_in_full(rig: Any) -> None:
     assert operators.write_off(authority, "one", "ann", "sure", force=True) == one.has[x, TODAY]
     two.ask(x, 1000)
     operators.lift_holder(authority, "one", "ann", "found")
-    registration = authority.register("one", "", 5, [(x, TODAY, 450)])
+    registration = authority.register("one", "", 5, [("a/c/x", TODAY, 450)])
     assert registration.brought_in_micros == 450
     assert registration.allotments == [(x, TODAY, 450)]
     assert operators.over_limits(authority) == [("a", LIFE, 450)]
@@ -134,7 +134,7 @@ def test_a_folder_of_another_authority_or_an_older_journal_is_refused(rig: Any) 
     with pytest.raises(HolderRefusedError, match="newer data folder"):
         authority.register("one", "", 6, [])
     with pytest.raises(HolderRefusedError, match="a line item"):
-        authority.register("one", "", 8, [(999, TODAY, 5)])
+        authority.register("one", "", 8, [("a/c", TODAY, 5)])
     with pytest.raises(NotFoundError):
         operators.fence_holder(authority, "nobody", "ann", "")
 

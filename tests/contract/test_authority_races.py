@@ -107,7 +107,8 @@ def test_random_operations_conserve_every_micro(rig: Any, seed: int) -> None:
             speaker.renew(change)
             used[name, account, day] = spent
         elif what < 0.85:
-            committed = [(each, on, micros) for (who, each, on), micros in used.items() if who == name and micros]
+            mine = [(each, on, micros) for (who, each, on), micros in used.items() if who == name and micros]
+            committed = [(LEAVES[accounts.index(each)], on, micros) for each, on, micros in mine]
             speakers[name] = again = rig.holder(authority, name, tuple(committed))
             assert again.has == {key: micros for key, micros in speaker.has.items() if micros}
         elif what < 0.95:

@@ -142,14 +142,12 @@ def test_an_authority_that_lost_its_last_minutes_is_registered_with_again(world:
 
 
 def test_limits_of_a_restored_authority_bind_though_their_version_was_seen_before(world: Any) -> None:
-    one, two = world.funded(1000, "one", "two", lifetime_micros=1000)
+    one, two = world.funded(1000, "one", "two", lifetime_micros=100)
+    before = world.copy()
+    one.ledger.set_account("a/c/x", lifetime_micros=1000)
     world.step()
-
-    def restore(sql: Any) -> None:
-        sql.execute("UPDATE ledger_accounts SET lifetime_micros = 100 WHERE account_id = 'a/c/x'")
-        sql.execute("UPDATE authority_holders SET epoch = 0, number = 0")
-
-    one.authority.database.write(restore)
+    world.lose(before)
+    one.ledger.set_account("a/c/y", lifetime_micros=90)
     for _ in range(3):
         world.step()
     one.win(40)

@@ -167,7 +167,7 @@ def test_a_bill_in_another_currency_and_one_at_a_frozen_rate(desk: Any) -> None:
 def test_a_bid_of_another_process_is_left_to_its_own_folder(desk: Any) -> None:
     token = desk.reserve(5_000)[0]
     path = bill_file(desk, [(token, 5_000)])
-    with_others = {"1": "0123456789abcdef"}
+    with_others = {"1": ["0123456789abcdef", 1]}
     desk.store.write(lambda link: set_meta(link, "authority_keys", json.dumps(with_others)))
     result, claims = held_against(desk, path)
     assert (classes(result), claims, result.differs()) == ({"other_process": 1}, [], False)

@@ -9,18 +9,16 @@ from typing import NamedTuple, TypeVar
 
 from headrace.authority.database import Database, open_database
 from headrace.authority.grants import Asked, Change, Grants, Moment, Need, Slices, ask_needs
-from headrace.authority.schema import FIRST_KEY, SCHEMA_VERSION, HolderState
+from headrace.authority.history import Stamp, mark_settings
+from headrace.authority.registration import AWAITED, LIVE_MS, Committed, Memory, bring_in, enter, make_key
+from headrace.authority.schema import SCHEMA_VERSION, HolderState
 from headrace.authority.settings import AuthorityConfig
-from headrace.authority.tree import Key, Tree
+from headrace.authority.tree import Tree
 from headrace.errors import ConfigError, HolderRefusedError, LostRenewalError
-from headrace.ledger.budgets import audit
 from headrace.ledger.journal import get_meta, query_of, set_meta
 from headrace.ledger.sql import Sql
 
 T = TypeVar("T")
-
-LIVE_MS = 10_000
-"""A holder that renewed within this time counts as live."""
 
 
 class Claim(NamedTuple):
@@ -68,15 +66,15 @@ class Registration(NamedTuple):
 class View(NamedTuple):
     """How things stand.
 
-    epoch, state : the holder's own.   settings_version, totals_version : grow with every change.
-    live : holders that count.   rates : of all of them.
+    epoch, state : the holder's own.   settings : the state of what operators set.
+    totals_version : grows with every change of a sum.   live : holders that count.   rates : of all of them.
     needs, wants : nodes below which others wait for money, and below which a line item of its own does.
     notices, actions : whether some wait for the holder.
     """
 
     epoch: int
     state: HolderState
-    settings_version: int
+    settings: Stamp
     totals_version: int
     live: int
     rates: int
@@ -133,15 +131,22 @@ class Authority:
     # -- holders
 
     def register(
-        self, holder: str, known_authority: str, sequence: int, committed: Sequence[tuple[int, int, int]]
+        self,
+        holder: str,
+        known_authority: str,
+        sequence: int,
+        committed: Sequence[Committed],
+        memory: Memory | None = None,
     ) -> Registration:
-        """Begin the holder's next epoch; calls of the last one are refused from now on. What was allotted stays so.
+        """Begin the holder's next epoch; calls of the last one are refused from now on. What was allotted stays so,
+        unless commits were lost (see `headrace.authority.registration`): then what was not committed goes back.
 
         known_authority : the number of the authority that its folder belongs to; empty: to none yet.
-        sequence : the last sequence of its journal.   committed : account, day and micros, all there are.
+        sequence : the last sequence of its journal.   committed : account id, day and micros, all there are.
+        memory : what else it knows.
 
         Raises HolderRefusedError when it is fenced, belongs to another authority, or its journal is older than one
-        that was told of before.
+        that was told of before, or has money in another currency than the authority.
         """
 
         def job(sql: Sql) -> Registration:
@@ -151,10 +156,11 @@ class Authority:
                 raise HolderRefusedError(
                     "this data folder", known_authority, f"one of the authority {authority}", "check authority.url"
                 )
-            last = self._check_entry(sql, holder, sequence)
-            self._tree = Tree()  # a restored authority may use a settings version a second time
+            known = memory or Memory()
+            last, anew = enter(sql, holder, sequence, known, now_ms)
+            make_key(sql, holder, now_ms)
+            mark_settings(sql)
             self._tree.refresh(query)
-            self._make_key(sql, holder, now_ms)
             epoch = last + 1
             isolation_ms = self.config.isolation_s * 1000
             sql.execute(
@@ -163,7 +169,7 @@ class Authority:
                 "seen_ms = excluded.seen_ms, sequence = excluded.sequence, isolation_ms = excluded.isolation_ms",
                 (holder, self.config.name, epoch, HolderState.LIVE, now_ms, sequence, isolation_ms),
             )
-            brought_in = self._bring_in(sql, holder, committed, now_ms)
+            brought_in = bring_in(sql, self._tree, holder, committed, now_ms, only=anew and not known.fenced)
             rows = sql.execute(
                 "SELECT account, day, allotted FROM authority_allotments WHERE holder = ? AND allotted > 0", (holder,)
             ).fetchall()
@@ -180,13 +186,13 @@ class Authority:
 
         def job(sql: Sql) -> Renewal:
             standing = _Standing(sql, claim.holder, self.present())
-            known = self._tree.version
+            known = self._tree.stamp
             asked = Asked(sql, self._tree, claim.holder, keys)  # along with the first question, for the tree we know
             stand = standing.read()
             self._check_claim(stand, claim)
-            self._tree.refresh(query_of(sql), stand.settings_version)
+            self._tree.refresh(query_of(sql), stand.settings)
             grants = Grants(sql, self._tree, claim.holder, keys, stand.now_ms, stand.needs)
-            grants.load(asked if known == self._tree.version else None)
+            grants.load(asked if known == self._tree.stamp else None)
             if claim.number != stand.number:
                 stand = self._renew(sql, claim, changes, report, (grants, stand))
             return Renewal([grants.allotted.get(key, 0) for key in keys], stand.view(claim.holder))
@@ -214,61 +220,22 @@ class Authority:
         """Make another signing key for a holder; it signs with it once it has read the settings anew."""
 
         def job(sql: Sql) -> None:
-            self._make_key(sql, holder, self.now_ms(sql), another=True)
-            _next(sql, "settings_version")
+            make_key(sql, holder, self.now_ms(sql), another=True)
 
         self.database.write(job)
 
     # -- parts of the jobs
-
-    def _check_entry(self, sql: Sql, holder: str, sequence: int) -> int:
-        row = sql.execute("SELECT epoch, state, sequence FROM authority_holders WHERE holder = ?", (holder,)).fetchone()
-        if row is None:
-            return 0
-        epoch, state, last = row
-        if state == HolderState.FENCED:
-            raise HolderRefusedError(
-                f"the holder {holder} is fenced", hint=f"headrace authority lift {holder}, once its books are right"
-            )
-        if sequence < last:
-            raise HolderRefusedError(
-                "the ledger's journal",
-                sequence,
-                f"sequence {last}, which it had",
-                "restore the newer data folder, or reconcile, then headrace authority fence and lift",
-            )
-        return int(epoch)
 
     def _check_claim(self, stand: _Stand, claim: Claim) -> None:
         if stand.epoch > claim.epoch or stand.state == HolderState.FENCED:
             raise HolderRefusedError(
                 "epoch", claim.epoch, f"{stand.epoch}: the holder was fenced or registered again", "it bids no more"
             )
+        if stand.state == HolderState.UNHEARD:
+            raise LostRenewalError("the authority has lost commits", hint="it waits until all have registered again")
         if stand.epoch < claim.epoch or not stand.number <= claim.number <= stand.number + 1:
             expected = f"{stand.number + 1} of epoch {stand.epoch}"
             raise LostRenewalError("renewal", claim.number, expected, "register again")
-
-    def _make_key(self, sql: Sql, holder: str, now_ms: int, another: bool = False) -> None:
-        if not another and sql.execute("SELECT 1 FROM authority_keys WHERE holder = ?", (holder,)).fetchone():
-            return
-        last = sql.execute("SELECT coalesce(max(key_id), 0) FROM authority_keys").fetchone()[0]
-        key = max(int(last) + 1, FIRST_KEY)
-        sql.execute("INSERT INTO authority_keys VALUES (?, ?, ?, ?)", (key, holder, secrets.token_hex(32), now_ms))
-        _next(sql, "settings_version")
-
-    def _bring_in(self, sql: Sql, holder: str, committed: Sequence[tuple[int, int, int]], now_ms: int) -> int:
-        keys = [(account, day) for account, day, _ in committed]
-        grants = Grants(sql, self._tree, holder, keys, now_ms).load()
-        missing: dict[Key, int] = {}
-        for account, day, micros in committed:
-            lacks = micros - grants.allotted.get((account, day), 0)
-            if lacks > 0:
-                missing[account, day] = lacks
-                grants.move((account, day), lacks, 0)
-        if missing:
-            grants.save(_next(sql, "totals_version"))
-            audit(sql, now_ms, holder, "bring_in", holder, ("", repr(missing)), "its books are above its allotments")
-        return sum(missing.values())
 
     def _renew(
         self, sql: Sql, claim: Claim, changes: Sequence[Change], report: Report, loaded: tuple[Grants, _Stand]
@@ -276,7 +243,7 @@ class Authority:
         grants, stand = loaded
         for change in changes:
             grants.apply(change)
-        if not stand.fenced:
+        if not (stand.fenced or stand.awaited):
             slices = Slices(self.config.slice_share, max(stand.live, 1), self.config.slice_max_micros)
             for change in changes:
                 if change.least > 0:
@@ -310,9 +277,10 @@ class _Stand(NamedTuple):
     actions: bool
     live: int
     rates: int
-    settings_version: int
+    settings: Stamp
     totals_version: int
     fenced: bool
+    awaited: bool
     needs: list[Need]
 
     def view(self, holder: str) -> View:
@@ -320,7 +288,7 @@ class _Stand(NamedTuple):
         return View(
             epoch=self.epoch,
             state=self.state,
-            settings_version=self.settings_version,
+            settings=self.settings,
             totals_version=self.totals_version,
             live=self.live,
             rates=self.rates,
@@ -344,14 +312,16 @@ class _Standing:
             f"SELECT {text}, {own.format('epoch')}, {own.format('number')}, {own.format('state')}, "
             "(SELECT min(notice_id) FROM authority_notices WHERE holder = ?), "
             "(SELECT min(number) FROM authority_actions WHERE holder = ?), "
-            f"(SELECT count(*) {live}), (SELECT coalesce(sum(rate), 0) {live}), "
-            f"{meta.format('settings_version')}, {meta.format('totals_version')}, {meta.format('fenced')}",
-            (*values, *[holder] * 5, *recent, *recent),
+            f"(SELECT count(*) {live}), (SELECT coalesce(sum(rate), 0) {live}), {AWAITED.format(text)}, "
+            f"{meta.format('settings_version')}, {meta.format('settings_mark')}, {meta.format('totals_version')}, "
+            f"{meta.format('fenced')}",
+            (*values, *[holder] * 5, *recent, *recent, HolderState.UNHEARD, *values),
         )
         self._needs = ask_needs(sql, now)
 
     def read(self) -> _Stand:
-        now_ms, epoch, number, state, notice, action, live, rates, settings, totals, fenced = self._rows.fetchone()
+        now_ms, epoch, number, state, notice, action, *counts, version, mark, totals, fenced = self._rows.fetchone()
+        live, rates, awaited = (int(count) for count in counts)
         return _Stand(
             now_ms=int(now_ms),
             epoch=epoch or 0,
@@ -359,11 +329,12 @@ class _Standing:
             state=HolderState(HolderState.GONE if state is None else state),
             notices=notice is not None,
             actions=action is not None,
-            live=int(live),
-            rates=int(rates),
-            settings_version=int(settings or 0),
+            live=live,
+            rates=rates,
+            settings=Stamp(int(version or 0), mark or ""),
             totals_version=int(totals or 0),
             fenced=bool(fenced),
+            awaited=awaited > 0,
             needs=[Need(row[0], row[1], bool(row[2])) for row in self._needs.fetchall()],
         )
 
@@ -379,10 +350,3 @@ def authority_id(sql: Sql) -> str:
     if int(get_meta(query, "schema", "1")) > SCHEMA_VERSION:
         raise ConfigError("the authority's tables are of a later version", hint="install that version here")
     return found
-
-
-def _next(sql: Sql, name: str) -> int:
-    """Take the next number of a counter in ledger_meta."""
-    value = int(get_meta(query_of(sql), name, "0")) + 1
-    set_meta(sql, name, str(value))
-    return value

@@ -114,6 +114,10 @@ class Grants:
                 found[need.node] = n + 1, blocked or need.blocks
         return found
 
+    def used(self, key: Key) -> int:
+        """What the holder said that it uses of an allotment, micros."""
+        return self._used.get(key, 0)
+
     def apply(self, change: Change) -> None:
         """Take back what is not kept, take over what is used. Raises HolderRefusedError when that cannot be."""
         key = change.account, change.day

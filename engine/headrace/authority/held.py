@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from headrace.errors import AuthorityUnreachableError, LedgerNotOwnerError
 from headrace.events.store import Store
 from headrace.ledger.books import AccountState, Books
 from headrace.ledger.budgets import SettingsPatch, check_entry, put_account, put_brake, put_fence
-from headrace.ledger.journal import Extra, last_sequence
+from headrace.ledger.journal import Extra, get_meta, last_sequence
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.notices import NoticeBatch, NoticeOutcome, NoticeType, read_notices
 from headrace.ledger.recovery import LedgerConfig
@@ -28,6 +28,8 @@ from headrace.ledger.reservations import Reason, Reservations
 from headrace.ledger.sql import Sql
 from headrace.ledger.tokens import Bodies
 from headrace.types import Bool, Int8, Int32, Int64
+
+T = TypeVar("T")
 
 BUDGET = int(Reason.BUDGET)  # an enum member costs 6 us in a comparison with an array
 
@@ -87,10 +89,20 @@ class HeldLedger(Ledger):
         """The last sequence of the journal."""
         return last_sequence(self._store.read)
 
-    def take_copy(self, job: Callable[[Sql], object]) -> None:
+    @property
+    def waits_for_reconciliation(self) -> bool:
+        """Whether this ledger's own fence is engaged: it may have spent what it does not know of."""
+        return bool(get_meta(self._store.read, "fenced"))
+
+    def take_copy(self, job: Callable[[Sql], T]) -> T:
         """Write a copy of settings to the store and take them over."""
-        self._store.write(job)
+        result = self._store.write(job)
         self._refresh()
+        return result
+
+    def key_secrets(self, keys: Collection[int]) -> dict[int, str]:
+        """Hexadecimal secrets by id, of those of these keys that are here."""
+        return self._keys.secrets_of(keys)
 
     def take_keys(self, secrets_of: Mapping[int, str], current: int) -> None:
         """Know these signing keys and sign with one of them."""

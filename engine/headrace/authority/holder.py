@@ -16,11 +16,13 @@ import numpy as np
 
 from headrace.authority import mirror, views
 from headrace.authority.authority import Amounts, Claim, Report, View
+from headrace.authority.follower import Follower
 from headrace.authority.grants import Change
 from headrace.authority.post import Post
 from headrace.authority.purse import Purse
 from headrace.authority.schema import HolderState
 from headrace.authority.shares import Shares
+from headrace.authority.views import Total
 from headrace.counters import Histogram
 from headrace.errors import AuthorityUnreachableError, HeadraceError, HolderRefusedError, LostRenewalError
 from headrace.events.store import Store
@@ -51,11 +53,11 @@ _log = logging.getLogger("headrace.authority")
 class Holder:
     """One ledger's side of the authority. `step` does all there is to do now; `start` lets a thread do it.
 
-        name : the ledger's number in hexadecimal.   seconds : a clock that never goes back, and goes on in standby.
+    name : the ledger's number in hexadecimal.   seconds : a clock that never goes back, and goes on in standby.
 
-        Attributes to read: ``reachable``, ``refused`` (why the authority takes no more calls of this process; empty: it
-        does), ``heard_ms`` (notices that came to any process by this moment are settled), ``key_holders`` by key id,
-    ``calls`` (durations of renewals, seconds), ``n_failed`` calls, ``epoch``.
+    Attributes to read: ``reachable``, ``refused`` (why the authority takes no more calls of this process; empty: it
+    does), ``heard_ms`` (notices that came to any process by this moment are settled), ``calls`` (durations of
+    renewals, seconds), ``n_failed`` calls, ``epoch``.
     """
 
     def __init__(self, ledger: HeldLedger, store: Store, name: str, seconds: Callable[[], float] | None = None) -> None:
@@ -67,18 +69,18 @@ class Holder:
         self.heard_ms = 0
         self.calls = Histogram(CALL_BOUNDS_S)
         self.n_failed = 0
-        self.key_holders = mirror.key_holders(store.read)
         self._ledger, self._store, self._authority = ledger, store, ledger.authority
         self._seconds = seconds or (lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
         self._lock = threading.RLock()
+        self._follower = Follower(ledger, store, name)
         self._shares = Shares()
         self._post = Post(ledger, store, name)
         self._purse = Purse(self._shares, lambda: self._seconds())
         self._authority_id = ""
         self._registered: Books | None = None
         self._contact_s = self._beat_s = self._keys_s = -1e18
-        self._number = 0
-        self._pending: tuple[Claim, list[Change], Report] | None = None
+        self._number = self._answered = 0
+        self._pending: tuple[Claim, Sequence[Change], Report] | None = None
         self._rate, self._rate_s, self._rate_asked = 0.0, self._seconds(), 0
         self._totals_version = self._read_s = -1.0
         self._told: dict[int, Amounts] = {}
@@ -89,6 +91,11 @@ class Holder:
         self._failing = False
 
     # -- what the ledger asks
+
+    @property
+    def key_holders(self) -> dict[int, str]:
+        """Whose signing key each key id is, of all that were ever heard of."""
+        return self._follower.key_holders
 
     def may_bid(self, books: Books) -> bool:
         """Whether these books are registered, and the authority was reached within the isolation time."""
@@ -190,7 +197,7 @@ class Holder:
         view = self._retry() or self._authority.look(self.name)
         if view.epoch != self.epoch or view.state != HolderState.LIVE:
             self._check_epoch(view)
-        if view.settings_version != mirror.copied(self._store.read)[1]:
+        if view.settings != self._follower.stamp:
             self.copy_settings()
         self._shares.part = self._part(view)
         self._read(view)
@@ -203,6 +210,8 @@ class Holder:
     def _check_epoch(self, view: View) -> None:
         if view.epoch < self.epoch:
             raise LostRenewalError("epoch", view.epoch, str(self.epoch))
+        if view.epoch == self.epoch and view.state == HolderState.UNHEARD:
+            raise LostRenewalError("another holder has found that commits are lost")
         raise HolderRefusedError("epoch", self.epoch, f"{view.epoch}: fenced, or registered again elsewhere")
 
     def _register(self) -> None:
@@ -211,7 +220,6 @@ class Holder:
         self._ledger.reconsider()
         books = self._ledger.books
         books.native.hold_to_allotments()
-        known, _, _ = mirror.copied(self._store.read)
         if mirror.holds_money_of_its_own(self._store.read):
             raise HolderRefusedError(
                 "this data folder has a ledger of its own", hint="name an empty folder, and fund what is left"
@@ -219,15 +227,20 @@ class Holder:
         self._purse.give_back_all(books)
         self._ledger.flush()
         began_s = self._seconds()
-        committed = [(row[0], row[1], row[2]) for row in books.native.leaf_days().reshape(-1, 3).tolist()]
-        registration = self._authority.register(self.name, known, self._ledger.journal_sequence, committed)
+        rows = books.native.leaf_days().reshape(-1, 3).tolist()
+        committed = [(books.rows[leaf].account_id, day, micros) for leaf, day, micros in rows if micros]
+        memory = self._follower.memory(self.epoch, self._answered, committed)
+        known, sequence = self._follower.authority_id, self._ledger.journal_sequence
+        registration = self._authority.register(self.name, known, sequence, committed, memory)
         if registration.brought_in_micros:
             _log.error("this ledger had committed %d micros more than allotted", registration.brought_in_micros)
-        self.epoch, self._number, self._pending = registration.epoch, 0, None
+        self.epoch, self._number, self._answered, self._pending = registration.epoch, 0, 0, None
         self._authority_id = registration.authority_id
         self.copy_settings(anew=True)
         self._told.clear()
-        self._purse.adopt(books, registration.allotments)
+        self._forget_sums()
+        allotments = [Total(account, day, micros, 0) for account, day, micros in registration.allotments]
+        self._purse.adopt(books, [(row.account, row.day, row.allotted) for row in self._follower.home(allotments)])
         self._contact_s = began_s
         self._registered = books
         self._ledger.reconsider()
@@ -238,19 +251,13 @@ class Holder:
         anew : all there is, whatever was copied before.
         """
         with self._lock:
-            authority, version, sequence = mirror.copied(self._store.read)
-            since = (0, 0) if anew else (version, sequence)
-            settings = views.settings_since(self._authority, *since)
-            authority = authority or self._authority_id
+            authority = self._follower.authority_id or self._authority_id
             if not authority:
                 return  # not registered yet
-            self._ledger.take_copy(lambda sql: mirror.copy(sql, authority, settings))
-            # before the secrets: a notice that another thread verifies with one must find whose it is
-            self.key_holders = {key: holder for key, holder, _ in settings.keys}
+            if not self._follower.copy(authority, anew) and self._registered is not None:
+                _log.error("the authority has lost edits, registering again")
+                self._register()
             self._post.reconsider()
-            own = [key for key, holder, _ in settings.keys if holder == self.name]
-            if own:
-                self._ledger.take_keys({key: secret for key, _, secret in settings.keys}, max(own))
 
     def _part(self, view: View) -> float:
         """This holder's part of the traffic, drawn to an equal one where there is little."""
@@ -262,10 +269,19 @@ class Holder:
         """Follow the sums and the others' books, at most once a second."""
         if view.totals_version == self._totals_version or self._seconds() - self._read_s < BEAT_S:
             return
+        if view.totals_version < self._totals_version:
+            self._forget_sums()
         last = int(self._totals_version)
-        self._shares.add_totals(views.totals_since(self._authority, last))
-        self._shares.add_books(views.books_since(self._authority, last), self.name)
+        self._shares.add_totals(self._follower.home(views.totals_since(self._authority, last)))
+        named = views.books_since(self._authority, last)
+        for holder, amounts in named:
+            self._shares.add_books([(holder, row) for row in self._follower.home([amounts])], self.name)
         self._totals_version, self._read_s = view.totals_version, self._seconds()
+        self._beat_s = -1e18  # renewed behind it: whatever loses what was read here loses that, and is found out
+
+    def _forget_sums(self) -> None:
+        self._shares.forget()
+        self._totals_version = -1.0
 
     # -- renewals
 
@@ -273,7 +289,9 @@ class Holder:
         books = self._ledger.books
         self._shares.follow(books)
         beat = self._seconds() - self._beat_s >= BEAT_S
-        changes, lowered = self._purse.plan(books, view, beat, self._ledger.now_ms())
+        asked = view._replace(needs=self._follower.numbers(view.needs), wants=self._follower.numbers(view.wants))
+        planned, lowered = self._purse.plan(books, asked, beat, self._ledger.now_ms())
+        changes = self._follower.known(planned)
         if lowered:
             self._ledger.flush()
         if changes or beat:
@@ -289,9 +307,10 @@ class Holder:
             return None
         claim, changes, report = self._pending
         began_s = self._seconds()
-        renewal = self._authority.renew(claim, changes, report)
+        renewal = self._authority.renew(claim, self._follower.abroad(changes), self._abroad(report))
         self._pending = None
         self._contact_s = began_s
+        self._answered = claim.number
         self._told |= {row.account: row for row in report.amounts}
         self.calls.add(self._seconds() - began_s)
         self._purse.take_over(self._ledger.books, changes, renewal.allotted)
@@ -312,12 +331,16 @@ class Holder:
             self._beat_s = now_s
         return Report(self._ledger.journal_sequence, round(self._rate), amounts)
 
-    def _amounts(self) -> list[Amounts]:
+    def _amounts(self) -> Sequence[Amounts]:
         table = self._ledger.books.native.reports(self._ledger.stranded_before_ms).reshape(-1, 8)
         rows = np.delete(table, 4, axis=1)[self._shares.leaves]
         some = (rows != 0).any(axis=1) | np.isin(self._shares.leaves, np.array([*self._told], np.int32))
         leaves = self._shares.leaves[some].tolist()
-        return [Amounts(leaf, *row) for leaf, row in zip(leaves, rows[some].tolist(), strict=True)]
+        found = [Amounts(leaf, *row) for leaf, row in zip(leaves, rows[some].tolist(), strict=True)]
+        return self._follower.known(found)
+
+    def _abroad(self, report: Report) -> Report:
+        return report._replace(amounts=self._follower.abroad(report.amounts))
 
     def leave(self) -> None:
         """Give back what is not used, once the ledger has been released."""
@@ -327,9 +350,10 @@ class Holder:
                 return
             try:
                 self._retry()
-                changes = self._purse.changes(registered)
+                changes = self._follower.known(self._purse.changes(registered))
                 claim = Claim(self.name, self.epoch, self._number + 1)
-                self._authority.leave(claim, changes, Report(self._ledger.journal_sequence, 0, self._amounts()))
+                report = self._abroad(Report(self._ledger.journal_sequence, 0, self._amounts()))
+                self._authority.leave(claim, self._follower.abroad(changes), report)
             except HeadraceError as error:
                 _log.warning("what is allotted to this process stays so until it starts again: %s", error)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
+from headrace.authority.history import Stamp
 from headrace.authority.views import Settings
+from headrace.bidding.campaigns import begin_anew, put_campaign
 from headrace.bidding.campaigns import create_tables as create_campaigns
-from headrace.bidding.campaigns import put_campaign
-from headrace.ledger.budgets import next_version, write_account
+from headrace.ledger.budgets import accounts_since, find_account, next_number, next_version, write_account
 from headrace.ledger.journal import Query, get_meta, query_of, set_meta
 from headrace.ledger.sql import Sql
 
@@ -40,10 +42,12 @@ def create_tables(sql: Sql) -> None:
     sql.execute(ACTION_OUTBOX)
 
 
-def copied(query: Query) -> tuple[str, int, int]:
-    """Which authority this store is a copy of (empty: none), up to which settings version and campaign's sequence."""
+def copied(query: Query) -> tuple[str, Stamp, int]:
+    """Which authority this store is a copy of (empty: none), which state of its settings and which campaign's sequence
+    it has."""
     sequence = query("SELECT coalesce(max(sequence), 0) FROM campaigns", ())[0][0]
-    return get_meta(query, "authority_id"), int(get_meta(query, "authority_version", "0")), int(sequence)
+    version, mark = json.loads(get_meta(query, "authority_stamp", '[0, ""]'))
+    return get_meta(query, "authority_id"), Stamp(version, mark), int(sequence)
 
 
 def belongs(query: Query) -> bool:
@@ -58,25 +62,52 @@ def holds_money_of_its_own(query: Query) -> bool:
 
 def key_holders(query: Query) -> dict[int, str]:
     """Whose signing key each key id is."""
-    return {int(key): str(holder) for key, holder in json.loads(get_meta(query, "authority_keys", "{}")).items()}
+    return {key: holder for key, (holder, _) in keys_known(query).items()}
+
+
+def keys_known(query: Query) -> dict[int, tuple[str, int]]:
+    """By key id: whose it is, and when it was made, ms."""
+    stored = json.loads(get_meta(query, "authority_keys", "{}"))
+    return {int(key): (str(holder), int(made_ms)) for key, (holder, made_ms) in stored.items()}
+
+
+def stops_known(query: Query) -> tuple[list[Brake], str]:
+    """The authority's brakes, and its fence's reason, as they were copied last."""
+    known = _known_brakes(query)
+    return [brake for brake in _brakes(query) if (brake[0], brake[1]) in known], get_meta(query, "authority_fenced")
 
 
 def own_brakes(query: Query) -> list[Brake]:
     """Brakes engaged here of which the authority does not know yet."""
     known = _known_brakes(query)
+    return [brake for brake in _brakes(query) if (brake[0], brake[1]) not in known]
+
+
+def _brakes(query: Query) -> list[Brake]:
     rows = query("SELECT exchange, advertiser_id, reason, who, since_ms FROM ledger_brakes", ())
-    return [(row[0], row[1], row[2], row[3], row[4]) for row in rows if (row[0], row[1]) not in known]
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
 
-def copy(sql: Sql, authority: str, settings: Settings) -> None:
-    """Take over settings in the store's own transaction."""
+def copy(sql: Sql, authority: str, settings: Settings, numbers: Mapping[int, int]) -> dict[int, int]:
+    """Take over settings in the store's own transaction; returns what is added to ``numbers``.
+
+    numbers : the store's account numbers by the authority's. An account keeps its number here, which journal and tokens
+        carry, where an authority that lost commits has given it another one.
+    """
     query, version = query_of(sql), next_version(sql)
+    own: dict[int, int] = {-1: -1}
     for row in settings.accounts:
-        write_account(sql, replace(row, version=version))
+        old = find_account(query, row.account_id)
+        number = own[row.number] = next_number(sql) if old is None else old.number
+        parent = own[row.parent] if row.parent in own else numbers[row.parent]
+        write_account(sql, replace(row, number=number, parent=parent, version=version))
+    if settings.whole:
+        _close_lost(sql, set(own.values()), version)
+        _drop_campaigns(sql, settings)
     sql.executemany(
         "INSERT INTO ledger_funds VALUES (?, ?, ?, 0) ON CONFLICT(entry_id) DO UPDATE "
         "SET amount_micros = excluded.amount_micros",
-        [(f"authority:{number}", number, balance) for number, balance in settings.balances.items()],
+        [(f"authority:{own[number]}", own[number], balance) for number, balance in settings.balances.items()],
     )
     wanted = {(brake[0], brake[1]) for brake in settings.brakes}
     sql.executemany(
@@ -91,9 +122,30 @@ def copy(sql: Sql, authority: str, settings: Settings) -> None:
         put_campaign(sql, campaign_id, sequence, document)
     set_meta(sql, "authority_brakes", json.dumps(sorted(wanted)))
     set_meta(sql, "authority_fenced", settings.fenced)
-    set_meta(sql, "authority_keys", json.dumps({key: holder for key, holder, _ in settings.keys}))
+    keys = {key.key_id: (key.holder, key.made_ms) for key in settings.keys}
+    set_meta(sql, "authority_keys", json.dumps(keys | keys_known(query)))  # what was known once verifies for ever
     set_meta(sql, "authority_id", authority)
-    set_meta(sql, "authority_version", str(settings.version))
+    set_meta(sql, "authority_stamp", json.dumps(settings.stamp))
+    return own
+
+
+def _close_lost(sql: Sql, there: set[int], version: int) -> None:
+    """An account that the authority has lost keeps its books, but may spend no more until it is made again."""
+    for row in list(accounts_since(query_of(sql), 0)):
+        if row.number not in there and row.settings.lifetime_micros != 0:
+            write_account(sql, replace(row, settings=replace(row.settings, lifetime_micros=0), version=version))
+
+
+def _drop_campaigns(sql: Sql, settings: Settings) -> None:
+    """Where campaigns are not those of the authority, begin anew with its own."""
+    query = query_of(sql)
+    wanted = {(name, sequence, document) for name, sequence, document in settings.campaigns}
+    has = {
+        (row[0], row[1], bytes(row[2])) for row in query("SELECT campaign_id, sequence, document FROM campaigns", ())
+    }
+    if not has <= wanted:
+        sql.execute("DELETE FROM campaigns")
+        begin_anew(sql)
 
 
 def _known_brakes(query: Query) -> set[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from headrace.authority.authority import Authority
 from headrace.authority.grants import NEED_MS, Grants, put_needs
+from headrace.authority.history import mark_settings
 from headrace.authority.schema import LIFE, HolderState
 from headrace.authority.tree import Tree
 from headrace.errors import LedgerError, NotFoundError, PreconditionError
@@ -164,12 +165,18 @@ def _book(
         sql.execute("DELETE FROM authority_needs WHERE holder = ?", (refund,))
     if put_fund(sql, entry_id, row.number, amount, now_ms):
         audit(sql, now_ms, who, "fund", advertiser, (str(before), str(before + amount)), why)
+    mark_settings(sql)
     return row, 0
 
 
 def edit(authority: Authority, job: Callable[[Sql], object]) -> None:
     """Run edits of `headrace.ledger.budgets` on the authority's tables, all of them or none."""
-    authority.database.write(job)
+
+    def marked(sql: Sql) -> None:
+        job(sql)
+        mark_settings(sql)
+
+    authority.database.write(marked)
 
 
 def check_books(authority: Authority) -> None:

@@ -24,7 +24,10 @@ authority_needs
     nodes whose money is all allotted while ``holder`` waits for some; others give back what they do not use. Where
     ``blocks`` is 1 (a refund waits), nothing below the node is allotted meanwhile. A row counts until ``until_ms``.
 authority_keys
-    signing keys of all holders, by the key id that their tokens carry. Secret.
+    signing keys of all holders, by the key id that their tokens carry. Secret. Ids are drawn at random; ``made_ms``
+    grows from one key of a holder to its next.
+authority_marks
+    a random name for every version of the settings, by which a version that is used twice is told apart.
 authority_notices
     notices that came to another process than the holder whose token they carry, until that holder has settled them.
     ``time_ms``: when they came. ``minimum_cpm_micros``: the lowest bid that would have won; -1: not known.
@@ -45,13 +48,21 @@ LIFE = -(1 << 31)
 FIRST_KEY = 1000
 """Key ids below are of ledgers that never met an authority."""
 
+LAST_KEY = (1 << 16) - 1
+"""Tokens have 16 bits for a key id."""
+
 
 class HolderState(IntEnum):
-    """GONE: drained, may come back. FENCED: an operator's; may not register until the fence is lifted."""
+    """GONE: drained, may come back. FENCED: an operator's; may not register until the fence is lifted.
+
+    UNHEARD: live when commits were lost, has not registered since; nothing is allotted to anybody meanwhile, for its
+    isolation time at most.
+    """
 
     LIVE = 0
     GONE = 1
     FENCED = 2
+    UNHEARD = 3
 
 
 TABLES = (
@@ -99,6 +110,8 @@ TABLES = (
         PRIMARY KEY(node, holder))""",
     """CREATE TABLE IF NOT EXISTS authority_keys(
         key_id INTEGER PRIMARY KEY, holder TEXT NOT NULL, secret TEXT NOT NULL, made_ms INTEGER NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS authority_marks(
+        version INTEGER PRIMARY KEY, mark TEXT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS authority_notices(
         notice_id SERIAL_KEY, holder TEXT NOT NULL, notice_type INTEGER NOT NULL, token TEXT NOT NULL,
         price_cpm_micros INTEGER NOT NULL, time_ms INTEGER NOT NULL, minimum_cpm_micros INTEGER NOT NULL DEFAULT -1,

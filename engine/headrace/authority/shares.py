@@ -73,6 +73,12 @@ class Shares:
         self._daily[number] = UNBOUNDED if own.daily_micros is None else own.daily_micros
         self._start[number], self._end[number] = own.flight_start_ms, own.flight_end_ms or UNBOUNDED
 
+    def forget(self) -> None:
+        """Know of no sums and no others' books: they are read anew."""
+        with self._lock:
+            self._sums.clear()
+            self._others.clear()
+
     def add_totals(self, totals: Iterable[Total]) -> None:
         """Take over changed sums."""
         with self._lock:

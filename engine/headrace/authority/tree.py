@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from headrace.authority.history import Stamp, knows, stamp_of
 from headrace.authority.schema import LIFE
-from headrace.ledger.budgets import accounts_since, balance_of, settings_version
+from headrace.ledger.budgets import accounts_since, balance_of
 from headrace.ledger.journal import Query
 
 UNBOUNDED = (1 << 63) - 1
@@ -31,27 +32,27 @@ class Tree:
     def __init__(self) -> None:
         self.nodes: dict[int, Limits] = {}
         self._paths: dict[int, list[int]] = {}
-        self.version = 0
+        self.stamp = Stamp()
 
-    def refresh(self, query: Query, version: int | None = None) -> None:
-        """Take over what changed since the last time.
+    def refresh(self, query: Query, stamp: Stamp | None = None) -> None:
+        """Take over what changed since the last time; all, where that state is not in the database's past.
 
-        version : the present settings version, where it has been read already.
+        stamp : the present state of the settings, where it has been read already.
         """
-        version = settings_version(query) if version is None else version
-        if version == self.version:
+        stamp = stamp_of(query) if stamp is None else stamp
+        if stamp == self.stamp:
             return
-        if version < self.version:  # a restored database
+        if not knows(query, self.stamp):  # commits were lost
             self.nodes.clear()
-            self.version = 0
-        for row in accounts_since(query, self.version):
+            self.stamp = Stamp()
+        for row in accounts_since(query, self.stamp.version):
             lifetime = row.settings.lifetime_micros
             if row.parent < 0:
                 balance = balance_of(query, row.number)
                 lifetime = balance if lifetime is None else min(lifetime, balance)
             self.nodes[row.number] = Limits(row.parent, lifetime, row.settings.daily_micros)
         self._paths.clear()
-        self.version = version
+        self.stamp = stamp
 
     def path(self, account: int) -> list[int]:
         """The account and what is above it, from below; empty for an unknown one."""

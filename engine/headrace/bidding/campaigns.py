@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -18,6 +19,7 @@ from headrace.errors import (
 )
 from headrace.events.store import Store
 from headrace.ledger.budgets import LedgerMode, SettingsPatch
+from headrace.ledger.journal import get_meta, set_meta
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.sql import Sql
 from headrace.v1 import campaigns_pb2 as pb
@@ -70,7 +72,7 @@ class CampaignStore:
         self._listeners: list[Callable[[Board], None]] = []
         self._campaigns: dict[str, pb.Campaign] = {}
         self._edits: dict[str, int] = {}
-        self._sequence = 0
+        self._sequence, self._began = 0, ""
         self._mirrored = False
         store.write(create_tables)
         self.board = build_board(0, [], ledger, max_bid_cpm)
@@ -101,7 +103,11 @@ class CampaignStore:
             return changed or newly_owned
 
     def _follow(self) -> bool:
-        """Read campaigns edited since the last time; whether there were any."""
+        """Read campaigns edited since the last time; whether there were any, or some are gone."""
+        began = get_meta(self._store.read, "campaigns_began")
+        anew = began != self._began
+        if anew:
+            self._campaigns, self._edits, self._sequence, self._began = {}, {}, 0, began
         rows = self._store.read(
             "SELECT sequence, document FROM campaigns WHERE sequence > ? ORDER BY sequence", (self._sequence,)
         )
@@ -109,7 +115,7 @@ class CampaignStore:
             campaign = pb.Campaign.FromString(document)
             self._campaigns[campaign.campaign_id] = campaign
             self._edits[campaign.campaign_id] = self._sequence = sequence
-        return bool(rows)
+        return anew or bool(rows)
 
     def create(self, campaign: pb.Campaign, who: str) -> pb.Campaign:
         """Store a new campaign; returns it with defaults filled in.
@@ -257,6 +263,11 @@ def create_tables(connection: Sql) -> None:
     """Make the campaigns' tables where they are not there yet."""
     for statement in SCHEMA.split(";\n"):
         connection.execute(statement)
+
+
+def begin_anew(sql: Sql) -> None:
+    """Let everybody who follows the campaigns read all of them: some are gone, or as they were before."""
+    set_meta(sql, "campaigns_began", secrets.token_hex(8))
 
 
 def _insert(sql: Sql, row: tuple[int, str, str, str, bytes], known: int) -> None:

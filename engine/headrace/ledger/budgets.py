@@ -203,7 +203,7 @@ def _write(
 ) -> AccountRow:
     now_ms, who, why = by
     version = next_version(connection)
-    number = old.number if old is not None else _next_number(connection)
+    number = old.number if old is not None else next_number(connection)
     values = asdict(settings)
     write_account(connection, AccountRow(number, account_id, parent, settings, version))
     before = json.dumps(asdict(old.settings)) if old is not None else ""
@@ -222,7 +222,8 @@ def write_account(connection: Sql, row: AccountRow) -> None:
     )
 
 
-def _next_number(connection: Sql) -> int:
+def next_number(connection: Sql) -> int:
+    """The number of the next account that is made; they go up from 0."""
     return int(connection.execute("SELECT coalesce(max(account_number) + 1, 0) FROM ledger_accounts").fetchone()[0])
 
 

@@ -11,7 +11,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,11 @@ class TokenKeys:
         if keys != stored["keys"] or stored["current"] != current:
             _replace(self.path, {"current": current, "keys": keys})
             self._load()
+
+    def secrets_of(self, keys: Collection[int]) -> dict[int, str]:
+        """Hexadecimal secrets by id, of those of these keys that are here."""
+        stored = json.loads(self.path.read_text())["keys"]
+        return {key: stored[str(key)] for key in keys if str(key) in stored}
 
     def _load(self) -> None:
         self._stamp = _stamp(self.path)
