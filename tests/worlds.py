@@ -17,6 +17,7 @@ from headrace.authority.held import HeldLedger
 from headrace.authority.settings import AuthorityConfig
 from headrace.errors import AuthorityUnreachableError
 from headrace.events.store import Store
+from headrace.ledger.journal import set_meta
 from headrace.ledger.ledger import LedgerConfig, NoticeOutcome, NoticeType
 
 NOW = 1_800_000_000_000
@@ -186,6 +187,14 @@ class World:
     def lose(self, copied: Any) -> None:
         """Let the authority lose all its commits since a copy."""
         self._losses.put_back(self.url, copied)
+
+    def fail_over(self, copied: Any) -> None:
+        """The same, and another server answers from now on: all have to connect anew."""
+        self.lose(copied)
+        with closing(self.authority()) as authority:
+            authority.database.write(lambda sql: set_meta(sql, "place", "another server"))
+        for process in self.processes.values():
+            process.gate.close()
 
     def close(self) -> None:
         for process in self.processes.values():

@@ -32,6 +32,9 @@ def open_ledger(
         opened = Authority(replace(authority, name=name))
         undo.callback(opened.close)
         held = HeldLedger(data, store, clock_ms=clock_ms, config=ledger, authority=opened)
+        if mirror.holds_money_of_its_own(store.read):
+            hint = "name an empty folder, and fund what is left of the old balance"
+            raise ConfigError(f"the ledger in {data} has spent money of its own, without an authority", hint=hint)
         undo.pop_all()
     return held
 

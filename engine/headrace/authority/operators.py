@@ -9,6 +9,7 @@ from typing import NamedTuple
 from headrace.authority.authority import Authority
 from headrace.authority.grants import NEED_MS, Grants, put_needs
 from headrace.authority.history import mark_settings
+from headrace.authority.registration import awaited
 from headrace.authority.schema import LIFE, HolderState
 from headrace.authority.tree import Tree
 from headrace.errors import LedgerError, NotFoundError, PreconditionError
@@ -159,6 +160,8 @@ def _book(
     if amount < 0 and not known:
         sums = query("SELECT allotted FROM authority_totals WHERE account = ? AND day = ?", (row.number, LIFE))
         lacks = (sums[0][0] if sums else 0) - (before + amount)
+        if awaited(sql, now_ms):  # they may have committed what is to go back
+            lacks = max(lacks, -amount)
         if lacks > 0:
             put_needs(sql, refund, [row.number], now_ms + NEED_MS, blocks=True)
             return row, lacks

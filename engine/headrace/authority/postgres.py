@@ -10,6 +10,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headrace.authority.registration import note_place
 from headrace.authority.schema import ADDED, IMMUTABLE, TABLES
 from headrace.errors import AuthorityUnreachableError, ConfigError
 from headrace.ledger.sql import Rows, Sql
@@ -28,6 +29,12 @@ ROWS_AT_ONCE = 500
 """Rows of one statement."""
 
 _VALUES = re.compile(r"VALUES (\([?, ]+\))")
+
+PLACE = (
+    "SELECT concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), current_database(), "
+    "'ledger_meta'::regclass::oid)"
+)
+"""Another one for every run of a server, and for tables that were restored: either may lack commits."""
 
 
 class PostgresDatabase:
@@ -123,6 +130,8 @@ class PostgresDatabase:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 for statement in _schema():
                     connection.execute(statement)
+                portable = _Portable(connection)
+                note_place(portable, portable.execute(PLACE).fetchone()[0])
         except BaseException:
             connection.close()
             raise

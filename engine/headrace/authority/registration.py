@@ -91,6 +91,25 @@ def enter(sql: Sql, holder: str, sequence: int, memory: Memory, now_ms: int) -> 
     return int(epoch), lost or state == HolderState.UNHEARD
 
 
+def note_place(sql: Sql, place: str) -> None:
+    """Look where the database is: whatever was brought there may lack commits, so all that were live are awaited.
+
+    place : tells one run of a server, or one file, from another.
+    """
+    before = get_meta(query_of(sql), "place")
+    if place != before:
+        set_meta(sql, "place", place)
+        if before:
+            _await_others(sql, "")
+
+
+def awaited(sql: Sql, now_ms: int) -> bool:
+    """Whether nothing may be allotted, since holders that were live have not been heard."""
+    return bool(
+        sql.execute(f"SELECT {AWAITED.format('CAST(? AS BIGINT)')}", (HolderState.UNHEARD, now_ms)).fetchone()[0]
+    )
+
+
 def _await_others(sql: Sql, holder: str) -> None:
     """Let nothing be allotted before all that were live when the authority was last written have been heard."""
     sql.execute(

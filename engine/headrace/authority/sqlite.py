@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from headrace.authority.registration import note_place
 from headrace.authority.schema import ADDED, IMMUTABLE, SERIAL_OF, TABLES
 from headrace.errors import AuthorityUnreachableError
 from headrace.ledger.sql import Sql
@@ -87,6 +88,8 @@ class SqliteDatabase:
                 named = f"SELECT 1 FROM pragma_table_info('{table}') WHERE name = '{column}'"
                 if connection.execute(named).fetchone() is None:
                     connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            found = self.path.stat()
+            note_place(connection, f"{found.st_dev}/{found.st_ino}")  # a backup is another file, as a rule
             connection.execute("COMMIT")
         except BaseException:
             connection.close()

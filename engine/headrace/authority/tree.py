@@ -26,7 +26,7 @@ class Limits(NamedTuple):
 class Tree:
     """Limits by account number; follows the tables from one transaction to the next.
 
-    ``version`` : of the settings that it knows.
+    ``stamp`` : the state of the settings that it knows.
     """
 
     def __init__(self) -> None:

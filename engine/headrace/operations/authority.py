@@ -36,6 +36,10 @@ def _examine(opened: Authority) -> Finding:
     fenced = [row.name or row.holder for row in found if row.state == HolderState.FENCED]
     if fenced:
         return warn(SUBJECT, f"fenced: {', '.join(fenced)}", "headrace authority lift, or write-off")
+    unheard = [row.name or row.holder for row in found if row.state == HolderState.UNHEARD]
+    if unheard:
+        hint = "nothing is allotted until they are back, or their isolation time is over: headrace authority fence"
+        return warn(SUBJECT, f"not heard of since commits were lost: {', '.join(unheard)}", hint)
     over = over_limits(opened)
     if over:
         account, _, micros = over[0]
