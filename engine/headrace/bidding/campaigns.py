@@ -19,7 +19,6 @@ from headrace.errors import (
 )
 from headrace.events.store import Store
 from headrace.ledger.budgets import LedgerMode, SettingsPatch
-from headrace.ledger.journal import get_meta, set_meta
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.sql import Sql
 from headrace.v1 import campaigns_pb2 as pb
@@ -31,6 +30,7 @@ CREATE INDEX IF NOT EXISTS campaigns_by_sequence ON campaigns (sequence);
 CREATE TABLE IF NOT EXISTS campaign_edits (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT, time_ms INTEGER NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
   campaign_id TEXT NOT NULL, document BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS campaigns_begun (mark TEXT NOT NULL) STRICT;
 CREATE TRIGGER IF NOT EXISTS campaign_edits_stay BEFORE UPDATE ON campaign_edits
   BEGIN SELECT RAISE(ABORT, 'the audit of edits is immutable'); END;
 CREATE TRIGGER IF NOT EXISTS campaign_edits_remain BEFORE DELETE ON campaign_edits
@@ -72,7 +72,7 @@ class CampaignStore:
         self._listeners: list[Callable[[Board], None]] = []
         self._campaigns: dict[str, pb.Campaign] = {}
         self._edits: dict[str, int] = {}
-        self._sequence, self._began = 0, ""
+        self._sequence, self._began = 0, list[tuple[str]]()
         self._mirrored = False
         store.write(create_tables)
         self.board = build_board(0, [], ledger, max_bid_cpm)
@@ -104,7 +104,7 @@ class CampaignStore:
 
     def _follow(self) -> bool:
         """Read campaigns edited since the last time; whether there were any, or some are gone."""
-        began = get_meta(self._store.read, "campaigns_began")
+        began = self._store.read("SELECT mark FROM campaigns_begun")
         anew = began != self._began
         if anew:
             self._campaigns, self._edits, self._sequence, self._began = {}, {}, 0, began
@@ -267,7 +267,8 @@ def create_tables(connection: Sql) -> None:
 
 def begin_anew(sql: Sql) -> None:
     """Let everybody who follows the campaigns read all of them: some are gone, or as they were before."""
-    set_meta(sql, "campaigns_began", secrets.token_hex(8))
+    sql.execute("DELETE FROM campaigns_begun")
+    sql.execute("INSERT INTO campaigns_begun VALUES (?)", (secrets.token_hex(8),))
 
 
 def _insert(sql: Sql, row: tuple[int, str, str, str, bytes], known: int) -> None:
