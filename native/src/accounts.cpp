@@ -137,6 +137,12 @@ void AccountTree::move_disputed(int32_t leaf, int64_t micros) {
     for (int32_t node = leaf; node >= 0; node = parent(node)) disputed_[node] = checked_add(disputed_[node], micros);
 }
 
+bool AccountTree::can_count(int32_t leaf, int64_t micros) const {
+    int64_t least = kUnbounded - micros;
+    int32_t top = root(leaf);  // which has the sums of all
+    return late_[top] <= least && disputed_[top] <= least;
+}
+
 int64_t AccountTree::own_limit(int32_t account) const {
     int64_t lifetime = settings_[account].lifetime_micros;
     if (parent(account) >= 0) return lifetime;

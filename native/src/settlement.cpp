@@ -117,6 +117,9 @@ Outcome Ledger::settle_one(const Notice& notice, int64_t now_ms, std::vector<Rel
     if (from == State::kAbsent) from = backing(lease, slot_of(notice, now_ms));
     Turn next = decide(notice, from);
     if (next.to == from) return next.outcome;
+    bool aside = next.to == State::kLate || next.to == State::kDisputed || next.to == State::kLostDisputed;
+    // what was claimed at absurd prices must not keep anybody's notices from being settled
+    if (aside && !tree_.can_count(lease.account, claimed_micros(notice))) return Outcome::kRefused;
     if (next.to == State::kWon || next.to == State::kBilled) {
         int64_t counted = from == State::kWon ? win_micros_[entry.slot()] : 0;
         count_spend(lease.account, std::max<int64_t>(ceil_micros(notice.price) - counted, 0), now_ms);

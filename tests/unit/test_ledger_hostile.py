@@ -178,3 +178,25 @@ def test_a_win_after_a_loss_is_closed_by_hand(open_desk: Callable[..., Any]) -> 
         found = audit(trail)
         compare_stated(found, stated_by_engine(trail, desk.now), balances(found, 0), "the engine")
     assert found.differences == []
+
+
+def test_claims_beyond_what_can_be_counted_are_refused_one_by_one() -> None:
+    native = _native.Ledger(1, 10_000, 0, 0, HOUR)
+    native.put_account(0, -1, [-1, -1, 10_000], [0, 0], -1, 0, 0)
+    native.put_account(1, 0, [-1, -1, 0], [0, 0], -1, 0, 0)
+    native.put_account(2, 1, [-1, -1, 0], [0, 0], -1, 0, 0)
+    n, leaf = 1_100, 2
+    accounts, cpm, exchanges = np.full(n, leaf, np.int32), np.full(n, 1_000, np.int64), np.zeros(n, np.int32)
+    leases, serials, days = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int32)
+    reasons = np.full(n, Reason.NEED_LEASE, np.int8)
+    while native.reserve(accounts, cpm, exchanges, 1, 1, reasons, leases, serials, days) == 2:
+        native.activate(native.plan(1, 1))
+    assert set(reasons.tolist()) == {Reason.OK}
+    outcomes, absurd = np.zeros(n, np.int8), np.full(n, 2**63 - 1, np.int64)
+    absurd[-1] = 1_000  # a right bill beside them
+    kinds, tags = np.full(n, BILL, np.int8), np.zeros(n, np.uint16)
+    native.settle(kinds, accounts, leases, serials, days, cpm, absurd, tags, 2, outcomes)
+    n_disputed = (2**63 - 1) // -(-(2**63 - 1) // 1_000)
+    refused = [NoticeOutcome.REFUSED] * (n - 1 - n_disputed)
+    assert outcomes.tolist() == [NoticeOutcome.DISPUTED] * n_disputed + refused + [NoticeOutcome.ACCEPTED]
+    assert native.first_violation() == -1

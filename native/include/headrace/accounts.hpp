@@ -82,6 +82,8 @@ class AccountTree {
     void move(int32_t leaf, int32_t day, const Totals& delta);
     void move_late(int32_t leaf, int64_t micros);
     void move_disputed(int32_t leaf, int64_t micros);
+    // Whether late and disputed money can be counted with so much more of it.
+    bool can_count(int32_t leaf, int64_t micros) const;
 
     // What may still be granted to the leaf: the least of its path; negative after a cut.
     int64_t room(int32_t leaf, int32_t day) const;
