@@ -14,6 +14,7 @@ import random
 import signal
 import struct
 import sys
+import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from crash_market import LOSS, Bids, notices_of, read_bids
 
+from headrace.authority import operators
 from headrace.authority.authority import Authority
 from headrace.authority.held import HeldLedger
 from headrace.authority.settings import AuthorityConfig
@@ -87,8 +89,11 @@ class Life:
         assert ledger.try_acquire()
         self.in_step(ledger)
         ledger.check_invariant()
-        set_up(ledger, self.daily)
-        return ledger
+        while True:
+            with suppress(AuthorityUnreachableError):  # killed a moment ago; it comes back
+                set_up(ledger, self.daily)
+                return ledger
+            time.sleep(0.02)
 
     def in_step(self, ledger: Ledger) -> None:
         """Ask for money, give some back, hear of edits, where there is an authority."""
@@ -204,9 +209,9 @@ class Life:
             self.ledger.set_account("hold/edited", lifetime_micros=self.dice.randrange(self.daily, 8 * self.daily))
         elif choice == 1:
             self.ledger.fund(f"top{self.dice.random()}", "hold", self.daily)
-        elif choice == 2 and not self.authority:  # where others give back first, a refund waits for the dead ones
-            with suppress(PreconditionError):  # committed already
-                self.ledger.fund(f"back{self.dice.random()}", "hold", -self.dice.randrange(1, self.daily))
+        elif choice == 2:
+            with suppress(PreconditionError):  # mostly of more than is left: what is committed stays
+                self.ledger.fund(f"back{self.dice.random()}", "hold", -self.dice.randrange(1, 12 * self.daily))
         elif choice == 3:
             self.ledger.brake("", "hold", self.dice.random() < 0.2, "stress")
         else:
@@ -229,6 +234,9 @@ def set_up(ledger: Ledger, daily: int) -> None:
 
 
 def serve() -> None:
+    operators.REFUND_PATIENCE_S = 0.1  # a refund waits for what others give back, and the dead ones give nothing
+    with suppress(ImportError):
+        import psycopg  # noqa: F401  # once, before the forks
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()
     for line in sys.stdin:

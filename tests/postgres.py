@@ -5,6 +5,7 @@ Tests get a running one by the fixture ``postgres``, since test folders are no p
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -70,6 +71,17 @@ class Server:
         """Stop at once, as if the power failed; what was committed is there after the next start."""
         self._end(signal.SIGQUIT)
 
+    def kill(self) -> None:
+        """kill -9 of the server and of all its processes, which would outlive it else."""
+        assert self._process is not None
+        mine = [self._process.pid, *_children(self._process.pid)]
+        for process in mine:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._end(signal.SIGKILL)
+        while any(_runs(process) for process in mine):
+            time.sleep(0.002)
+
     def _end(self, number: int) -> None:
         if self._process is not None:
             self._process.send_signal(number)
@@ -105,6 +117,19 @@ def _emptied(url: str) -> str:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
     return url
+
+
+def _children(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is there, and no zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _copied(programs: Path, folder: Path) -> Path:
