@@ -31,6 +31,9 @@ MEAN_CHARGE = 0.45 * 25
 of that are a day's budget."""
 
 
+SCARCITY = 6
+"""Its budgets are so much smaller: a simulated day is too short for more money to come from a server."""
+
 SERVER_SHARE = 0.2
 """Of PostgreSQL's kills among those of its chain."""
 
@@ -180,14 +183,22 @@ class HeldChain:
     """Several processes that spend the same budgets, allotted by one authority; any of them is killed at any time."""
 
     def __init__(
-        self, folder: Path, goal: int, n_kills: int, forks: Forks, seed: int, authority: str = "", n: int = 4
+        self,
+        folder: Path,
+        goal: int,
+        n_kills: int,
+        forks: Forks,
+        seed: int,
+        authority: str = "",
+        scarcity: int = 1,
+        n: int = 4,
     ) -> None:
         self.folder, self.goal, self.n_kills = folder, goal, n_kills
         self.parts = [
             Chain(folder / str(at), goal // n, n_kills // n, forks, seed + at, folder / "beside" / str(at))
             for at in range(n)
         ]
-        self.daily = max(int(goal * BIDS_AN_OPERATION / DAYS * MEAN_CHARGE / 2 * 0.75), 2_000)
+        self.daily = max(int(goal * BIDS_AN_OPERATION / DAYS * MEAN_CHARGE / 2 * 0.75) // scarcity, 2_000)
         for part in self.parts:
             part.daily, part.authority = self.daily, authority or f"sqlite:///{folder}/authority.db"
         self.dice = random.Random(seed)
@@ -238,7 +249,7 @@ class PostgresChain(HeldChain):
     def __init__(self, folder: Path, goal: int, n_kills: int, forks: Forks, seed: int, server: Any) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self.server, self.url, self.server_kills = server, server.new_database(), 0
-        super().__init__(folder, goal, n_kills, forks, seed, self.url)
+        super().__init__(folder, goal, n_kills, forks, seed, self.url, SCARCITY)
 
     @property
     def kills(self) -> int:
