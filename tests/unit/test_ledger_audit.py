@@ -260,3 +260,18 @@ def test_every_column_of_an_export_is_in_the_docs() -> None:
     names = {name for query in TABLES.values() for name in _columns_of(query)} | set(RECORDS.names or ())
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []
     assert [name for name in TABLES if f"| `{name}` |" not in text] == []
+
+
+def test_segments_are_written_and_read_in_blocks_that_may_end_within_a_row(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        trade(desk)
+    desk.ledger.flush()
+    monkeypatch.setattr("headrace.audit.export.BLOCK_RECORDS", 7)
+    monkeypatch.setattr("headrace.audit.export.SEGMENT_RECORDS", 40)
+    with open_store(desk.store.path) as trail:
+        manifest = export(trail, tmp_path / "out")
+    assert len(manifest["journal"]) > 1
+    found = audit(ExportTrail(tmp_path / "out"))
+    assert (found.differences, found.digest) == ([], audited(desk).digest)

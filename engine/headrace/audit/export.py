@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from headrace.errors import DataError, reason_of
 
 SEGMENT_RECORDS = 1_000_000
 """Records in one segment of the journal, about."""
+
+BLOCK_RECORDS = 65_536
+"""Records in memory at once, about."""
 
 RECORDS = np.dtype(
     [
@@ -131,23 +135,45 @@ def ledger_id_of(trail: StoreTrail) -> str:
 
 
 def _write_segments(trail: StoreTrail, folder: Path, manifest: dict[str, Any]) -> None:
-    rows = trail.rows(manifest["last_sequence"])
-    while segment := list(_segment(rows)):
-        name = f"journal-{segment[0].sequence:012d}-{segment[-1].sequence:012d}.parquet"
-        _replace(folder / name, _decoded(segment))
+    blocks = _blocks(trail.rows(manifest["last_sequence"]))
+    for block in blocks:
+        scratch, first = folder / "journal.parquet.new", block[0].sequence
+        last = _write_segment(scratch, block, blocks)
+        name = f"journal-{first:012d}-{last:012d}.parquet"
+        _rename(scratch, folder / name)
         manifest["journal"].append(name)
-        manifest["last_sequence"] = segment[-1].sequence
+        manifest["last_sequence"] = last
 
 
-def _segment(rows: Iterator[Row]) -> Iterator[Row]:
+def _write_segment(path: Path, block: list[Row] | None, more: Iterator[list[Row]]) -> int:
+    """Write a block and as many more as make a segment; the last row's sequence."""
+    n = last = 0
+    with ExitStack() as stack:
+        file: parquet.ParquetWriter | None = None
+        while block is not None:
+            table = _decoded(block)
+            if file is None:
+                file = stack.enter_context(parquet.ParquetWriter(path, table.schema, compression="zstd"))
+            file.write_table(table)
+            n, last = n + len(table), block[-1].sequence
+            block = next(more, None) if n < SEGMENT_RECORDS else None
+    return last
+
+
+def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """What is in memory at once."""
+    block: list[Row] = []
     n = 0
     for row in rows:
-        yield row
         if len(row.records) % RECORD.size:
             raise DataError(f"journal row {row.sequence} is torn", hint="headrace ledger audit says more")
+        block.append(row)
         n += len(row.records) // RECORD.size
-        if n >= SEGMENT_RECORDS:
-            return
+        if n >= BLOCK_RECORDS:
+            yield block
+            block, n = [], 0
+    if block:
+        yield block
 
 
 def _decoded(rows: list[Row]) -> pa.Table:
@@ -166,18 +192,32 @@ def _decoded(rows: list[Row]) -> pa.Table:
 
 def rows_of(path: Path) -> Iterator[Row]:
     """The journal rows of one segment, as they were committed. Raises DataError."""
+    begun: Row | None = None  # a batch may end within it
     try:
-        table = parquet.read_table(path)
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(BLOCK_RECORDS):
+                for row in _rows_in(batch):
+                    if begun is not None and begun.sequence == row.sequence:
+                        begun = begun._replace(records=begun.records + row.records)
+                        continue
+                    if begun is not None:
+                        yield begun
+                    begun = row
     except (OSError, pa.ArrowException) as error:
         hint = "export anew into another folder"
         raise DataError(f"{path} cannot be read: {reason_of(error)}", hint=hint) from error
-    records = np.empty(len(table), RECORDS)
+    if begun is not None:
+        yield begun
+
+
+def _rows_in(batch: pa.RecordBatch) -> Iterator[Row]:
+    records = np.empty(len(batch), RECORDS)
     for name in RECORDS.names or ():
-        records[name] = table[name].to_numpy()
-    sequences = table["sequence"].to_numpy()
+        records[name] = batch[name].to_numpy()
+    sequences = batch["sequence"].to_numpy()
     starts = np.flatnonzero(np.diff(sequences, prepend=-1))
-    times, digests = table["commit_time_ms"].to_numpy(), table["digest"]
-    ends = np.append(starts[1:], len(table))
+    times, digests = batch["commit_time_ms"].to_numpy(), batch["digest"]
+    ends = np.append(starts[1:], len(batch))
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         yield Row(int(sequences[start]), int(times[start]), records[start:end].tobytes(), digests[start].as_py())
 
