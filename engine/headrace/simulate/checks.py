@@ -86,7 +86,7 @@ def _check_events(scenario: Scenario) -> None:
     ):
         if outage.exchange:
             raise ConfigError(f"outages[{row}].exchange", outage.exchange, "none, since the server is one for all")
-        if at_hour < ends_at:
+        if scenario.moment(at_hour) < scenario.moment(ends_at):
             raise ConfigError(
                 f"outages[{row}].at_hour", at_hour, f"{ends_at:g} or later: the server is down until then"
             )
@@ -112,7 +112,8 @@ def _check_edits(scenario: Scenario, campaigns: Sequence[str]) -> None:
         if edit.daily_micros is None and edit.lifetime_micros is None and edit.paused is None:
             raise ConfigError(where, "no change", "daily_micros, lifetime_micros or paused")
         for outage in scenario.outages:
-            if outage.kind == "server" and outage.at_hour < edit.at_hour < outage.at_hour + outage.hours:
+            down = scenario.moment(outage.at_hour), scenario.moment(outage.at_hour + outage.hours)
+            if outage.kind == "server" and down[0] < scenario.moment(edit.at_hour) < down[1]:
                 raise ConfigError(f"{where}.at_hour", edit.at_hour, "a time at which the server is up")
 
 

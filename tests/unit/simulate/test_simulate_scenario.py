@@ -138,6 +138,14 @@ def test_nothing_is_edited_while_the_server_is_down(small):
         small.plan(lambda values, edge=edge: change(values, edge))
 
 
+def test_an_outage_may_begin_as_another_ends(small):
+    def change(values):
+        values["outages"] = [{"at_hour": hour, "hours": 0.1, "kind": "server"} for hour in (2.2, 2.3)]
+
+    assert 2.2 + 0.1 > 2.3
+    small.plan(change)
+
+
 def test_a_campaign_that_no_request_fits_is_warned_of(small):
     def change(values):
         values["traffic"]["requests_per_day"] = 500
