@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,20 +43,36 @@ def run(*words: str) -> str:
 
 
 def test_a_lost_holder_is_fenced_written_off_and_lifted(config: Path) -> None:
-    listed = run("holders", "--config", str(config)).split("\t")
-    assert [*listed[:2], *listed[3:]] == [HOLDER, "live", "125000", "100", "0", "shop-1\n"]
+    header, listed = (line.split("\t") for line in run("holders", "--config", str(config)).splitlines())
+    assert [*listed[:2], *listed[3:]] == [HOLDER, "live", "125000", "100", "0", "shop-1"]
+    (told,) = json.loads(run("holders", "--json", "--config", str(config)))["holders"]
+    assert [str(told[column]) for column in header] == listed
     said = ["--reason", "burnt", "--config", str(config)]
     with pytest.raises(PreconditionError, match="a fenced one"):
         run("write-off", HOLDER, *said)
     assert run("fence", HOLDER, *said) == f"{HOLDER} is fenced\n"
     assert examine(AuthorityConfig(url=url_of(config))).level == Level.WARN
-    with pytest.raises(PreconditionError, match="isolation"):
+    with pytest.raises(PreconditionError, match="--force"):
         run("write-off", HOLDER, *said)
     assert run("write-off", HOLDER, "--force", *said) == "124900 micros may be spent by others\n"
     assert run("lift", HOLDER, *said) == f"{HOLDER} may register again\n"
     assert run("check", "--config", str(config)) == "the books balance\n"
     with pytest.raises(NotFoundError):
         run("fence", "nobody", *said)
+
+
+def test_check_says_what_is_above_a_limit_and_what_does_not_balance(config: Path) -> None:
+    said = ["check", "--config", str(config)]
+    assert json.loads(run(*said, "--json")) == {"balance": True, "wrong": "", "over_limits": []}
+    with closing(Authority(AuthorityConfig(url=url_of(config)))) as authority:
+        authority.database.write(lambda sql: put_account(sql, "a/c", {"daily_micros": 1000}, 1, "ann", ""))
+        assert run(*said).splitlines()[1:] == ["a/c: 124000 micros are allotted above its limit on 2024-10-04"]
+        (over,) = json.loads(run(*said, "--json"))["over_limits"]
+        assert over == {"account_id": "a/c", "day": "2024-10-04", "micros": 124_000}
+        authority.database.write(lambda sql: sql.execute("UPDATE authority_totals SET allotted = allotted + 1"))
+    result = CliRunner().invoke(app, ["authority", *said, "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["balance"] is False
 
 
 def test_a_configuration_without_an_authority_says_so(tmp_path: Path) -> None:
