@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from headrace import _native
-from headrace.events.store import Store
+from headrace.audit.settle import StoreSettler, carry_out
+from headrace.audit.span import Span, hold_against
+from headrace.events.store import DATABASE, Store
 from headrace.ledger.journal import RECORD
 from headrace.ledger.ledger import Ledger, LedgerConfig
 from headrace.ledger.recovery import load_view
@@ -178,6 +180,31 @@ def recovery(folder: Path, n_records: int) -> float:
     return seconds
 
 
+def settle_bill(folder: Path, n: int) -> float:
+    """Seconds to settle n bids of a bill file; the books are checked, and that nothing is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / DATABASE)
+    ledger = Ledger(folder, store, clock_ms=lambda: NOW)
+    assert ledger.try_acquire()
+    ledger.fund("deposit", "a", 10**10)
+    ledger.set_account(LINE)
+    number = ledger.account_number(LINE)
+    tokens = [token for _ in range(n // BATCH) for token in reserve(ledger, number, [5_000] * BATCH)]
+    bills = folder / "bills.csv"
+    bills.write_text("token,price_cpm_micros\n" + "".join(f"{token},4000\n" for token in tokens))
+    ledger.flush()
+    asked = folder, bills, "x", None, Span(0, 2**60), False
+    claims = hold_against(*asked)[1]
+    start = time.perf_counter()
+    assert carry_out(StoreSettler(ledger, "bench", "bench"), claims) == {"ACCEPTED": len(tokens)}
+    seconds = time.perf_counter() - start
+    assert ledger.accounts()[number].billed_micros == 4 * len(tokens)
+    assert hold_against(*asked)[1] == []
+    ledger.close()
+    store.close()
+    return seconds
+
+
 def token_cost(folder: Path, n: int) -> tuple[float, float]:
     """Microseconds to sign and to verify one token, in batches of 1000."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,6 +245,8 @@ def main() -> None:
         pairs = [token_cost(root / str(next(fresh)), 100_000 // scale) for _ in range(options.repeats)]
         report("sign a token", "us", [sign for sign, _ in pairs])
         report("verify a token", "us", [verify for _, verify in pairs])
+        bill = repeat(lambda folder: settle_bill(folder, 100_000 // scale))
+        report(f"settle a bill file of {100_000 // scale:,} bids", "s", bill)
         report("recovery from 1,000,000 journal records", "s", repeat(lambda folder: recovery(folder, 1_000_000)))
 
 
