@@ -55,6 +55,12 @@ def test_edges_that_do_not_ascend_are_refused():
         make_market(np.array([0, 5, 5]), np.ones((1, 2)))
 
 
+@pytest.mark.parametrize("count", [np.nan, np.inf, -1.0])
+def test_counts_that_are_none_are_refused(count):
+    with pytest.raises(ArtifactCorruptError, match="counts"):
+        make_market(np.array([0, 5, 9]), np.array([[1.0, count]]))
+
+
 def test_it_begins_as_the_artifacts_landscape():
     land = Land(make_market(np.array([2**20, 2**20 + 2**14]), np.array([[1.0]])))
     assert cost_at(land, 2.0**30) == pytest.approx(2**20, rel=0.25)
@@ -169,6 +175,45 @@ def test_one_auction_a_day_leans_on_what_was_known():
         land.refresh(day * 86_400_000)
     assert land.n_open == 1
     assert before - 0.15 < rate_at(land, 1e6) < before
+
+
+def some_at(land, name, at_ms, n=200):
+    """First-price bids of which one in four is told to have won; losses are silent."""
+    for i in range(n):
+        bid = 2 * 10**6 if i % 4 == 0 else 5 * 10**5
+        place(land, f"{name} {i}", bid, first=True, at_ms=at_ms)
+        if bid > 10**6:
+            tell(land, WIN, f"{name} {i}")
+
+
+@pytest.mark.parametrize("jump_ms", [-3 * 86_400_000, 3 * 86_400_000])
+def test_a_clock_that_jumps_and_is_set_right_again_stops_no_learning(jump_ms):
+    """Bids of moments that lie ahead of the clock stand before all others, and would keep them waiting for days."""
+    land, now_ms = landscape(), 10 * 86_400_000
+    land.refresh(now_ms)
+    some_at(land, "jumped", now_ms + jump_ms)
+    land.refresh(now_ms + jump_ms)
+    land.refresh(now_ms)
+    some_at(land, "right", now_ms)
+    land.refresh(now_ms + SILENCE_MS + 1)
+    land.refresh(now_ms + SILENCE_MS + 2)
+    assert not land.n_open
+    assert not land._n_waiting
+    assert 200 <= land.keep().weight[0] <= 400
+    assert np.isfinite(land.prices.market.win_rate).all()
+    assert rate_at(land, 5e5) < 0.1 < rate_at(land, 2e6)
+
+
+def test_a_million_a_second_within_one_moment_are_followed_up_to_a_bound_and_shade_stays_sound():
+    land = landscape()
+    for step in range(20):
+        land.placed({f"{step} {n}": (KEY, 10**6, True, False, 1) for n in range(20_000)})
+        land.refresh(1)
+    assert land.n_open == MAX_OPEN
+    land.refresh(SILENCE_MS + 1)
+    edges, rates = land.prices.market
+    assert 1e6 < shade(4e6, 1.0, edges, rates[land.prices.row(KEY)]) <= 4e6
+    assert land.n_alarms == 0, "a guess that was wrong is no shift"
 
 
 def test_wins_wait_for_the_silence_of_losses_unless_losses_are_told():

@@ -107,6 +107,7 @@ class Landscape:
         self._open: dict[str, Row] = {}  # in the order of the bids
         self._waiting: dict[str, Waiting] = {}
         self._n_waiting = 0
+        self._now_ms = 0
         self.exploration = Exploration()
         self.n_strange = 0
         self._costs_of: Prices | None = None
@@ -203,8 +204,13 @@ class Landscape:
 
         Bids of which nobody spoke in time are taken as lost, the oldest first, at most `FORGOTTEN_AT_ONCE` of them.
         Where losses are silent, wins wait as long as losses do: learned ahead of them, they would make winning look
-        easy.
+        easy. When the clock was set back, moments of what is open lie ahead of it: all of that is forgotten, wins and
+        losses alike.
         """
+        if self._now_ms - now_ms >= SILENCE_MS:
+            self._open.clear()
+            self._waiting.clear()
+        self._now_ms = now_ms
         known = self._fall_silent(now_ms - SILENCE_MS)
         for waiting in self._waiting.values():
             known += waiting.take(now_ms - SILENCE_MS)

@@ -20,10 +20,12 @@ def make_market(edges_cpm: Int64, counts: Float64) -> Market:
     edges_cpm : (b + 1,) int64, strictly ascending, CPM micros.
     counts : (x, b) float64, >= 0; row 0 is all exchanges together.
 
-    Raises ArtifactCorruptError when the edges do not ascend.
+    Raises ArtifactCorruptError when the edges do not ascend, or a count is none.
     """
     if len(edges_cpm) < 2 or np.any(np.diff(edges_cpm) <= 0):
         raise ArtifactCorruptError("landscape_edges_cpm do not ascend", hint="train again or roll back")
+    if not np.isfinite(counts).all() or np.any(counts < 0.0):
+        raise ArtifactCorruptError("landscape_counts are negative or no numbers", hint="train again or roll back")
     n_bins = len(edges_cpm) - 1
     shares = np.empty((len(counts), n_bins), np.float64)
     for row, seen in enumerate(counts):
