@@ -153,14 +153,14 @@ def test_only_shading_was_wrong(day: tuple[np.ndarray, np.ndarray]) -> None:
     assert only(parts, "shading", within=0.01)
 
 
-def test_a_wrong_landscape_is_prediction(day: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_wrong_landscape_is_prices(day: tuple[np.ndarray, np.ndarray]) -> None:
     value, price = day
     thought = rates_of(5 * price)
     bid = np.empty(len(value))
     shade_values(value, np.ones(len(value)), EDGES, thought, bid)
     parts = parts_of(recorded(value, price, np.floor(bid), first=True, rates=thought))
-    assert parts["prediction"] > 0.05
-    assert only(parts, "prediction", "shading", within=0.03)
+    assert parts["prices"] > 0.05
+    assert only(parts, "prices", "shading", within=0.03)
 
 
 def test_a_highest_bid_is_caps(day: tuple[np.ndarray, np.ndarray]) -> None:
@@ -269,7 +269,9 @@ def test_a_report_says_one_line_and_draws_a_plot(
     found = json.loads(headrace_train(*options, "--json")[1])
     assert [each["day"] for each in found["days"]] == ["2023-11-14", "2023-11-15"]
     (campaign,) = found["campaigns"]
+    assert (campaign["parts"].pop("prediction"), campaign["purchases"]) == (None, None)
     total = campaign["share_of_optimum"] + sum(campaign["parts"].values())
+    campaign["parts"]["prediction"] = None
     assert total == pytest.approx(1.0)
     for each in found["days"]:
         low, high = each["interval"]
@@ -278,6 +280,8 @@ def test_a_report_says_one_line_and_draws_a_plot(
     page = (tmp_path / "regret.html").read_text()
     assert page.count("<svg") == 2
     assert line(campaign) in page
+    assert line(campaign).endswith("prediction not measured, since no purchases were reported")
+    assert "what wrong predictions cost is not measured" in page
     assert "<script" not in page
     told = headrace_train(*options)[1].splitlines()
     assert told[-1] == f"spring, 2 days: {line(campaign)}"

@@ -36,6 +36,7 @@ class Chances:
 
     value, pull, cap, floor, paid : (n,) float64, CPM micros: value of its best line item; the same with the premium of
         a promise, which bids are made of; that one's highest bid; and what a win cost, NaN where it is not known.
+    probability : (n,) float64 of that line item's purchase, as predicted.
     weight : (n,) float64, auctions that it stands for.   line : (n,) int64 of the line item.
     first, won, stopped : (n,) bool.   prices : of the auctions.
     budget : micros that might have been spent, infinite without a limit.   line_budgets : by number of line item.
@@ -49,6 +50,7 @@ class Chances:
     cap: Float64
     floor: Float64
     paid: Float64
+    probability: Float64
     weight: Float64
     line: Int64
     first: Bool
@@ -132,6 +134,7 @@ def _chances(
         cap=caps,
         floor=auctions["floor_cpm"].astype(np.float64),
         paid=paid,
+        probability=best["probability"].astype(np.float64),
         weight=auctions["weight"].astype(np.float64),
         line=best["line"].astype(np.int64),
         first=first,

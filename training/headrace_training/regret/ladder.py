@@ -2,26 +2,29 @@
 
 Gain is value less spend; the premium that a promise of impressions adds to bids is no value. The rungs take back one
 limit after another; each is what the largest constant multiplier that keeps the day's budget would have gained with the
-limits that are left:
+limits that are left. Where purchases are reported, gain counts what predicted values came to on average by them; bids
+were made of the predicted ones:
 
 0. actual: what was gained.
 1. pacing: bids are priced as they were, with the landscape of then, the highest bids and the budgets.
-2. prediction: the same, but bids are shaded with the day's own distribution of prices.
-3. shading: in first-price auctions a win costs the price itself.
-4. caps: no highest bids and no limits of line items.
-5. stops: auctions count in which bidding was stopped or late.
-6. promises: bids are made of value alone, without the premium of a promise.
-7. budget: everything worth its price is bought.
+2. prediction: the same, but bids are made of values as reported purchases have them.
+3. prices: bids are shaded with the day's own distribution of prices.
+4. shading: in first-price auctions a win costs the price itself.
+5. caps: no highest bids and no limits of line items.
+6. stops: auctions count in which bidding was stopped or late.
+7. promises: bids are made of value alone, without the premium of a promise.
+8. budget: everything worth its price is bought.
 
 A part is what its rung adds, never below zero, so that actual gain and parts add up to the last rung. In second-price
-auctions rungs 2 and 3 add nothing, without a promise rung 6. The multiplier does not pass 1; where it meets the budget,
+auctions rungs 3 and 4 add nothing, without a promise rung 7; without reported purchases rung 2 is not known and adds
+nothing. The multiplier does not pass 1; where it meets the budget,
 the last auction is bought in part (the fractional knapsack by value over price).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,7 +32,7 @@ from headrace.types import Bool, Float64
 from headrace_training.kernels.surplus import shade_values
 from headrace_training.regret.chances import Chances
 
-PARTS = ("pacing", "prediction", "shading", "caps", "stops", "promises", "budget")
+PARTS = ("pacing", "prediction", "prices", "shading", "caps", "stops", "promises", "budget")
 LEAST_PRICES = 50
 """Auctions from which a row of the market has a distribution of its own for the day; others share one."""
 _BISECTIONS = 40
@@ -41,9 +44,9 @@ Play = Callable[[Float64], tuple[Float64, Float64]]
 
 @dataclass(frozen=True)
 class Ladder:
-    """Gains, micros: ``actual``, and of the seven rungs above it.
+    """Gains, micros: ``actual``, and of the eight rungs above it.
 
-    value, spend : of what was won.   value_within_budget : of the best within the budget, rung 6.
+    value, spend : of what was won.   value_within_budget : of the best within the budget, rung 7.
     """
 
     actual: float
@@ -54,14 +57,17 @@ class Ladder:
 
     @property
     def parts(self) -> Float64:
-        """What each rung adds, (7,), never negative."""
+        """What each rung adds, (8,), never negative."""
         parts: Float64 = np.diff(np.maximum.accumulate(np.concatenate([[self.actual], self.rungs])))
         return parts
 
 
-def climb(chances: Chances, prices_cpm: Float64) -> Ladder:
-    """The ladder of one campaign's day at prices, (n,) float64 CPM micros, none below its floor."""
-    c = chances
+def climb(chances: Chances, prices_cpm: Float64, true_value: Float64 | None = None) -> Ladder:
+    """The ladder of one campaign's day at prices, (n,) float64 CPM micros, none below its floor.
+
+    true_value : (n,) float64, CPM micros, what values came to by reported purchases; left out: what was predicted.
+    """
+    c, predicted = _told(chances, true_value)
     paid = np.where(np.isnan(c.paid), prices_cpm, c.paid)
     each = np.where(c.won, c.weight, 0.0) / 1000.0
     value, spend = float(c.value @ each), float(paid @ each)
@@ -69,7 +75,8 @@ def climb(chances: Chances, prices_cpm: Float64) -> Ladder:
     no_caps = np.full(len(c.value), np.inf)
     free = _perfect(c, c.pull, prices_cpm, no_caps)
     plays = [
-        (_shaded(c, prices_cpm, [rates for _, rates in c.prices.curves]), going, c.line_budgets),
+        (_shaded(predicted, prices_cpm, _rates_of_then(c)), going, c.line_budgets),
+        (_shaded(c, prices_cpm, _rates_of_then(c)), going, c.line_budgets),
         (_shaded(c, prices_cpm, _rates_of_day(c, prices_cpm)), going, c.line_budgets),
         (_perfect(c, c.pull, prices_cpm, c.cap), going, c.line_budgets),
         (free, going, {}),
@@ -80,6 +87,33 @@ def climb(chances: Chances, prices_cpm: Float64) -> Ladder:
     everything = float(np.maximum(c.value - prices_cpm, 0.0) @ c.weight) / 1000.0
     gains = np.array([*(gain for gain, _ in best), everything])
     return Ladder(value - spend, gains, value, spend, best[-1][1])
+
+
+def forgone(chances: Chances, prices_cpm: Float64, thought: Float64, true_value: Float64) -> float:
+    """What bids made of the values predicted gained less than bids made of values thought better, micros; below 0 where
+    the better ones are none.
+
+    thought, true_value : (n,) float64, CPM micros; see `climb`.
+    """
+    c, predicted = _told(chances, true_value)
+    better = replace(c, pull=thought + (chances.pull - chances.value))
+    gains = [
+        _best_constant(each, _shaded(each, prices_cpm, _rates_of_then(c)), ~c.stopped, c.line_budgets)[0]
+        for each in (predicted, better)
+    ]
+    return gains[1] - gains[0]
+
+
+def _told(chances: Chances, true_value: Float64 | None) -> tuple[Chances, Chances]:
+    """The chances at their true values, once with bids made of these and once of those predicted."""
+    if true_value is None:
+        return chances, chances
+    premium = chances.pull - chances.value
+    return replace(chances, value=true_value, pull=true_value + premium), replace(chances, value=true_value)
+
+
+def _rates_of_then(c: Chances) -> list[Float64]:
+    return [rates for _, rates in c.prices.curves]
 
 
 def _perfect(c: Chances, worth_cpm: Float64, prices_cpm: Float64, cap: Float64) -> Play:
