@@ -22,6 +22,9 @@ class Pacer:
         self.heard_actions = 0
         self.learned: list[tuple[int, int]] = []
 
+    def learn_delays(self, reports: Any) -> None:
+        assert not reports
+
     def learn_actions(self, actions: Any) -> None:
         self.learned += [(action.n, action.worth_micros) for action in actions]
         self.heard_actions = actions[-1].number

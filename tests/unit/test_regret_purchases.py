@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from headrace.bidding.pacing.delay import LONGEST_MS, mean_delay
 from headrace.decisions.catalog import RecordedBoard, RecordedModel
 from headrace.decisions.layout import ACTION, AUCTION, CANDIDATE
 from headrace.decisions.reading import Outcomes, Recording
@@ -19,7 +20,7 @@ from headrace.v1 import campaigns_pb2
 from headrace_training.cli import app
 from headrace_training.regret.chances import chances_of
 from headrace_training.regret.ladder import PARTS, climb
-from headrace_training.regret.purchases import LONGEST_MS, calibrations_of, mean_delay
+from headrace_training.regret.purchases import calibrations_of
 from headrace_training.regret.report import line, measure
 
 WORTH = 200_000

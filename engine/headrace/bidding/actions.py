@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from headrace.bidding.pacing.delay import MOST_KEPT
 from headrace.bidding.pacing.goals import Counted
 from headrace.bidding.pacing.pace import Pacer
 from headrace.bidding.settings import BiddingConfig
@@ -23,8 +24,8 @@ from headrace.types import Int8
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS bid_actions (
         number INTEGER PRIMARY KEY AUTOINCREMENT, action BLOB NOT NULL UNIQUE, token BLOB NOT NULL,
-        account INTEGER NOT NULL, issued_ms INTEGER NOT NULL, n INTEGER NOT NULL, worth_micros INTEGER NOT NULL)
-        STRICT""",
+        account INTEGER NOT NULL, issued_ms INTEGER NOT NULL, came_ms INTEGER NOT NULL, n INTEGER NOT NULL,
+        worth_micros INTEGER NOT NULL) STRICT""",
     "CREATE INDEX IF NOT EXISTS bid_actions_token ON bid_actions (token)",
 )
 """``action`` and ``token`` are digests: nothing that a caller named is kept. ``n`` is below zero where actions were
@@ -75,6 +76,14 @@ class Actions:
         self._feeding = threading.Lock()
         self.outcomes = Counts(len(ActionOutcome) + 1)
         store.write(_create)
+        self.recall()
+
+    def recall(self) -> None:
+        """Tell the pacer how long the reports took that it goes on from; after every `Pacer.restore`."""
+        heard = self._pacer.heard_actions
+        ((n,),) = self._store.read("SELECT count(*) FROM bid_actions WHERE number <= ?", (heard,))
+        query = "SELECT issued_ms, came_ms, n FROM bid_actions WHERE n > 0 AND number <= ? AND number % ? = 0"
+        self._pacer.learn_delays(self._store.read(query, (heard, n // MOST_KEPT + 1)))
 
     def report(self, actions: Sequence[Action], came_ms: Sequence[int] | None = None) -> Int8:
         """Judge n actions and keep those that are good, in one commit; returns n of `ActionOutcome` after it.
@@ -93,7 +102,7 @@ class Actions:
         known = [bool(home) or self._ledger.knows(at) for home, at in zip(homes, accounts, strict=True)]
         outcomes[lost] = ActionOutcome.NOT_WON
         now_ms = self._clock_ms()
-        came = np.minimum(np.array(came_ms, np.int64), now_ms) if came_ms is not None else now_ms
+        came = np.minimum(np.array(came_ms if came_ms is not None else [now_ms] * len(actions), np.int64), now_ms)
         outcomes[bodies["issued_ms"] < came - self._config.action_window_ms] = ActionOutcome.TOO_OLD
         outcomes[malformed | ~np.array(known, np.bool_)] = ActionOutcome.UNKNOWN
         outcomes[forged] = ActionOutcome.FORGED
@@ -106,7 +115,7 @@ class Actions:
             outcomes[[row for row in rows if homes[row]]] = ActionOutcome.ACCEPTED
             for row in rows:
                 if not homes[row]:
-                    outcomes[row] = _keep(connection, actions[row], accounts[row], issued[row])
+                    outcomes[row] = _keep(connection, actions[row], accounts[row], issued[row], int(came[row]))
 
         if rows:
             self._store.write(job)
@@ -153,7 +162,7 @@ def name_of(action_id: str) -> str:
     return hashlib.blake2b(action_id.encode(), digest_size=16).hexdigest()
 
 
-def _keep(connection: sqlite3.Connection, action: Action, account: int, issued_ms: int) -> ActionOutcome:
+def _keep(connection: sqlite3.Connection, action: Action, account: int, issued_ms: int, came_ms: int) -> ActionOutcome:
     name, token = bytes.fromhex(action.action), digest(action.token)
     said = token, action.n, action.worth_micros
     known = connection.execute("SELECT token, n, worth_micros FROM bid_actions WHERE action = ?", (name,)).fetchone()
@@ -164,8 +173,8 @@ def _keep(connection: sqlite3.Connection, action: Action, account: int, issued_m
         if connection.execute(counted, (token,)).fetchone()[0] + action.n < 0:
             return ActionOutcome.NOT_REPORTED
     connection.execute(
-        "INSERT INTO bid_actions (action, token, account, issued_ms, n, worth_micros) VALUES (?, ?, ?, ?, ?, ?)",
-        (name, token, account, issued_ms, action.n, action.worth_micros),
+        f"INSERT INTO bid_actions (action, token, {', '.join(Counted._fields[1:])}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (name, token, account, issued_ms, came_ms, action.n, action.worth_micros),
     )
     return ActionOutcome.ACCEPTED
 

@@ -37,7 +37,7 @@ class BiddingConfig:
     actions: Literal["predicted", "reported"] = "predicted"
     # Milliseconds after a bid for which its purchases may be reported, and for which repeats are told from new ones.
     action_window_ms: Annotated[int, Meta(ge=3_600_000, le=31_536_000_000)] = 2_592_000_000
-    # Milliseconds that a reported purchase follows its impression by, on average.
+    # Milliseconds that a purchase is reported after its impression by, on average, before reports have shown it.
     action_delay_ms: Annotated[int, Meta(ge=1, le=2_592_000_000)] = 86_400_000
     # User-written strategies that line items may name, as PATH.py:FUNCTION; the function's name is the strategy's.
     strategies: tuple[str, ...] = ()

@@ -259,6 +259,7 @@ class Assembly:
                 owned = self._ledger.owned
                 if owned:
                     self._recall()
+                    self._actions.recall()
                 _log.info("this process %s the ledger", "owns" if owned else "no longer owns")
                 set_serving(BIDDER, owned)
 

@@ -10,6 +10,7 @@ import pytest
 
 from headrace.bidding.actions import Actions
 from headrace.bidding.pacing import progress
+from headrace.bidding.pacing.delay import MOST_KEPT, Delay
 from headrace.bidding.settings import BiddingConfig
 from headrace.decisions.erasure import Erasures
 from headrace.decisions.reading import read_recording
@@ -23,7 +24,7 @@ from headrace.service.explain import ExplainService
 from headrace.v1 import bidder_pb2 as pb
 from headrace.v1 import campaigns_pb2
 
-DAY_MS = 86_400_000
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 WORTH = 10_000_000
 REPORTED = BiddingConfig(explore_share=0.0, actions="reported")
 OUTCOMES = {value: name.removeprefix("ACTION_OUTCOME_") for name, value in pb.ActionOutcome.items()}
@@ -279,6 +280,29 @@ def test_old_reports_fade_with_their_predictions(rig):
     goals.due[:], goals.actions[:], goals.earned[:] = 40.0, 20.0, 10.0
     goals.add(28 * DAY_MS, DAY_MS, [goals.spent * 0, goals.spent * 0, goals.spent * 0])
     assert (goals.due[0], goals.actions[0], goals.earned[0]) == (20.0, 10.0, 5.0)
+
+
+def test_how_long_reports_take_is_learned_and_survives_a_restart(rig):
+    assert rig.goals.delay.mean_ms(rig.path.now_ms) == rig.config.action_delay_ms
+    tokens = [rig.win() for _ in range(40)]
+    for n, token in enumerate(tokens):
+        rig.path.now_ms += 15_000  # five minutes on average
+        assert rig.say(str(n), token) == "ACCEPTED"
+    rig.path.now_ms += DAY_MS
+    learned = rig.goals.delay.mean_ms(rig.path.now_ms)
+    assert 240_000 < learned < 600_000
+    now_ms = rig.path.now_ms
+    progress.save(rig.store, rig.path.engine.pacer.progress())
+    rig.start()
+    assert rig.goals.delay.mean_ms(now_ms) == pytest.approx(learned)
+
+
+def test_of_many_delays_an_even_part_is_kept():
+    delay = Delay(DAY_MS)
+    for n in range(20_000):
+        delay.heard(n * 1_000, n * 1_000 + HOUR_MS * (1 + n % 3), 1)
+    assert len(delay._kept) <= MOST_KEPT
+    assert delay.mean_ms(30 * DAY_MS) == pytest.approx(2 * HOUR_MS, rel=0.05)
 
 
 def test_reports_from_several_threads_are_each_counted_once(rig):

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.stats import gamma
 
+from headrace.bidding.pacing.delay import mean_delay
 from headrace.decisions.reading import Recording
 from headrace.types import Float64, Int64
 from headrace_training.intervals import LEVEL
@@ -29,10 +30,7 @@ PRIOR = 20.0
 """Due purchases that are taken as having come as predicted."""
 PER_BIN = 20.0
 MAX_BINS = 10
-LONGEST_MS = 30 * 86_400_000
-"""A mean delay is at most so long: the records do not show its end."""
 LEAST_SHARE = 1e-9
-_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
@@ -155,21 +153,6 @@ def _seen_share(recording: Recording) -> Float64:
     delay = np.clip(actions["heard_ms"][bought] - times[rows], 1, None).astype(np.float64)
     mean = mean_delay(delay, np.maximum(room[rows], delay), actions["count"][bought].astype(np.float64))
     return np.asarray(np.maximum(-np.expm1(-room / mean), LEAST_SHARE), np.float64)
-
-
-def mean_delay(delay: Float64, room: Float64, weight: Float64) -> float:
-    """Mean of an exponential distribution of which only delays up to ``room`` are seen, at most `LONGEST_MS`.
-
-    delay, room, weight : (n,) float64, above 0, each delay at most its room.
-
-    Where the likelihood is largest, delays have the mean that they should: x - room / (exp(room / x) - 1) each.
-    """
-    low, high = 1.0, float(LONGEST_MS)
-    for _ in range(_BISECTIONS):
-        mean = np.sqrt(low * high)
-        expected = mean - room / np.expm1(np.minimum(room / mean, 700.0))
-        low, high = (low, mean) if weight @ expected > weight @ delay else (mean, high)
-    return high
 
 
 def _lumps(reported: Float64) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from headrace.bidding.board import FOREVER_MS, NO_LIMIT, Board
+from headrace.bidding.pacing.delay import Delay
 from headrace.bidding.pacing.drift import Drift
 from headrace.bidding.pacing.experience import (
     COST,
@@ -74,7 +75,8 @@ class Course:
         self.tally = empty_tally(m)
         self.keys = keys_of(board)
         self.line_of = {account: line for line, account in enumerate(board.nodes.accounts[:m].tolist())}
-        self.experience, self.drift, self.goals = Experience(m), Drift(n), Goals(board, config.actions == "reported")
+        self.experience, self.drift = Experience(m), Drift(n)
+        self.goals = Goals(board, config.actions == "reported", Delay(config.action_delay_ms))
         self.plans, self.promised = Plans(n), Plans(m)
         self._tree = Tree(board)
         self._least_step = np.concatenate([least := self.goals.least_step, self._tree.campaigns(least, np.minimum)])
@@ -196,7 +198,7 @@ class Course:
         for delay in seen.delays:
             self.experience.heard_after(delay)
         self.experience.add(elapsed, self._config.half_life_ms, seen.counts, real, self._passed[:m])
-        self.goals.add(elapsed, self._config.action_delay_ms, real)
+        self.goals.add(elapsed, self.goals.delay.mean_ms(now_ms), real)
         self.plans.pass_time(self._traffic, then_ms, now_ms)
         if len(self.goals.promised):
             self.promised.pass_time(self._traffic, then_ms, now_ms)

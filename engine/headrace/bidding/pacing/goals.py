@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.bidding.board import Aims, Board
+from headrace.bidding.pacing.delay import Delay
 from headrace.bidding.pacing.experience import moved
 from headrace.kernels.goals import Earnings, Wishes, earning_steps, promise_premiums
 from headrace.kernels.pace import TOP_STEPS
@@ -40,7 +41,7 @@ class Market(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Reported actions: their number in the store, whose bid it is, and when that was made.
+    """Reported actions: their number in the store, whose bid it is, when that was made, and when they were reported.
 
     n : how many, below zero where they were taken back.   worth_micros : of each; 0: as the line item says.
     """
@@ -48,6 +49,7 @@ class Counted(NamedTuple):
     number: int
     account: int
     issued_ms: int
+    came_ms: int
     n: int
     worth_micros: int
 
@@ -62,13 +64,14 @@ class Goals:
     won : (2, m) impressions, of the local day and in all; row 1 since the guarantee is in force.
     due, actions : (m,) predicted purchases whose reports are due, and reported ones.   pending : (m,) not due yet.
     earned : (m,) what the reported ones were worth, in times what the line item says that one is.
+    delay : how long reports take.
     since_ms : of bids made from then on predicted purchases were counted.   heard : number of the last action counted.
     least_step : (m,) float64. Where the search for a multiplier begins: at 16 with a goal, else at 1.
     """
 
     KEPT = ("worth", "spent", "lately", "won", "due", "actions", "earned", "pending")
 
-    def __init__(self, board: Board, reported: bool = False) -> None:
+    def __init__(self, board: Board, reported: bool = False, delay: Delay | None = None) -> None:
         m = board.n_lines
         self._asked = asked_of(board)
         self.credit: Float64 = _tightest(self._asked)
@@ -76,6 +79,7 @@ class Goals:
         self.won: Float64 = np.zeros((2, m))
         self.due, self.actions, self.earned, self.pending = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
         self.reported, self.since_ms, self.heard = reported, 0, 0
+        self.delay = delay or Delay(DAY_MS)
         self._board = board
         self.lines: Bool = np.asarray(self.credit.any(axis=0), bool)
         self.least_step: Float64 = np.where(self.lines, 0.0, NO_STEP)
@@ -83,7 +87,7 @@ class Goals:
 
     def for_board(self, board: Board, lines: Int64) -> Goals:
         """The same for another board; entry i comes from line item lines[i]. Balances of changed goals begin anew."""
-        result = Goals(board, self.reported)
+        result = Goals(board, self.reported, self.delay)
         for name in self.KEPT:
             setattr(result, name, moved(getattr(self, name), lines))
         changed = (moved(self.credit, lines) != result.credit).any(axis=0)
@@ -125,6 +129,8 @@ class Goals:
         self.heard = max(self.heard, action.number)
         if line < 0 or action.issued_ms < self.since_ms:
             return
+        if action.n > 0:
+            self.delay.heard(action.issued_ms, action.came_ms, action.n)
         own = int(self._board.worth_micros[line])
         self.actions[line] += action.n
         self.earned[line] += action.n * (action.worth_micros / own if action.worth_micros and own else 1.0)

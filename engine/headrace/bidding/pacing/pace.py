@@ -146,6 +146,12 @@ class Pacer:
             self.heard_actions = max((action.number for action in new), default=self.heard_actions)
             self._dirty = True
 
+    def learn_delays(self, reports: Sequence[tuple[int, int, int]]) -> None:
+        """Learn how long reports of purchases take: when each one's bid was made, when it came, of how many."""
+        with self._solving:
+            for report in reports:
+                self._course.goals.delay.heard(*report)
+
     def advance(self, now_ms: int) -> None:
         """Solve again if enough time of the requests, or enough of them, went by since the last solution.
 
