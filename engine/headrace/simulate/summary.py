@@ -86,6 +86,7 @@ def _campaign(run: Run, result: Result) -> dict[str, Any]:
         "wins": wins,
         "win_rate": _ratio(wins, bids),
         "promised_impressions": sum(line.guarantee.impressions for line in result.campaign.line_items),
+        "promised_daily_impressions": sum(line.guarantee.daily_impressions for line in result.campaign.line_items),
         "value_micros": _number(result.value),
         "best_value_micros": _number(result.best.value),
         "share_of_optimum": _ratio(result.value, result.best.value),

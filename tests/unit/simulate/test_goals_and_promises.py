@@ -61,6 +61,7 @@ def test_promised_impressions_are_won_in_step_with_traffic(small, worth):
 def test_no_bid_passes_value_by_more_than_the_penalty(small):
     guarantee = {"daily_impressions": 10_000, "penalty_cpm_micros": 2_000_000}
     ran = small.run(a_day({"guarantee": guarantee, "action_worth_micros": 0}))
+    assert ran.summary["campaigns"][0]["promised_daily_impressions"] == 10_000
     assert ran.run.record.bid_cpm.max() <= 2_000_000
     assert 0 < won_by_hour(ran).sum() < 10_000
 
