@@ -135,12 +135,21 @@ def tick_and_reserve(folder: Path, n_lines: int) -> None:
     )
     held.try_acquire()
     cpm = np.full(n_lines, 1_000_000, np.int64)
-    for _ in range(2):
-        held.reserve(numbers, cpm, ["x"] * n_lines, NOW)
+    held.expect(numbers)
+    began, turns = time.thread_time(), 0
+    while held.holder.money()[0] == 0 or held.holder._purse.asks_on:
         held.holder.step()
+        turns += 1
+    ahead = (time.thread_time() - began) * 1000
+    print(f"| first shares of {n_lines:,} line items, CPU, {turns} calls | SQLite | {ahead:,.0f} ms | - |")
     assert (held.reserve(numbers, cpm, ["x"] * n_lines, NOW)[1] == 0).all()
     idle = best(held.holder.step)
     print(f"| a tick with nothing new, {n_lines:,} line items, CPU | SQLite | {idle:.1f} ms | 200 ms between two |")
+    held.holder.reachable = False
+    refused = np.full(32, 10**14, np.int64)
+    away = best(lambda: held.reserve(numbers[:32], refused, ["x"] * 32, NOW)) / 32 * 1000
+    held.holder.reachable = True
+    print(f"| a bid refused while the authority is away, batches of 32, CPU | SQLite | {away:.1f} us | - |")
     money = best(lambda: held.spendable(numbers, NOW))
     print(f"| what the pacer reads of {n_lines:,} line items, CPU | SQLite | {money:.1f} ms | once a second |")
     alone = alone_ledger(folder, n_lines)

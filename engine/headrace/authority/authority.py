@@ -11,7 +11,7 @@ from headrace.authority.database import Database, open_database
 from headrace.authority.grants import Asked, Change, Grants, Moment, Need, Slices, ask_needs
 from headrace.authority.history import Stamp, mark_settings
 from headrace.authority.registration import AWAITED, LIVE_MS, Committed, Memory, bring_in, enter, make_key
-from headrace.authority.schema import SCHEMA_VERSION, HolderState
+from headrace.authority.schema import LIFE, SCHEMA_VERSION, HolderState
 from headrace.authority.settings import AuthorityConfig
 from headrace.authority.tree import Tree
 from headrace.errors import ConfigError, HolderRefusedError, LostRenewalError
@@ -171,7 +171,8 @@ class Authority:
             )
             brought_in = bring_in(sql, self._tree, holder, committed, now_ms, only=anew and not known.fenced)
             rows = sql.execute(
-                "SELECT account, day, allotted FROM authority_allotments WHERE holder = ? AND allotted > 0", (holder,)
+                "SELECT account, day, allotted FROM authority_allotments WHERE holder = ? AND allotted > 0 AND day > ?",
+                (holder, LIFE),
             ).fetchall()
             return Registration(epoch, authority, [(row[0], row[1], row[2]) for row in rows], brought_in)
 
@@ -242,11 +243,12 @@ class Authority:
     ) -> _Stand:
         grants, stand = loaded
         for change in changes:
-            grants.apply(change)
+            if change.day > stand.folded_day or (change.account, change.day) in grants.allotted:
+                grants.apply(change)
         if not (stand.fenced or stand.awaited):
             slices = Slices(self.config.slice_share, max(stand.live, 1), self.config.slice_max_micros)
             for change in changes:
-                if change.least > 0:
+                if change.least > 0 and change.day > stand.folded_day:  # how much of it is spent is not known
                     grants.grant(change, slices)
         version = stand.totals_version
         if changes or report.amounts:
@@ -281,6 +283,7 @@ class _Stand(NamedTuple):
     totals_version: int
     fenced: bool
     awaited: bool
+    folded_day: int
     needs: list[Need]
 
     def view(self, holder: str) -> View:
@@ -314,13 +317,14 @@ class _Standing:
             "(SELECT min(number) FROM authority_actions WHERE holder = ?), "
             f"(SELECT count(*) {live}), (SELECT coalesce(sum(rate), 0) {live}), {AWAITED.format(text)}, "
             f"{meta.format('settings_version')}, {meta.format('settings_mark')}, {meta.format('totals_version')}, "
-            f"{meta.format('fenced')}",
+            f"{meta.format('fenced')}, {meta.format('folded_day')}",
             (*values, *[holder] * 5, *recent, *recent, HolderState.UNHEARD, *values),
         )
         self._needs = ask_needs(sql, now)
 
     def read(self) -> _Stand:
-        now_ms, epoch, number, state, notice, action, *counts, version, mark, totals, fenced = self._rows.fetchone()
+        row = self._rows.fetchone()
+        now_ms, epoch, number, state, notice, action, *counts, version, mark, totals, fenced, folded = row
         live, rates, awaited = (int(count) for count in counts)
         return _Stand(
             now_ms=int(now_ms),
@@ -335,6 +339,7 @@ class _Standing:
             totals_version=int(totals or 0),
             fenced=bool(fenced),
             awaited=awaited > 0,
+            folded_day=int(folded or LIFE),
             needs=[Need(row[0], row[1], bool(row[2])) for row in self._needs.fetchall()],
         )
 

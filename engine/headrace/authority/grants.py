@@ -156,7 +156,7 @@ class Grants:
         self._used[key] = self._used.get(key, 0) + used
         self._moved.add(key)
         for node in self._tree.path(account):
-            for each in ((node, day), (node, LIFE)):
+            for each in {(node, day), (node, LIFE)}:
                 self._total[each] = self._total.get(each, 0) + allotted
                 self._total_used[each] = self._total_used.get(each, 0) + used
 

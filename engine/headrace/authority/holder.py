@@ -16,6 +16,7 @@ import numpy as np
 
 from headrace.authority import mirror, views
 from headrace.authority.authority import Amounts, Claim, Report, View
+from headrace.authority.folding import Folding
 from headrace.authority.follower import Follower
 from headrace.authority.grants import Change
 from headrace.authority.post import Post
@@ -75,6 +76,7 @@ class Holder:
         self._follower = Follower(ledger, store, name)
         self._shares = Shares()
         self._post = Post(ledger, store, name)
+        self._folding = Folding(ledger.authority, self._follower, name)
         self._purse = Purse(self._shares, lambda: self._seconds())
         self._authority_id = ""
         self._registered: Books | None = None
@@ -206,6 +208,7 @@ class Holder:
             self.heard_ms = looked_ms - FORWARD_MS
         if view.actions:
             self._post.receive_actions()
+        self._folding.step(self._ledger.books, self.epoch, looked_ms, self._seconds())
 
     def _check_epoch(self, view: View) -> None:
         if view.epoch < self.epoch:

@@ -195,7 +195,7 @@ def check_books(authority: Authority) -> None:
             if not 0 <= used <= allotted:
                 return f"account {account}, day {day}: {used} used of {allotted}"
             for node in tree.path(account):
-                for key in ((node, day), (node, LIFE)):
+                for key in {(node, day), (node, LIFE)}:
                     of = sums.setdefault(key, [0, 0])
                     of[0] += allotted
                     of[1] += used

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from headrace.authority.grants import Grants
 from headrace.authority.history import Stamp, knows, next_stamp
-from headrace.authority.schema import FIRST_KEY, LAST_KEY, HolderState
+from headrace.authority.schema import FIRST_KEY, LAST_KEY, LIFE, HolderState
 from headrace.authority.tree import Key, Tree
 from headrace.errors import HolderRefusedError, LedgerError
 from headrace.ledger.budgets import AccountRow, audit, find_account, put_account, put_brake, put_fence
@@ -176,19 +176,27 @@ def make_key(sql: Sql, holder: str, now_ms: int, another: bool = False) -> None:
     next_stamp(sql)
 
 
+def folded_until(sql: Sql) -> int:
+    """The last budget day of which some was folded; see `headrace.authority.folding`."""
+    return int(get_meta(query_of(sql), "folded_day", str(LIFE)))
+
+
 def bring_in(sql: Sql, tree: Tree, holder: str, committed: Sequence[Committed], now_ms: int, *, only: bool) -> int:
     """Allot to a holder what it has committed beyond its allotments; returns these micros.
 
-    only : what is allotted beyond what it has committed goes back.
+    only : what is allotted beyond what it has committed goes back.   Of days that were folded the sum counts.
     """
     query = query_of(sql)
     books: dict[Key, int] = {}
+    rows = sql.execute("SELECT account, day FROM authority_allotments WHERE holder = ?", (holder,)).fetchall()
+    own, folded_day = {(row[0], row[1]) for row in rows}, folded_until(sql)
     for account_id, day, micros in committed:
         row = find_account(query, account_id)
         if row is None or not tree.is_leaf(row.number):
             raise HolderRefusedError("account", account_id, "a line item of this authority")
-        books[row.number, day] = micros
-    rows = sql.execute("SELECT account, day FROM authority_allotments WHERE holder = ?", (holder,)).fetchall()
+        folded = day <= folded_day and (row.number, day) not in own
+        key = row.number, LIFE if folded else day
+        books[key] = books.get(key, 0) + micros
     grants = Grants(sql, tree, holder, [*books, *((row[0], row[1]) for row in rows)], now_ms).load()
     missing: dict[Key, int] = {}
     for key, allotted in {**dict.fromkeys(books, 0), **grants.allotted}.items():
@@ -196,7 +204,8 @@ def bring_in(sql: Sql, tree: Tree, holder: str, committed: Sequence[Committed], 
         if lacks > 0:
             missing[key] = lacks
         if lacks > 0 or only:
-            grants.move(key, lacks, min(books.get(key, 0) - grants.used(key), 0))
+            of_used = lacks if key[1] == LIFE else min(books.get(key, 0) - grants.used(key), 0)
+            grants.move(key, lacks, of_used)
     if missing:
         audit(sql, now_ms, holder, "bring_in", holder, ("", repr(missing)), "its books are above its allotments")
     if missing or only:

@@ -13,7 +13,8 @@ authority_holders
     for a minute. ``isolation_ms``: how long after ``seen_ms`` it may still bid.
 authority_allotments
     what one holder may commit of one line item (``account``) on one budget day (``day``), micros; what it has spent of
-    it stays in. ``used``: what it said is billed, won or reserved; the rest is unused.
+    it stays in. ``used``: what it said is billed, won or reserved; the rest is unused. Where ``day`` is `LIFE`: all of
+    its days that are over, settled and folded; ``folded_day`` in ledger_meta is the last of which there are any.
 authority_totals
     sums of the allotments below a node (line item, campaign or advertiser) on one budget day, and of all its days where
     ``day`` is `LIFE`. ``version``: of the last change, grows with every renewal.
@@ -40,7 +41,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: days are folded, which programs of version 1 would add up twice."""
 
 LIFE = -(1 << 31)
 """The day under which `authority_totals` sums all days."""
