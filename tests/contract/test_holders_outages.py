@@ -172,6 +172,17 @@ def test_a_folder_with_money_of_its_own_is_refused(world: Any) -> None:
         own.ledger.account_number("a/c/x")
 
 
+def test_a_folder_with_money_of_its_own_is_not_served_under_an_authority(world: Any) -> None:
+    folder = world.folder / "own"
+    store = Store(folder / "store.db")
+    alone = Ledger(folder, store, clock_ms=lambda: NOW)
+    alone.fund("deposit", "z", 5)
+    alone.close()
+    asked = {"clock_ms": lambda: NOW, "ledger": LedgerConfig(), "authority": AuthorityConfig(url=world.url)}
+    with closing(store), pytest.raises(ConfigError, match="money of its own"):
+        open_ledger(folder, store, **asked)
+
+
 def test_a_folder_of_an_authority_does_not_bid_without_it(world: Any) -> None:
     (one,) = world.funded(1000, "one")
     one.die()

@@ -157,12 +157,12 @@ class Authority:
                     "this data folder", known_authority, f"one of the authority {authority}", "check authority.url"
                 )
             known = memory or Memory()
-            last, anew = enter(sql, holder, sequence, known, now_ms)
+            isolation_ms = self.config.isolation_s * 1000
+            last, anew = enter(sql, holder, sequence, known, now_ms, isolation_ms)
             make_key(sql, holder, now_ms)
             mark_settings(sql)
             self._tree.refresh(query)
             epoch = last + 1
-            isolation_ms = self.config.isolation_s * 1000
             sql.execute(
                 "INSERT INTO authority_holders VALUES (?, ?, ?, 0, ?, ?, ?, 0, ?) ON CONFLICT(holder) DO UPDATE SET "
                 "name = excluded.name, epoch = excluded.epoch, number = 0, state = excluded.state, "

@@ -34,7 +34,7 @@ def open_ledger(
         held = HeldLedger(data, store, clock_ms=clock_ms, config=ledger, authority=opened)
         if mirror.holds_money_of_its_own(store.read):
             hint = "name an empty folder, and fund what is left of the old balance"
-            raise ConfigError(f"the ledger in {data} has spent money of its own, without an authority", hint=hint)
+            raise ConfigError(f"the ledger in {data} has money of its own, set without an authority", hint=hint)
         undo.pop_all()
     return held
 

@@ -61,8 +61,10 @@ class Memory(NamedTuple):
     fenced: bool = False
 
 
-def enter(sql: Sql, holder: str, sequence: int, memory: Memory, now_ms: int) -> tuple[int, bool]:
+def enter(sql: Sql, holder: str, sequence: int, memory: Memory, now_ms: int, isolation_ms: int) -> tuple[int, bool]:
     """Look at who comes, and take in what was lost: its last epoch, and whether what it has not committed goes back.
+
+    isolation_ms : how long one that the authority has forgotten may be bidding.
 
     Raises HolderRefusedError: fenced, an older journal, or money in another currency.
     """
@@ -86,7 +88,7 @@ def enter(sql: Sql, holder: str, sequence: int, memory: Memory, now_ms: int) -> 
         audit(sql, now_ms, holder, "found_loss", holder, ("", ""), "the authority has lost what it answered")
         _await_others(sql, holder)
         _stop_again(sql, holder, memory, now_ms)
-    _learn_keys(sql, holder, memory.keys, now_ms)
+    _learn_keys(sql, holder, memory.keys, now_ms, isolation_ms)
     _remake_accounts(sql, holder, memory.accounts, now_ms)
     return int(epoch), lost or state == HolderState.UNHEARD
 
@@ -130,7 +132,7 @@ def _stop_again(sql: Sql, holder: str, memory: Memory, now_ms: int) -> None:
         put_fence(sql, memory.fence, (now_ms, holder, "the authority had lost it"))
 
 
-def _learn_keys(sql: Sql, holder: str, keys: Iterable[SigningKey], now_ms: int) -> None:
+def _learn_keys(sql: Sql, holder: str, keys: Iterable[SigningKey], now_ms: int, isolation_ms: int) -> None:
     """Take in keys that the authority has lost; whose holders it lost, too, may be bidding and are awaited."""
     known = {row[0] for row in sql.execute("SELECT key_id FROM authority_keys").fetchall()}
     missing = [key for key in keys if key.key_id not in known]
@@ -138,7 +140,7 @@ def _learn_keys(sql: Sql, holder: str, keys: Iterable[SigningKey], now_ms: int) 
     for name in sorted({key.holder for key in missing} - {holder}):
         sql.execute(
             "INSERT INTO authority_holders VALUES (?, '', 0, 0, ?, ?, 0, 0, ?) ON CONFLICT(holder) DO NOTHING",
-            (name, HolderState.UNHEARD, now_ms, LIVE_MS),
+            (name, HolderState.UNHEARD, now_ms, isolation_ms),
         )
 
 
