@@ -126,3 +126,23 @@ def test_a_restored_folder_gives_nothing_back_before_it_is_reconciled(world: Any
     one.ledger.unfence("ann", "reconciled")
     two.win(900)
     world.check()
+
+
+def test_a_holders_own_folder_is_audited_without_the_authoritys_edits(world: Any, tmp_path: Any) -> None:
+    from headrace.audit.auditor import audit
+    from headrace.audit.export import export
+    from headrace.audit.tables import compare_tables
+    from headrace.audit.trail import ExportTrail, open_store
+
+    (one,) = world.start("one")
+    one.ledger.set_account("b/c/x")  # without any deposit
+    world.step()
+    with open_store(one.store.path) as trail:
+        found = audit(trail)
+        compare_tables(found, trail)
+        export(trail, tmp_path / "out")
+    assert found.differences == []
+    exported = ExportTrail(tmp_path / "out")
+    found = audit(exported)
+    compare_tables(found, exported)
+    assert found.differences == []

@@ -73,6 +73,7 @@ def export(trail: StoreTrail, folder: Path, since_ms: int = 0) -> dict[str, Any]
     except OSError as error:
         raise DataError(f"{folder} cannot be made: {reason_of(error)}", hint="name a folder that can be") from error
     manifest = _begin(trail, folder, since_ms)
+    manifest["shared"] = trail.shared()
     _write_segments(trail, folder, manifest)
     if trail.last_row() > manifest["last_sequence"]:
         hint = "headrace ledger audit says more; nothing was written"

@@ -78,6 +78,9 @@ class PricedTrail:
     def first_row(self) -> int:
         return self._trail.first_row()
 
+    def shared(self) -> bool:
+        return self._trail.shared()
+
     def last_row(self) -> int:
         return self._trail.last_row()
 

@@ -59,6 +59,7 @@ class Trail(Protocol):
     def rows(self, after: int) -> Iterator[Row]: ...
     def first_row(self) -> int: ...
     def last_row(self) -> int: ...
+    def shared(self) -> bool: ...
     def digest_before(self, sequence: int) -> bytes: ...
     def late_bills(self) -> dict[int, int]: ...
     def table(self, name: str) -> Iterator[dict[str, Any]]: ...
@@ -110,6 +111,10 @@ class StoreTrail:
 
     def first_row(self) -> int:
         return int(self.query("SELECT ifnull(min(sequence), 0) FROM ledger_journal")[0][0])
+
+    def shared(self) -> bool:
+        """Whether accounts and balances are copies of an authority's."""
+        return bool(self.query("SELECT 1 FROM ledger_meta WHERE key = 'authority_id' AND value <> ''"))
 
     def last_row(self) -> int:
         """The last row that anything beside the rows themselves speaks of."""
@@ -214,6 +219,10 @@ class ExportTrail:
 
     def first_row(self) -> int:
         return int(self.manifest["first_sequence"])
+
+    def shared(self) -> bool:
+        """See `StoreTrail.shared`."""
+        return bool(self.manifest.get("shared", False))
 
     def last_row(self) -> int:
         return int(self.manifest["last_sequence"])
