@@ -159,7 +159,7 @@ class Market:
         )
 
 
-@pytest.mark.parametrize("seed", [3, 10, 19])
+@pytest.mark.parametrize("seed", [3, 10])
 def test_random_losses_overspend_and_strand_nothing(world: Any, seed: int) -> None:
     """The balance is never passed, each bill is taken, and in the end what was not billed can be spent."""
     balance = 2000
