@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.authority.grants import NEED_MS, Change
+from headrace.authority.grants import KEEP_ALL, NEED_MS, Change
 
 TODAY = 20_833
 
@@ -56,6 +56,21 @@ def test_what_is_given_back_is_allotted_to_others(rig: Any) -> None:
     assert one.renew(Change(x, TODAY, 300, 300)) == [300]
     assert two.ask(z, 700) == 700
     assert authority.look("one").needs == []
+
+
+def test_what_is_asked_for_ahead_is_little_and_nobody_gives_back_for_it(rig: Any) -> None:
+    authority = rig.funded(1000)
+    one, two, three = (rig.holder(authority, name) for name in ("one", "two", "three"))
+    x, z = rig.number("a/c/x"), rig.number("a/d/z")
+    ahead = Change(z, TODAY, KEEP_ALL, 0, 1, 0, 30)
+    assert three.renew(ahead) == [30]
+    assert one.ask(x, 970) == 970
+    assert two.renew(ahead) == [0]
+    assert authority.look("one").needs == []
+    assert two.ask(x, 500) == 0  # a bid was refused: that is another matter
+    assert authority.look("one").needs != []
+    one.renew(Change(x, TODAY, 870, 870))
+    assert three.renew(Change(z, TODAY, KEEP_ALL, 30, 1, 0, 30)) == [30]  # what came back is for who waits
 
 
 def test_the_last_micro_can_be_allotted(rig: Any) -> None:
