@@ -146,3 +146,12 @@ def test_a_holders_own_folder_is_audited_without_the_authoritys_edits(world: Any
     found = audit(exported)
     compare_tables(found, exported)
     assert found.differences == []
+
+
+def test_a_bid_for_all_that_is_left_finds_it_beside_a_first_share(world: Any) -> None:
+    (one,) = world.funded(100, "one")
+    one.ledger.expect(np.array([one.ledger.account_number("a/c/x")], np.int32))
+    world.step()
+    assert sum(world.allotted(one).values()) > 0
+    one.win(100)
+    world.check()
