@@ -79,6 +79,9 @@ GOOD: dict[str, Message] = {
     "BidderService/Notify": bidder_pb2.NotifyRequest(
         notices=[bidder_pb2.Notice(type=bidder_pb2.NOTICE_TYPE_LOSS, token="t")]
     ),
+    "BidderService/ReportActions": bidder_pb2.ReportActionsRequest(
+        actions=[bidder_pb2.Action(action_id="p1", token="t", time_ms=NOW_MS)]
+    ),
     "BidderService/ExplainBid": bidder_pb2.ExplainBidRequest(bid_request_id="b1"),
     "CampaignsService/FundAdvertiser": campaigns_pb2.FundAdvertiserRequest(
         entry_id="d1", advertiser_id="a1", amount_micros=1
