@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from headrace import durable
 from headrace.artifact_format import (
     ARRAYS,
     INDEX,
@@ -216,11 +217,11 @@ class ArtifactWriter:
                 np.save(self.folder / f"{name}.npy", array, allow_pickle=False)
             manifest = msgspec.structs.replace(manifest, checksums=self._sync_files())
             raw = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=1) + b"\n"
-            _write_synced(self.folder / MANIFEST, raw)
-            _write_synced(self.folder / MANIFEST_CHECKSUM, hashlib.sha256(raw).hexdigest().encode() + b"\n")
-            _sync_folder(self.folder)
+            durable.write(self.folder / MANIFEST, raw)
+            durable.write(self.folder / MANIFEST_CHECKSUM, hashlib.sha256(raw).hexdigest().encode() + b"\n")
+            durable.sync(self.folder)
             self.folder.rename(self.target)
-            _sync_folder(self.target.parent)
+            durable.sync(self.target.parent)
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise _write_error(error, self.target) from error
@@ -336,11 +337,11 @@ class ArtifactStore:
             if history is not None:
                 # before the link: history() reads only up to the current one, so a crash between the two is harmless
                 draft = self.root / ".history.json"
-                _write_synced(draft, json.dumps(history, indent=1).encode())
+                durable.write(draft, json.dumps(history, indent=1).encode())
                 draft.replace(self.root / "history.json")
             link.symlink_to(Path("versions") / name)
             link.replace(self.root / "current")
-            _sync_folder(self.root)
+            durable.sync(self.root)
         except OSError as error:
             link.unlink(missing_ok=True)
             raise _write_error(error, self.root) from error
@@ -370,21 +371,6 @@ def _guard(current: Manifest, candidate: Manifest, tolerance: float) -> None:
                 expected=f"at least {before * (1.0 - tolerance):.6f}, {before:.6f} less {tolerance:.0%}",
                 hint="look at what changed in the data; --force publishes it anyway",
             )
-
-
-def _write_synced(file: Path, raw: bytes) -> None:
-    with file.open("wb") as handle:
-        handle.write(raw)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_error(error: OSError, target: Path) -> HeadraceError:

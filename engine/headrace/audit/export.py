@@ -7,7 +7,6 @@ as it was; files that no manifest names are removed by the next.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from headrace import durable
 from headrace.audit.layout import RECORD
 from headrace.audit.trail import FORMAT, Row, StoreTrail
 from headrace.errors import DataError, reason_of
@@ -246,14 +246,6 @@ def _replace(path: Path, table: pa.Table) -> None:
 
 
 def _rename(scratch: Path, path: Path) -> None:
-    _sync(scratch)
+    durable.sync(scratch)
     scratch.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    durable.sync(path.parent)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace import durable
 from headrace.decisions.columns import Block
 from headrace.decisions.layout import Kind, Rows, frame, frames, start_of_segment
 from headrace.decisions.segments import clean_until, held, mark_clean, segment_paths
@@ -88,10 +89,7 @@ def unlink(auctions: Rows, keys: Int64) -> None:
 def _replace(path: Path, raw: bytes) -> None:
     status = path.stat()
     part = path.with_suffix(".part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(raw)
-        stream.flush()
-        os.fsync(stream.fileno())
+    part.unlink(missing_ok=True)
+    durable.write_private(part, raw)
     os.utime(part, (status.st_atime, status.st_mtime))  # its age is that of its records
     part.replace(path)

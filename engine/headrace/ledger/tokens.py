@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from headrace import durable
 from headrace._native import HmacKey
 from headrace.errors import LedgerError
 from headrace.types import Int64
@@ -197,34 +198,18 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _write_new(path: Path, stored: object) -> None:
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    _write_private(scratch, stored)
+    durable.write_private(scratch, json.dumps(stored).encode())
     try:
         os.link(scratch, path)  # of two processes that start together, the first one's keys stay
     except FileExistsError:
         pass
     finally:
         scratch.unlink()
-    _sync_folder(path.parent)
+    durable.sync(path.parent)
 
 
 def _replace(path: Path, stored: object) -> None:
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    _write_private(scratch, stored)
+    durable.write_private(scratch, json.dumps(stored).encode())
     scratch.replace(path)
-    _sync_folder(path.parent)
-
-
-def _write_private(path: Path, stored: object) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        json.dump(stored, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    durable.sync(path.parent)

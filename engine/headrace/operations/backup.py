@@ -17,11 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from headrace import __version__
+from headrace import __version__, durable
+from headrace.durable import PRIVATE
 from headrace.errors import AlreadyExistsError, ConfigError, DataError, NotFoundError
 from headrace.events.migrations import check_version, version_of
 from headrace.events.store import DATABASE, translate
-from headrace.operations.folders import PRIVATE, checksum, new_folder, sync_file, write_file
+from headrace.operations.folders import checksum, new_folder
 
 FORMAT_VERSION = 1
 KEYS = "ledger.keys"
@@ -71,11 +72,11 @@ def back_up(data: Path, target: Path, *, overwrite: bool = False) -> BackupManif
         _copy_database(source, draft / DATABASE)
         # after the database: keys are only ever added, so these verify whatever it knows of
         if (data / KEYS).exists():
-            write_file(draft / KEYS, (data / KEYS).read_bytes())
+            durable.write_private(draft / KEYS, (data / KEYS).read_bytes())
         manifest = _describe(draft)
         raw = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-        write_file(draft / MANIFEST, raw)
-        write_file(draft / MANIFEST_CHECKSUM, hashlib.sha256(raw).hexdigest().encode() + b"\n")
+        durable.write_private(draft / MANIFEST, raw)
+        durable.write_private(draft / MANIFEST_CHECKSUM, hashlib.sha256(raw).hexdigest().encode() + b"\n")
         verify(draft)
         replaced = draft.with_name(f"{draft.name}-replaced")
         if target.exists():
@@ -138,7 +139,7 @@ def _copy_database(source: Path, copy: Path) -> None:
             writer.execute("PRAGMA journal_mode = DELETE").fetchall()
     except sqlite3.Error as error:
         raise translate(error, source) from error
-    sync_file(copy)
+    durable.sync(copy)
 
 
 def _describe(draft: Path) -> BackupManifest:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headrace import durable
 from headrace.errors import ConfigError, PreconditionError, StoreFullError
 from headrace.locks import OwnerLock
 
-PRIVATE = 0o600
 LOCK = "ledger.lock"
 
 
@@ -29,11 +28,11 @@ def new_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir(mode=0o700)
         yield draft
-        sync_folder(draft)
+        durable.sync(draft)
         if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
             target.rmdir()
         draft.rename(target)
-        sync_folder(target.parent)
+        durable.sync(target.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(f"{target} cannot be written: {error.strerror}", hint="free space there") from error
@@ -41,27 +40,6 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise ConfigError(f"{target} cannot be made: {where}: {error.strerror}", hint="check permissions") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def write_file(file: Path, raw: bytes) -> None:
-    """Write a private file and wait until it is on disk."""
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(raw)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def sync_file(file: Path) -> None:
-    """Wait until a file is on disk."""
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-sync_folder = sync_file
 
 
 def checksum(file: Path) -> str:

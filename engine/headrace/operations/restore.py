@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from headrace import durable
+from headrace.durable import PRIVATE
 from headrace.errors import AlreadyExistsError
 from headrace.events.migrations import bring_up_to_date
 from headrace.events.store import DATABASE, translate
 from headrace.ledger.budgets import put_fence
 from headrace.ledger.journal import create_tables, set_meta
 from headrace.operations.backup import BackupManifest, verify
-from headrace.operations.folders import PRIVATE, new_folder, stopped, sync_file
+from headrace.operations.folders import new_folder, stopped
 
 SEQUENCE_GAP = 10**12
 """Event sequences left out at a restore: those given out since the backup must never be given to other events, since
@@ -52,7 +54,7 @@ def restore(backup: Path, data: Path, *, move_old: bool = False) -> Restored:
             (draft / name).chmod(PRIVATE)
         _begin_anew(draft / DATABASE, manifest)
         for name in manifest.files:
-            sync_file(draft / name)
+            durable.sync(draft / name)
         if occupied:
             moved_to = _move_aside(data)
     return Restored(manifest, moved_to)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from headrace import durable
 from headrace.bidding.pricing.winrate import EDGES_CPM, Lessons
 from headrace.errors import DataError
 from headrace.kernels.winrate import BINS_PER_OCTAVE, FIRST_OCTAVE, LAST_OCTAVE
@@ -62,10 +62,7 @@ class Snapshot:
         content = _Content(_GRID, now_ms, list(kept.paths), tables)
         packed = zlib.compress(msgspec.msgpack.encode(content), 1)
         draft = self._file.with_suffix(".part")
-        with draft.open("wb") as stream:
-            stream.write(MAGIC + hashlib.sha256(packed).digest() + packed)
-            stream.flush()
-            os.fsync(stream.fileno())
+        durable.write(draft, MAGIC + hashlib.sha256(packed).digest() + packed)
         draft.replace(self._file)
 
     def load(self, now_ms: int) -> tuple[Lessons, float] | None:
