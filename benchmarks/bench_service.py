@@ -53,7 +53,7 @@ from headrace.artifacts import open_artifact
 from headrace.reference.foldin import fold_in
 from headrace.v1.recommender_pb2 import REPEAT_POLICY_EXCLUDE_PURCHASED
 
-N_USERS, N_ITEMS, N_ASKING, BATCH = 60_000, 100_000, 2_000, 256
+N_USERS, N_ITEMS, N_ASKING, BATCH = 80_000, 100_000, 2_000, 256
 CLOSED = {"connections": 8, "warm": 0.3}
 ALONE = {"connections": 1, "in_flight": 1, "warm": 0.3}
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.decisions.catalog import RecordedBoard, RecordedModel
+from headrace.decisions.batch import RecordedModel
+from headrace.decisions.catalog import RecordedBoard
 from headrace.decisions.layout import AUCTION, CANDIDATE
 from headrace.decisions.reading import Outcomes, Recording
 from headrace.errors import ConfigError, DataError

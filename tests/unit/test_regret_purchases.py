@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace.bidding.pacing.delay import LONGEST_MS, mean_delay
-from headrace.decisions.catalog import RecordedBoard, RecordedModel
+from headrace.decisions.batch import RecordedModel
+from headrace.decisions.catalog import RecordedBoard
 from headrace.decisions.layout import ACTION, AUCTION, CANDIDATE
 from headrace.decisions.reading import Outcomes, Recording
 from headrace.kernels.price import Market

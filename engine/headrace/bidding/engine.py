@@ -40,7 +40,7 @@ from headrace.bidding.span import Span
 from headrace.bidding.strategies.sandbox import Sandbox, StrategyState
 from headrace.bidding.strategies.strategy import Strategy
 from headrace.bidding.view import View
-from headrace.decisions.batch import Decided, NoRecorder, Recorder
+from headrace.decisions.batch import Decided, NoRecorder, RecordedModel, Recorder
 from headrace.kernels.match import Asked, Targets
 from headrace.kernels.pace import Seen
 from headrace.kernels.predict import Candidates, Persons
@@ -94,7 +94,7 @@ class BiddingEngine:
         self._view = View.of(board, model, people, find_item)
         self.pacer = Pacer(ledger, config, board, model, self._lock)
         self._sandbox = Sandbox(strategies or {}, config, board)
-        self._recorded = model
+        self._recorded = RecordedModel(model.version, model.market, model.exchanges, model.profile)
 
     @property
     def artifact_version(self) -> str:
@@ -361,12 +361,12 @@ class BiddingEngine:
             if view is self._view:
                 self.pacer.landscape.placed(placed)
 
-    def _priced_model(self) -> BidModel:
-        """The model with the prices that are in force, for the records."""
+    def _priced_model(self) -> RecordedModel:
+        """What the records keep of the model and the prices in force."""
         prices, model = self.pacer.landscape.prices, self._view.model
         if self._recorded.market is not prices.market or self._recorded.version != model.version:
             exchanges = {str(path[0]): row for path, row in prices.rows.items() if len(path) == 1}
-            self._recorded = replace(model, market=prices.market, exchanges=exchanges)
+            self._recorded = RecordedModel(model.version, prices.market, exchanges, model.profile)
         return self._recorded
 
 

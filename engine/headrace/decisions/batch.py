@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from headrace.types import Int32, Int64
+from headrace.types import Float64, Int32, Int64
 
 if TYPE_CHECKING:
     from headrace.bidding.board import Board
     from headrace.bidding.draft import Draft
     from headrace.bidding.match import Matches
-    from headrace.bidding.predict import BidModel
     from headrace.bidding.requests import BidRequests
     from headrace.kernels.match import Asked
-    from headrace.kernels.price import Auctions, Offers, Terms
+    from headrace.kernels.price import Auctions, Market, Offers, Terms
 
 
 Amounts = Sequence[int | None]
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """What was known of prices and traffic; without the factors, so that no record keeps an old artifact in memory.
+
+    market : win rates by price when the file was begun, or the artifact changed.   exchanges : its rows by name.
+    profile : (168,) float64.   curves : win rates of the rows that have been learned anew since.
+    """
+
+    version: str
+    market: Market
+    exchanges: dict[str, int]
+    profile: Float64
+    curves: Mapping[int, Float64] = field(default_factory=dict)
+
+    def curve(self, row: int) -> tuple[Float64, Float64]:
+        """Edges and win rates of a row of the market; those of all together for a row that is not recorded."""
+        rates = self.curves.get(row)
+        if rates is None:
+            rates = self.market.win_rate[row if row < len(self.market.win_rate) else 0]
+        return self.market.edges_cpm, rates
 
 
 class Decided(NamedTuple):
@@ -29,7 +51,7 @@ class Decided(NamedTuple):
 
     requests: BidRequests
     board: Board
-    model: BidModel
+    model: RecordedModel
     terms: Terms
     asked: Asked
     matches: Matches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from headrace.bidding.board import Board
-from headrace.bidding.predict import BidModel
+from headrace.decisions.batch import RecordedModel
 from headrace.decisions.layout import Kind, frame
 from headrace.kernels.price import Market
 from headrace.types import Float64, Int64
@@ -69,28 +69,6 @@ class RecordedBoard:
         return [(campaign, line) for campaign in self.campaigns for line in campaign.line_items]
 
 
-@dataclass(frozen=True)
-class RecordedModel:
-    """What was known of prices and traffic.
-
-    market : win rates by price when the file was begun, or the artifact changed.   exchanges : its rows by name.
-    profile : (168,) float64.   curves : win rates of the rows that have been learned anew since.
-    """
-
-    version: str
-    market: Market
-    exchanges: dict[str, int]
-    profile: Float64
-    curves: Mapping[int, Float64] = field(default_factory=dict)
-
-    def curve(self, row: int) -> tuple[Float64, Float64]:
-        """Edges and win rates of a row of the market; those of all together for a row that is not recorded."""
-        rates = self.curves.get(row)
-        if rates is None:
-            rates = self.market.win_rate[row if row < len(self.market.win_rate) else 0]
-        return self.market.edges_cpm, rates
-
-
 def board_bytes(board: Board) -> bytes:
     """The payload of a frame of a board."""
     campaigns = [campaign.SerializeToString() for campaign in board.campaigns]
@@ -116,7 +94,7 @@ def board_of(payload: bytes) -> RecordedBoard:
     return RecordedBoard(head.version, campaigns, caps, worth, head.vocabularies, head.currencies)
 
 
-def model_bytes(model: BidModel) -> bytes:
+def model_bytes(model: RecordedModel) -> bytes:
     """The payload of a frame of a model."""
     market = model.market
     head = _ModelHead(model.version, model.exchanges, len(market.edges_cpm), len(market.win_rate))
@@ -152,7 +130,7 @@ class Numbers:
 
     def __init__(self) -> None:
         self._boards: list[Board] = []
-        self._model: BidModel | None = None
+        self._model: RecordedModel | None = None
         self._n_models = 0
         self._curves: dict[int, tuple[int, Float64]] = {}
         self._words: dict[str, int] = {"": 0}
@@ -162,7 +140,9 @@ class Numbers:
         number = _place(self._boards, board)
         return (number, b"") if number >= 0 else (len(self._boards) - 1, frame(Kind.BOARD, board_bytes(board)))
 
-    def model(self, model: BidModel, time_ms: int, rows: Sequence[int], priced: Collection[int]) -> tuple[int, bytes]:
+    def model(
+        self, model: RecordedModel, time_ms: int, rows: Sequence[int], priced: Collection[int]
+    ) -> tuple[int, bytes]:
         """The model's number, and the frame to write first: the whole model, or what it has learned of some rows since.
 
         rows : of the market, that auctions refer to.   priced : those of them that bids were shaded with; they are

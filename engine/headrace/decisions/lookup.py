@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.decisions.catalog import RecordedBoard, RecordedModel
+from headrace.decisions.batch import RecordedModel
+from headrace.decisions.catalog import RecordedBoard
 from headrace.decisions.columns import Block, digest
 from headrace.decisions.layout import TOLD, Kind, Rows
 from headrace.decisions.reading import Outcomes, Shelf, join, live_frames

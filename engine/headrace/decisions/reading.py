@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.decisions.catalog import RecordedBoard, RecordedModel, board_of, curves_of, model_of
+from headrace.decisions.batch import RecordedModel
+from headrace.decisions.catalog import RecordedBoard, board_of, curves_of, model_of
 from headrace.decisions.columns import Block
 from headrace.decisions.layout import (
     ACTION,

@@ -12,7 +12,8 @@ from headrace.bidding.engine import BiddingEngine
 from headrace.bidding.predict import BidModel, Strangers
 from headrace.bidding.requests import BidRequests
 from headrace.bidding.strategies.strategy import load_strategies
-from headrace.decisions.catalog import RecordedBoard, RecordedModel
+from headrace.decisions.batch import RecordedModel
+from headrace.decisions.catalog import RecordedBoard
 from headrace.decisions.reading import each_candidate
 from headrace.kernels.predict import Candidates, Model, Persons, Table
 from headrace.kernels.price import Offers
