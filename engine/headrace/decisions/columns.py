@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from headrace.decisions.batch import Decided
 from headrace.decisions.layout import AUCTION, CANDIDATE, COUNTS, Rows
+from headrace.kernels.candidates import mark_highest
 from headrace.kernels.price import Market
 from headrace.types import Bool, Float64, Int32, Int64
 
@@ -101,6 +102,8 @@ def block_of(
 
 
 _NOBODY = bytes(16)
+_PRICED = 1e300
+"""Beyond any paced value."""
 
 
 class _Wide:
@@ -137,31 +140,36 @@ class _Wide:
         start = _starts(counts)
         owner = np.repeat(np.arange(len(kept)), counts)
         offer = np.arange(len(owner)) - start[owner] + first[owner]
+        rank, bid_cpm = np.full(len(owner), -1, np.int64), np.zeros(len(owner), np.int64)
+        ranked = self.ranked[kept]
+        whose, place = np.nonzero(ranked >= 0)
+        at = ranked[whose, place] - first[whose] + start[whose]
+        rank[at], bid_cpm[at] = place, self.bids[kept][whose, place]
+        if len(counts) and counts.max() > limit:
+            chosen = self._highest(offer, rank, counts, limit)
+            owner, offer, rank, bid_cpm = owner[chosen], offer[chosen], rank[chosen], bid_cpm[chosen]
         line = self.lines[offer]
         rows = np.zeros(len(owner), CANDIDATE)
         rows["line"], rows["position"] = line, self.positions[offer]
         rows["probability"], rows["value_cpm"] = self.probability[offer], self.value_cpm[offer]
         rows["multiplier"], rows["premium_cpm"] = self.terms.multiplier[line], self.terms.premium_cpm[line]
         rows["affordable_cpm"] = np.where(self.terms.exhausted[line], 0, self.terms.affordable_cpm[line])
-        rows["rank"] = -1
-        ranked = self.ranked[kept]
-        whose, place = np.nonzero(ranked >= 0)
-        at = ranked[whose, place] - first[whose] + start[whose]
-        rows["rank"][at], rows["bid_cpm"][at] = place, self.bids[kept][whose, place]
-        if not len(counts) or counts.max() <= limit:
-            return rows, owner
-        chosen = self._highest(rows, owner, start, limit)
-        return rows[chosen], owner[chosen]
+        rows["rank"], rows["bid_cpm"] = rank, bid_cpm
+        return rows, owner
 
-    def _highest(self, rows: Rows, owner: npt.NDArray[np.intp], start: Int64, limit: int) -> Bool:
-        """Those that were priced, then those with the highest paced value, so many of each owner."""
-        worth = (rows["value_cpm"] + rows["premium_cpm"]) * rows["multiplier"]
-        paced = np.minimum(worth, self.terms.max_bid_cpm[rows["line"]])
-        rank = np.where(rows["rank"] >= 0, rows["rank"], np.iinfo(np.int32).max)
-        order = np.lexsort((-paced, rank, owner))
-        chosen = np.zeros(len(rows), np.bool_)
-        chosen[order] = np.arange(len(rows)) - start[owner[order]] < limit
+    def _highest(self, offer: Int64, rank: Int64, counts: Int64, limit: int) -> Bool:
+        """Those that were priced, by their rank, then those with the highest paced value, so many of each owner."""
+        line = self.lines[offer]
+        worth = (self.value_cpm[offer] + self.terms.premium_cpm[line]) * self.terms.multiplier[line]
+        paced = np.minimum(worth, self.terms.max_bid_cpm[line])
+        chosen = np.zeros(len(offer), np.bool_)
+        mark_highest(np.where(rank >= 0, _PRICED / (1.0 + np.abs(rank)), paced), counts, limit, chosen)
         return chosen
+
+
+def warm_columns() -> None:
+    """Compile or load the kernel of records; short lists of candidates would not call it."""
+    mark_highest(np.ones(1), np.ones(1, np.int64), 1, np.zeros(1, np.bool_))
 
 
 def _put_chosen(auctions: Rows, wide: _Wide, kept: npt.NDArray[np.intp]) -> None:

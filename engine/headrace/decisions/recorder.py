@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from headrace.decisions.batch import Action, Amounts, Decided
-from headrace.decisions.columns import block_of, digest
+from headrace.decisions.columns import block_of, digest, warm_columns
 from headrace.decisions.erasure import Erasures, unlink
 from headrace.decisions.layout import TOLD, WITHDRAWN, Kind, frame
 from headrace.decisions.segments import Segment, drop_old
@@ -69,6 +69,7 @@ class DecisionRecorder:
 
     def start(self) -> None:
         """Begin to write."""
+        warm_columns()
         self._thread.start()
 
     def close(self) -> None:
