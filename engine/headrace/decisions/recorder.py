@@ -25,7 +25,7 @@ TIDY_S = 1.0
 """Seconds between two looks at what must be forgotten, or is too old."""
 MAX_TOLD = 1 << 20
 """Outcomes that wait, at most, and actions."""
-FRAME_CANDIDATES = 1 << 18
+FRAME_CANDIDATES = 1 << 14
 """Candidates of all impressions of a frame, about."""
 _MIB = 1 << 20
 
