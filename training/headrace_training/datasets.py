@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from headrace.errors import DataError
 from headrace.types import Float64, Int32, Int64
-from headrace_training.tables import Table, open_bytes, table_suffix
+from headrace_training.tables import Table, read_words, table_suffix
 from headrace_training.values import TimeParser, first_bad, number_column, text_column
 
 NAMES = {
@@ -78,23 +78,10 @@ def read_pairs(path: Path) -> Pairs:
 def _read_adjacency(path: Path) -> Pairs:
     user_index, item_index = Encoder(), Encoder()
     users, items = array("i"), array("i")
-    number = 0
-    with open_bytes(path) as handle:
-        try:
-            for line in handle:
-                # bytes split at ASCII blanks only: an id may hold any other character
-                names = [name.decode() for name in line.split()]
-                number += 1
-                if names:
-                    user = user_index.index.setdefault(names[0], len(user_index.index))
-                    items.extend(item_index.encode(names[1:]).tolist())
-                    users.extend([user] * (len(names) - 1))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}, line {number + 1}: {error}", hint="save the file as UTF-8") from error
-        except (OSError, EOFError) as error:
-            raise DataError(
-                f"{path}, after line {number}: {error}", hint="the file is damaged; get it again"
-            ) from error
+    for _, names in read_words(path):
+        user = user_index.index.setdefault(names[0], len(user_index.index))
+        items.extend(item_index.encode(names[1:]).tolist())
+        users.extend([user] * (len(names) - 1))
     n = len(users)
     return Pairs(user_index.ids, item_index.ids, np.array(users, np.int32), np.array(items, np.int32), np.ones(n))
 

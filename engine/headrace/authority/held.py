@@ -19,7 +19,7 @@ from headrace.decisions.batch import Action
 from headrace.errors import AuthorityUnreachableError, LedgerNotOwnerError
 from headrace.events.store import Store
 from headrace.ledger.books import AccountState, Books
-from headrace.ledger.budgets import SettingsPatch, check_entry, put_account, put_brake, put_fence
+from headrace.ledger.budgets import SettingsPatch, check_entry, put_accounts, put_brake, put_fence
 from headrace.ledger.journal import Extra, get_meta, last_sequence
 from headrace.ledger.ledger import Ledger
 from headrace.ledger.notices import NoticeBatch, NoticeOutcome, NoticeType, read_notices
@@ -269,15 +269,8 @@ class HeldLedger(Ledger):
         also: Callable[[Sql], object] | None = None,
     ) -> None:
         """See `Ledger.set_accounts`; ``also`` writes to the authority's tables."""
-        now_ms = self._clock_ms()
-
-        def job(sql: Sql) -> None:
-            for account_id, patch in patches.items():
-                put_account(sql, account_id, patch, now_ms, who, why)
-            if also is not None:
-                also(sql)
-
-        operators.edit(self.authority, job)
+        by = self._clock_ms(), who, why
+        operators.edit(self.authority, lambda sql: put_accounts(sql, patches, by, also))
         self.catch_up()
 
     def fund(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ SCHEMA = (
         account INTEGER NOT NULL, issued_ms INTEGER NOT NULL, came_ms INTEGER NOT NULL, n INTEGER NOT NULL,
         worth_micros INTEGER NOT NULL) STRICT""",
     "CREATE INDEX IF NOT EXISTS bid_actions_token ON bid_actions (token)",
+    "CREATE INDEX IF NOT EXISTS bid_actions_issued ON bid_actions (issued_ms)",
 )
 """``action`` and ``token`` are digests: nothing that a caller named is kept. ``n`` is below zero where actions were
 taken back."""
@@ -140,7 +140,8 @@ class Actions:
         last = through if self._config.actions == "reported" else (1 << 63) - 1
         self._store.write(
             lambda connection: connection.execute(
-                "DELETE FROM bid_actions WHERE number <= ? AND issued_ms < ?", (last, oldest_ms)
+                "DELETE FROM bid_actions WHERE number <= ? AND issued_ms < ?",
+                (last, oldest_ms),
             )
         )
 
@@ -159,7 +160,7 @@ class Actions:
 
 def name_of(action_id: str) -> str:
     """What an action is known by in the store, hexadecimal; its own name is kept nowhere."""
-    return hashlib.blake2b(action_id.encode(), digest_size=16).hexdigest()
+    return digest(action_id).hex()
 
 
 def _keep(connection: sqlite3.Connection, action: Action, account: int, issued_ms: int, came_ms: int) -> ActionOutcome:

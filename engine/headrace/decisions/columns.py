@@ -46,9 +46,9 @@ class Block:
         return cls(auctions, candidates, np.frombuffer(payload, "<i4", n_terms, at))
 
 
-def digest(token: str) -> bytes:
-    """What a record knows a bid's token by, 16 bytes: nobody can tell of a bid with that."""
-    return hashlib.blake2b(token.encode(), digest_size=16).digest()
+def digest(name: str) -> bytes:
+    """What a record knows a bid's token, or an action, by, 16 bytes: nobody can tell of a bid with that."""
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
 def win_rate_at(market: Market, rows: Int32, bids_cpm: Int64) -> Float64:

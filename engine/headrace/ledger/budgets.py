@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, TypedDict
@@ -142,6 +142,19 @@ def put_account(connection: Sql, account_id: str, patch: SettingsPatch, now_ms: 
     if old is not None and old.settings == settings:
         return old
     return _write(connection, account_id, parent, old, settings, (now_ms, who, why))
+
+
+def put_accounts(
+    connection: Sql,
+    patches: Mapping[str, SettingsPatch],
+    by: tuple[int, str, str],
+    also: Callable[[Sql], object] | None = None,
+) -> None:
+    """`put_account` for many, by account id, by (now_ms, who, why), and then ``also``."""
+    for account_id, patch in patches.items():
+        put_account(connection, account_id, patch, *by)
+    if also is not None:
+        also(connection)
 
 
 def check_account_id(account_id: str) -> list[str]:

@@ -20,6 +20,7 @@ from headrace.ledger.budgets import (
     check_entry,
     find_account,
     put_account,
+    put_accounts,
     put_brake,
     put_fund,
 )
@@ -300,15 +301,8 @@ class Ledger(FatesLedger):
         also: Callable[[Sql], object] | None = None,
     ) -> None:
         """`set_account` for many, by account id, and ``also`` in one commit: all of it or nothing."""
-        now_ms = self._clock_ms()
-
-        def job(connection: Sql) -> None:
-            for account_id, patch in patches.items():
-                put_account(connection, account_id, patch, now_ms, who, why)
-            if also is not None:
-                also(connection)
-
-        self._store.write(job)
+        by = self._clock_ms(), who, why
+        self._store.write(lambda connection: put_accounts(connection, patches, by, also))
         self._refresh()
 
     def fund(

@@ -56,7 +56,7 @@ def test_a_won_and_billed_impression_reaches_the_books_once(real):
     real.ledger.check_invariant()
 
 
-@pytest.mark.parametrize("failing", ["headrace.bidding.campaigns._insert", "headrace.ledger.ledger.put_account"])
+@pytest.mark.parametrize("failing", ["headrace.bidding.campaigns._insert", "headrace.ledger.budgets.put_account"])
 def test_an_edit_that_fails_half_way_leaves_limits_and_document_as_they_were(real, make, monkeypatch, failing):
     real.create(limits=campaigns_pb2.Limits(lifetime_micros=5_000_000))
     module, _, name = failing.rpartition(".")
